@@ -1,0 +1,1 @@
+//! Files: models and adapters in and out, GGUF in, checkpoints of a run.

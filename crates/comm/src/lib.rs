@@ -1,0 +1,1 @@
+//! Collectives: solo and MPI behind one trait, with asynchronous handles.

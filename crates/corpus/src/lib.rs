@@ -1,0 +1,1 @@
+//! Sources to documents: readers, duplicates, held-out split, the quality report.

@@ -1,0 +1,1 @@
+//! Documents to token ids: tokenizer, chat formats, loss masks, packing, batch order.

@@ -1,0 +1,2 @@
+//! The inference server: an OpenAI-compatible HTTP endpoint.
+fn main() {}
