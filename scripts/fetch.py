@@ -4,21 +4,32 @@
     scripts/fetch.py NAME DIRECTORY
 
 The file comes from the Python package index that pip is configured with (PIP_INDEX_URL, pip's configuration, else pip's own
-default), through the index's JSON form, and never runs anything that it downloads. A file that is already there with the right
-SHA-256 is not downloaded again. Exit status: 0 done; 2 wrong arguments; 5 the file cannot be had or is not what was pinned.
+default), and nothing that it holds is run. A file that is already there with the right SHA-256 is not downloaded again, so on a
+machine without a network the file can be put there by hand. Exit status: 0 done; 2 wrong arguments; 5 the file cannot be had or is
+not what was pinned.
 """
 
+import base64
+import functools
 import hashlib
+import html.parser
+import http.client
 import json
 import os
 import ssl
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 
 PINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "downloads.txt")
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+ATTEMPTS = 3
+
+
+class Refused(Exception):
+    """The index answered, and the answer is no: trying again would not help."""
 
 
 def fail(status, message):
@@ -32,30 +43,75 @@ def pins():
     return {name: (project, filename, sha256) for name, project, filename, sha256 in rows}
 
 
+@functools.cache
 def pip_setting(key):
     """One value of pip's configuration, or None."""
     asked = subprocess.run([sys.executable, "-m", "pip", "config", "get", key], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or None
 
 
+@functools.cache
 def index_url():
-    configured = os.environ.get("PIP_INDEX_URL") or pip_setting("global.index-url")
+    configured = os.environ.get("PIP_INDEX_URL") or pip_setting("global.index-url") or pip_setting("install.index-url")
     if configured:
         return configured.rstrip("/")
     try:
         from pip._internal.models.index import PyPI  # pip's default: the one place that names the index
     except ImportError:
-        fail(5, "no package index is known: install pip (Debian: python3-pip), or set PIP_INDEX_URL to a mirror's /simple address")
+        raise Refused("no package index is known: install pip (Debian: python3-pip), or set PIP_INDEX_URL") from None
     return PyPI.simple_url.rstrip("/")
 
 
-def open_url(url, headers=None):
+@functools.cache
+def tls():
     certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or pip_setting("global.cert")
-    context = ssl.create_default_context(cafile=certificates)
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=180, context=context)
+    return ssl.create_default_context(cafile=certificates)
 
 
-def digest(path):
+def open_url(url, headers=None):
+    """Opens an address; a name and password in it (as private mirrors have) become a header, which urllib does not do itself."""
+    parts = urllib.parse.urlsplit(url)
+    headers = dict(headers or {})
+    if parts.username:
+        secret = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts), headers=headers)
+    return urllib.request.urlopen(request, timeout=180, context=tls())
+
+
+class Links(html.parser.HTMLParser):
+    """File name → address, from the HTML form of an index page, for mirrors that have no JSON form."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def handle_starttag(self, tag, attributes):
+        address = dict(attributes).get("href")
+        if tag == "a" and address:
+            name = urllib.parse.unquote(urllib.parse.urlsplit(address).path.rpartition("/")[2])
+            self.found[name] = address
+
+
+def listing(page, kind):
+    if "json" in kind:
+        return {file["filename"]: file["url"] for file in json.loads(page)["files"]}
+    links = Links()
+    links.feed(page)
+    return links.found
+
+
+def file_url(project, filename):
+    address = f"{index_url()}/{project}/"
+    with open_url(address, {"Accept": f"{SIMPLE_JSON}, text/html;q=0.1"}) as answer:
+        files = listing(answer.read().decode("utf-8"), answer.headers.get("Content-Type", ""))
+    if filename not in files:
+        raise Refused(f"the package index has no file {filename} of project {project}")
+    return urllib.parse.urljoin(address, files[filename])
+
+
+def sha256_of(path):
     sha256 = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -63,31 +119,35 @@ def digest(path):
     return sha256.hexdigest()
 
 
-def file_url(project, filename):
-    address = f"{index_url()}/{project}/"
-    with open_url(address, {"Accept": SIMPLE_JSON}) as answer:
-        listing = json.load(answer)
-    for file in listing["files"]:
-        if file["filename"] == filename:
-            return urllib.parse.urljoin(address, file["url"])
-    fail(5, f"the package index has no file {filename} of project {project}")
-
-
 def download(url, path):
-    """Streams to PATH.partial.PID and renames, so that a broken download never looks like a whole one."""
-    partial = f"{path}.partial.{os.getpid()}"
+    """Streams an address to a file."""
     shown = -1
-    with open_url(url) as answer, open(partial, "wb") as out:
+    with open_url(url) as answer, open(path, "wb") as out:
         size = int(answer.headers.get("Content-Length") or 0)
         while block := answer.read(1 << 20):
             out.write(block)
             percent = 100 * out.tell() // size if size else 0
             if sys.stderr.isatty() and percent != shown:
-                print(f"\rfetch: {os.path.basename(path)} {percent} %", end="", file=sys.stderr)
+                print(f"\rfetch: {percent:3} % of {size >> 20} MiB", end="", file=sys.stderr)
                 shown = percent
-    if sys.stderr.isatty():
+        if size and out.tell() != size:
+            raise OSError(f"the connection ended after {out.tell()} of {size} bytes")
+    if shown >= 0:
         print(file=sys.stderr)
-    return partial
+
+
+def fetch(project, filename, expected, path):
+    """Downloads to a name of this process and renames, so that a broken download never looks like a whole one."""
+    partial = f"{path}.partial.{os.getpid()}"
+    try:
+        download(file_url(project, filename), partial)
+        found = sha256_of(partial)
+        if found != expected:
+            raise Refused(f"it has SHA-256 {found}, expected {expected}: it was altered on the way; nothing was kept")
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
 
 
 def main():
@@ -96,19 +156,19 @@ def main():
         fail(2, f"usage: scripts/fetch.py NAME DIRECTORY, with NAME one of: {' '.join(sorted(known))}")
     project, filename, expected = known[sys.argv[1]]
     path = os.path.join(sys.argv[2], filename)
-    if os.path.exists(path) and digest(path) == expected:
-        print(path)
-        return
-    os.makedirs(sys.argv[2], exist_ok=True)
-    try:
-        partial = download(file_url(project, filename), path)
-    except OSError as error:
-        fail(5, f"cannot download {filename}: {error}. Without a network, put the file at {path} yourself")
-    found = digest(partial)
-    if found != expected:
-        os.remove(partial)
-        fail(5, f"{filename} has SHA-256 {found}, expected {expected}: the download was altered or broken; nothing was kept")
-    os.rename(partial, path)
+    if not (os.path.isfile(path) and sha256_of(path) == expected):
+        os.makedirs(sys.argv[2], exist_ok=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                fetch(project, filename, expected, path)
+                break
+            except Refused as refusal:
+                fail(5, f"cannot have {filename}: {refusal}")
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                if attempt == ATTEMPTS:
+                    fail(5, f"cannot download {filename}: {error}. Without a network, put the file at {path} yourself")
+                print(f"fetch: {error}; trying again", file=sys.stderr)
+                time.sleep(2 * attempt)
     print(path)
 
 

@@ -2,7 +2,8 @@
 # Finds or installs what a build of Sirocco needs, and writes .cargo/config.toml so that plain cargo works afterwards.
 # Idempotent: a second run checks and changes nothing. Needs root only to install Debian or Ubuntu packages that are missing.
 #
-#   LIBTORCH        a libtorch or PyTorch 2.11 to use instead of the pinned wheel (a cluster's own module)
+#   LIBTORCH        a libtorch or PyTorch 2.11.0 to use instead of the pinned wheel (a cluster's own module): the directory that
+#                   holds lib/ and include/. Keep it set: without it the next run goes back to the pinned wheel.
 #   SIROCCO_CACHE   where downloads and libtorch are kept, shared by every clone (default: ~/.cache/sirocco)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,48 +14,58 @@ arch=$(uname -m)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 5; }
+have() { command -v "$1" >/dev/null; }
 
 case "$(uname -s)-$arch" in
   Linux-x86_64 | Linux-aarch64) ;;
   *) fail "Sirocco builds on x86_64 and aarch64 Linux; this is $(uname -s) on $arch" ;;
 esac
+have cargo || fail "no cargo: install a Rust toolchain (rust-toolchain.toml names the version), or module load Rust"
 
 # --- System packages: a C++ compiler, libclang (bindgen reads mpi.h with it), MPI, Python for downloads -------------------------
 
+# The directory of libclang itself; libclang-cpp, which comes with clang, is another library and does not do.
 find_libclang() {
   local candidate
-  for candidate in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib64/llvm*/lib; do
-    compgen -G "$candidate/libclang*.so*" >/dev/null && { echo "$candidate"; return; }
+  for candidate in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib64/llvm*/lib \
+    "$(llvm-config --libdir 2>/dev/null || true)"; do
+    if compgen -G "$candidate/libclang.so*" >/dev/null || compgen -G "$candidate/libclang-[0-9]*.so*" >/dev/null; then
+      echo "$candidate"
+      return
+    fi
   done
-  command -v llvm-config >/dev/null && llvm-config --libdir
 }
 
+# Debian's names of the packages without which nothing builds or runs.
 missing_packages() {
-  command -v clang++ >/dev/null || command -v g++ >/dev/null || echo clang
+  have clang++ || have g++ || echo clang
+  have cc || echo gcc # rustc links with cc
   [ -n "$(find_libclang)" ] || echo libclang-dev
-  command -v mpicc >/dev/null || echo libopenmpi-dev
-  command -v mpirun >/dev/null || command -v srun >/dev/null || echo openmpi-bin
-  command -v python3 >/dev/null || echo python3
-  { command -v python3 >/dev/null && python3 -c 'import pip' 2>/dev/null; } || [ -n "${PIP_INDEX_URL:-}" ] || echo python3-pip
+  have mpicc || echo libopenmpi-dev
+  have mpirun || have srun || echo openmpi-bin
+  have python3 || echo python3
+  { have python3 && python3 -c 'import pip' 2>/dev/null; } || [ -n "${PIP_INDEX_URL:-}" ] || echo python3-pip
 }
 
 missing=$(missing_packages | tr '\n' ' ')
-if [ -n "$missing" ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    # A compiler that is only g++ works, at ten times the build time of libtorch's bindings; clang comes along when we install anyway.
-    say "installing $missing(apt)"
+if [ "$(id -u)" = 0 ] && have apt-get; then
+  # g++ alone would do, at ten times the build time of libtorch's bindings; where we may install, we install clang.
+  case " $missing" in *' clang '*) ;; *) have clang++ || missing="${missing}clang " ;; esac
+  if [ -n "$missing" ]; then
+    say "installing ${missing}(apt)"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing clang >/dev/null || fail "apt-get could not install: $missing"
-  else
-    say "missing: $missing"
-    say "  Debian or Ubuntu, as root:  apt-get install $missing"
-    say "  on a cluster:               module load OpenMPI Clang Python   (names differ: module avail)"
-    say "  Spack:                      spack install openmpi llvm+clang python py-pip && spack load openmpi llvm python py-pip"
-    say "  EasyBuild:                  eb --robot OpenMPI-4.1.6-GCC-13.2.0.eb Clang-17.0.6-GCCcore-13.2.0.eb"
-    exit 5
+    apt-get update -qq || say "apt-get update failed; trying with the package lists that are here"
+    # shellcheck disable=SC2086  # a list of package names
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null || fail "apt-get could not install: $missing"
   fi
+elif [ -n "$missing" ]; then
+  say "missing: $missing"
+  say "  Debian or Ubuntu, as root:  apt-get install $missing"
+  say "  on a cluster:               module load OpenMPI Clang Python   (names differ: module avail)"
+  say "  Spack:                      spack install openmpi llvm+clang python py-pip && spack load openmpi llvm python py-pip"
+  say "  EasyBuild:                  eb --robot OpenMPI-4.1.6-GCC-13.2.0.eb Clang-17.0.6-GCCcore-13.2.0.eb"
+  exit 5
 fi
-command -v cargo >/dev/null || fail "no cargo: install a Rust toolchain (rust-toolchain.toml names the version), or module load Rust"
 
 # --- libtorch: the cluster's own, or the pinned wheel unpacked once per user -----------------------------------------------------
 
@@ -71,24 +82,40 @@ unpack_libtorch() {
   rm -f "$torch" "$cupti" "$cudart"
 }
 
+version_of() {
+  if [ -f "$1/build-version" ]; then
+    head -n 1 "$1/build-version"
+  elif [ -f "$1/version.py" ]; then
+    sed -n "s/^__version__ = '\([^']*\)'.*/\1/p" "$1/version.py"
+  fi
+}
+
 if [ -n "${LIBTORCH:-}" ]; then
-  libtorch=$LIBTORCH
+  [ -d "$LIBTORCH" ] || fail "LIBTORCH is $LIBTORCH, which is not a directory"
+  libtorch=$(cd "$LIBTORCH" && pwd)
 else
   libtorch=$cache/libtorch-$torch_version-$arch
   if [ ! -d "$libtorch" ]; then
     mkdir -p "$cache"
     exec 9>"$cache/.lock"
     flock 9 # two clones that set up at once unpack once
-    [ -d "$libtorch" ] || unpack_libtorch "$libtorch"
+    if [ ! -d "$libtorch" ]; then
+      unpack_libtorch "$libtorch"
+    fi
     exec 9>&-
   fi
 fi
 [ -f "$libtorch/lib/libtorch_cpu.so" ] || fail "no lib/libtorch_cpu.so under $libtorch: set LIBTORCH to the directory that holds lib/ and include/ of PyTorch $torch_version"
+found=$(version_of "$libtorch")
+case "${found:-$torch_version}" in
+  "$torch_version" | "$torch_version"+*) ;;
+  *) fail "$libtorch is libtorch $found; Sirocco needs $torch_version" ;;
+esac
 
 # --- .cargo/config.toml: the one place that tells cargo where things are (ignored by git) ----------------------------------------
 
-cxx=$(command -v clang++ || command -v g++)
 cc=$(command -v clang || command -v gcc || command -v cc)
+cxx=$(command -v clang++ || command -v g++)
 wanted=$(
   cat <<TOML
 # Written by scripts/setup.sh; do not edit.

@@ -1,0 +1,71 @@
+# Every target prepares what it needs: `make demo` works in a fresh clone. `make help` lists them.
+#
+#   CARGO_TARGET_DIR   where build outputs go (default: target)
+#   PREFIX             where `make install` puts things (default: /usr/local)
+#   LIBTORCH, SIROCCO_CACHE   see scripts/setup.sh
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Compiler flags come from .cargo/config.toml alone: flags in the environment would replace them, and with them the run path by which
+# programs find libtorch.
+unexport RUSTFLAGS
+unexport CARGO_ENCODED_RUSTFLAGS
+unexport CARGO_BUILD_RUSTFLAGS
+
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+PROGRAMS := $(abspath $(CARGO_TARGET_DIR))/release
+PREFIX ?= /usr/local
+SIROCCO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sirocco
+VENV := $(SIROCCO_CACHE)/python
+
+.PHONY: help setup build demo fmt lint test bench oracle interop install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## find or install the compiler, MPI and libtorch; does nothing when they are there
+	@scripts/setup.sh
+
+build: setup ## the three programs, in $CARGO_TARGET_DIR/release
+	@cargo build --release --workspace --locked
+
+demo: build ## from nothing to a served fine-tune of a small real model
+	@SIROCCO_BIN=$(PROGRAMS) scripts/demo.sh
+
+fmt: ## format every file
+	@cargo fmt --all
+
+lint: setup ## formatting and clippy, warnings as errors; dependency rules where cargo-deny is installed
+	@cargo fmt --all --check
+	@cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
+
+test: lint build ## all that a change must pass, cheapest first
+	@cargo test --release --workspace --locked
+
+bench: build ## training and serving speed, against the numbers in benches/
+	@cargo bench --workspace --locked
+
+$(VENV)/.requirements: tests/oracle/requirements.txt
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --requirement $<
+	@cp $< $@
+
+oracle: $(VENV)/.requirements ## write the small oracle files again, with Transformers and PEFT in a virtual environment
+	@for script in tests/oracle/make_*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done
+
+interop: build $(VENV)/.requirements ## do PEFT, Transformers and the openai client accept what Sirocco made? (after make demo)
+	@SIROCCO_BIN=$(PROGRAMS) $(VENV)/bin/python tests/interop/check.py
+
+install: build ## the programs and the recipes, into PREFIX
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/sirocco
+	@install -m 755 $(PROGRAMS)/sirocco $(PROGRAMS)/sirocco-train $(PROGRAMS)/sirocco-serve $(DESTDIR)$(PREFIX)/bin
+	@cp -R configs datasets $(DESTDIR)$(PREFIX)/share/sirocco
+	@install -m 644 LICENSE NOTICE README.md $(DESTDIR)$(PREFIX)/share/sirocco
+
+clean: ## remove build outputs; models, data, runs and exports stay
+	@cargo clean
