@@ -1,1 +1,3 @@
-//! Helpers of the whole-program tests.
+//! Helpers of the tests that cross crates: the repository's files, programs with a time limit, a tiny model to run them on.
+
+pub mod repository;
