@@ -1,1 +1,29 @@
-//! Text to a checked plan: the run file, --set, and every refusal that needs no other file.
+//! Text to a checked plan: the run file, `--set`, and every refusal that needs no other file.
+//!
+//! Two stages, each one fallible step:
+//! 1. [`RunFile`] is what was typed: settings with the place where each one stands, every name known.
+//! 2. [`Run`] is what will happen: every value checked, every default filled in, every path absolute.
+//!
+//! [`Run::to_toml`] writes the second stage so that the first reads it back equal; that text is `RUN/run.toml`.
+//! This crate opens one file, the run file, and reads no environment variable; it only lists them ([`environment`]).
+
+mod check;
+pub mod environment;
+mod error;
+mod place;
+mod reader;
+mod run;
+mod run_file;
+mod settings;
+
+pub use error::{ConfigError, ErrorClass};
+pub use place::Place;
+pub use run::{
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Parallel, Policy, Projection, Recompute,
+    Run, Schedule, Site, SiteProfile, Targets, Train,
+};
+pub use run_file::{Ignored, RunFile};
+pub use settings::{SECTIONS, Section};
+
+/// The only policy set of this version: it allows everything and enforces nothing.
+pub const OPEN_POLICY: &str = "configs/policies/open";

@@ -1,0 +1,311 @@
+//! The one step from what was typed to what will happen: every value in its range, every default, every cross-check.
+use std::path::Path;
+
+use crate::OPEN_POLICY;
+use crate::error::{ConfigError, ErrorClass};
+use crate::reader::{Range, Reader};
+use crate::run::{
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Parallel, Policy, Projection, Recompute,
+    Run, Schedule, Site, SiteProfile, Targets, Train,
+};
+use crate::run_file::RunFile;
+
+/// No more than TOML can hold.
+const ANY: u64 = i64::MAX as u64;
+/// More than any machine has or any model uses; keeps sums and products of settings far from overflow.
+const MANY: u64 = 1 << 24;
+
+impl RunFile {
+    /// Checks every setting and fills in the defaults. Relative paths start at `base`, the directory of the command.
+    ///
+    /// # Errors
+    /// The first fault, in the order of the settings: every variant of [`ConfigError`] about values.
+    pub fn check(&self, base: &Path) -> Result<Run, ConfigError> {
+        let run = Run {
+            name: name(&Reader::new(self, ""))?,
+            seed: Reader::new(self, "").whole("seed", 0, ANY)?.unwrap_or(1),
+            model: model(&Reader::new(self, "model"), base)?,
+            data: data(&Reader::new(self, "data"), base)?,
+            method: method(&Reader::new(self, "method"))?,
+            train: train(
+                &Reader::new(self, "train"),
+                self.get("method.kind").is_some_and(|kind| kind.value.as_str() == Some("full")),
+            )?,
+            parallel: parallel(&Reader::new(self, "parallel"))?,
+            checkpoint: checkpoint(&Reader::new(self, "checkpoint"))?,
+            eval: EvalPlan { every_steps: Reader::new(self, "eval").whole("every_steps", 0, ANY)?.unwrap_or(100) },
+            site: site(&Reader::new(self, "site"))?,
+            policy: policy(&Reader::new(self, "policy"))?,
+        };
+        cross_check(self, &run)?;
+        Ok(run)
+    }
+}
+
+fn name(reader: &Reader<'_>) -> Result<String, ConfigError> {
+    let expected = "letters, digits, dots, dashes and underscores, starting with a letter or digit: it names the run directory";
+    let valid = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.len() <= 128
+            && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_'))
+    };
+    let name = reader.map("name", expected, |value| value.as_str().filter(|name| valid(name)).map(str::to_owned))?;
+    name.ok_or_else(|| reader.missing("name", expected))
+}
+
+fn model(reader: &Reader<'_>, base: &Path) -> Result<Model, ConfigError> {
+    let expected = "the path of a Hugging Face model directory";
+    let device = reader.word("device", &[("auto", Some(Device::Auto)), ("cpu", Some(Device::Cpu)), ("cuda", None)])?;
+    let Some(device) = device.unwrap_or(Some(Device::Auto)) else {
+        return Err(reader.not_yet("device", "this version trains on the CPU", ErrorClass::Machine));
+    };
+    Ok(Model {
+        path: reader.path("path", base, expected)?.ok_or_else(|| reader.missing("path", expected))?,
+        dtype: reader.word("dtype", &[("bf16", Dtype::Bf16), ("fp32", Dtype::Fp32)])?.unwrap_or(Dtype::Bf16),
+        device,
+    })
+}
+
+fn data(reader: &Reader<'_>, base: &Path) -> Result<Data, ConfigError> {
+    let expected = "a list of at least one path, such as [\"data/train.jsonl\"]";
+    let train = reader.paths("train", base, expected)?.ok_or_else(|| reader.missing("train", expected))?;
+    if train.is_empty() {
+        return Err(reader.refuse("train", expected));
+    }
+    Ok(Data {
+        train,
+        valid: reader.paths("valid", base, "a list of paths, such as [\"data/valid.jsonl\"] or []")?.unwrap_or_default(),
+        format: reader.word("format", &[("chat", Format::Chat), ("text", Format::Text)])?.unwrap_or(Format::Chat),
+        sequence_length: reader.whole("sequence_length", 2, MANY)?.unwrap_or(512),
+        packing: reader.truth("packing")?.unwrap_or(true),
+        on_bad: reader.word("on_bad", &[("fail", OnBad::Fail), ("skip", OnBad::Skip)])?.unwrap_or(OnBad::Fail),
+    })
+}
+
+fn method(reader: &Reader<'_>) -> Result<Method, ConfigError> {
+    // Read even when the method is "full": a nonsense value is nonsense wherever it stands.
+    let rank = reader.whole("rank", 1, 1 << 16)?.unwrap_or(16);
+    let alpha = reader.number("alpha", Range::Positive)?.unwrap_or(2.0 * rank as f64);
+    let targets = targets(reader)?;
+    let full = reader.word("kind", &[("lora", false), ("full", true)])?.unwrap_or(false);
+    Ok(if full { Method::Full } else { Method::Lora { rank, alpha, targets } })
+}
+
+fn targets(reader: &Reader<'_>) -> Result<Targets, ConfigError> {
+    let names = Projection::ALL.map(Projection::name).join(", ");
+    let expected = format!("\"all-linear\" or a list of some of {names}, each once");
+    let targets = reader.map("targets", &expected, |value| {
+        if value.as_str() == Some("all-linear") {
+            return Some(Projection::ALL.to_vec());
+        }
+        let named = |name: &str| Projection::ALL.into_iter().find(|projection| projection.name() == name);
+        let mut list: Vec<_> = value.as_array()?.iter().map(|item| item.as_str().and_then(named)).collect::<Option<_>>()?;
+        let typed = list.len();
+        list.sort_unstable();
+        list.dedup();
+        (!list.is_empty() && list.len() == typed).then_some(list)
+    })?;
+    Ok(Targets(targets.unwrap_or_else(|| Projection::ALL.to_vec())))
+}
+
+fn train(reader: &Reader<'_>, full: bool) -> Result<Train, ConfigError> {
+    Ok(Train {
+        length: length(reader)?,
+        global_batch: reader.whole("global_batch", 1, MANY)?.unwrap_or(8),
+        micro_batch: reader.whole("micro_batch", 1, MANY)?.unwrap_or(1),
+        learning_rate: reader.number("learning_rate", Range::Positive)?.unwrap_or(if full { 2e-5 } else { 2e-4 }),
+        schedule: reader
+            .word("schedule", &[("cosine", Schedule::Cosine), ("constant", Schedule::Constant)])?
+            .unwrap_or(Schedule::Cosine),
+        warmup_steps: reader.whole("warmup_steps", 0, ANY)?.unwrap_or(0),
+        weight_decay: reader.number("weight_decay", Range::NotNegative)?.unwrap_or(0.0),
+        max_grad_norm: reader.number("max_grad_norm", Range::Positive)?.unwrap_or(1.0),
+        betas: reader.pair("betas", Range::Fraction)?.unwrap_or((0.9, 0.999)),
+        epsilon: reader.number("epsilon", Range::Positive)?.unwrap_or(1e-8),
+    })
+}
+
+fn length(reader: &Reader<'_>) -> Result<Length, ConfigError> {
+    match (reader.whole("steps", 1, ANY)?, reader.number("epochs", Range::Positive)?) {
+        (Some(steps), None) => Ok(Length::Steps(steps)),
+        (None, Some(epochs)) => Ok(Length::Epochs(epochs)),
+        (None, None) => Err(reader.missing("steps", "a number of steps, or epochs in its place")),
+        (Some(_), Some(_)) => Err(ConfigError::TwoLengths { at: reader.place("epochs"), other: reader.place("steps") }),
+    }
+}
+
+fn parallel(reader: &Reader<'_>) -> Result<Parallel, ConfigError> {
+    let because = "this version splits a run by dp only: set this axis to 1 and use dp";
+    let one = |key| match reader.whole(key, 1, MANY)?.unwrap_or(1) {
+        1 => Ok(1),
+        _ => Err(reader.not_yet(key, because, ErrorClass::Usage)),
+    };
+    let words = [("none", Some(Recompute::None)), ("attention", None), ("full", Some(Recompute::Full))];
+    let Some(recompute) = reader.word("recompute", &words)?.unwrap_or(Some(Recompute::None)) else {
+        let because = "this version recomputes all of a block or nothing: use \"none\" or \"full\"";
+        return Err(reader.not_yet("recompute", because, ErrorClass::Usage));
+    };
+    Ok(Parallel {
+        dp: reader.whole("dp", 1, 1 << 16)?.unwrap_or(1),
+        fsdp: one("fsdp")?,
+        tp: one("tp")?,
+        pp: one("pp")?,
+        recompute,
+        bucket_mb: reader.whole("bucket_mb", 1, 1 << 16)?.unwrap_or(25),
+    })
+}
+
+fn checkpoint(reader: &Reader<'_>) -> Result<CheckpointPlan, ConfigError> {
+    Ok(CheckpointPlan {
+        every_steps: reader.whole("every_steps", 1, ANY)?.unwrap_or(100),
+        keep: reader.whole("keep", 1, MANY)?.unwrap_or(2),
+    })
+}
+
+fn site(reader: &Reader<'_>) -> Result<Site, ConfigError> {
+    let later = ["slurm", "meluxina", "lumi", "leonardo", "jupiter", "marenostrum"].map(|name| (name, None));
+    let words: Vec<_> = [("local", Some(SiteProfile::Local))].into_iter().chain(later).collect();
+    match reader.word("profile", &words)?.unwrap_or(Some(SiteProfile::Local)) {
+        Some(profile) => Ok(Site { profile }),
+        None => {
+            let because = "this version runs on the machine where it is typed: use \"local\"";
+            Err(reader.not_yet("profile", because, ErrorClass::Usage))
+        }
+    }
+}
+
+fn policy(reader: &Reader<'_>) -> Result<Policy, ConfigError> {
+    let set = reader.text("set", "the path of a policy set")?.unwrap_or_else(|| OPEN_POLICY.to_owned());
+    if set != OPEN_POLICY {
+        let (at, _, found) = reader.found("set");
+        return Err(ConfigError::PolicyNotEnforced { at, found });
+    }
+    Ok(Policy { set })
+}
+
+/// What no setting can tell alone.
+fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
+    let Train { global_batch, micro_batch, warmup_steps, length, .. } = run.train;
+    if global_batch % (run.parallel.dp * micro_batch) != 0 {
+        let culprit = if file.get("train.global_batch").is_some() { "train.global_batch" } else { "parallel.dp" };
+        return Err(ConfigError::GlobalBatch { at: file.place_of(culprit), global_batch, dp: run.parallel.dp, micro_batch });
+    }
+    match length {
+        Length::Steps(steps) if warmup_steps >= steps => {
+            Err(ConfigError::Warmup { at: file.place_of("train.warmup_steps"), warmup_steps, steps })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "name = 'x'\nmodel.path = 'm'\ndata.train = ['a.jsonl']\ntrain.steps = 10\n";
+
+    fn check(text: &str, overrides: &[&str]) -> Result<Run, ConfigError> {
+        let mut file = RunFile::parse(text, Path::new("run.toml"))?;
+        overrides.iter().try_for_each(|text| file.set(text))?;
+        file.check(Path::new("/base"))
+    }
+
+    fn message(overrides: &[&str]) -> String {
+        check(LEAST, overrides).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_least_run_file_has_every_default_and_absolute_paths() {
+        let run = check(LEAST, &[]).unwrap();
+        assert_eq!(run.model.path, Path::new("/base/m"));
+        assert_eq!(run.data.train, [Path::new("/base/a.jsonl")]);
+        assert_eq!(run.method, Method::Lora { rank: 16, alpha: 32.0, targets: Targets(Projection::ALL.to_vec()) });
+        assert_eq!((run.train.betas, run.train.epsilon, run.train.learning_rate), ((0.9, 0.999), 1e-8, 2e-4));
+        assert_eq!(check(LEAST, &["method.kind=full"]).unwrap().train.learning_rate, 2e-5);
+        assert_eq!(run.ranks(), 1);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let message = |text: &str| check(text, &[]).unwrap_err().to_string();
+        assert!(message("").starts_with("run.toml: name is missing: expected letters"));
+        assert!(message("name = 'x'").starts_with("run.toml: [model] path is missing"));
+        assert!(message("name = 'x'\nmodel.path = 'm'").starts_with("run.toml: [data] train is missing"));
+        assert_eq!(
+            message("name = 'x'\nmodel.path = 'm'\ndata.train = ['a']"),
+            "run.toml: [train] steps is missing: expected a number of steps, or epochs in its place"
+        );
+        assert_eq!(
+            message(&format!("{LEAST}train.epochs = 1")),
+            "run.toml:5: [train] epochs and [train] steps (run.toml:4) are both set: expected exactly one of them"
+        );
+    }
+
+    #[test]
+    fn ranges_and_types_are_named() {
+        assert_eq!(message(&["train.steps=0"]), "--set train.steps: [train] steps = 0: expected a whole number of at least 1");
+        assert_eq!(
+            message(&["train.steps=ten"]),
+            "--set train.steps: [train] steps = \"ten\": expected a whole number of at least 1"
+        );
+        assert_eq!(
+            message(&["train.steps=1.5"]),
+            "--set train.steps: [train] steps = 1.5: expected a whole number of at least 1"
+        );
+        assert_eq!(
+            message(&["train.learning_rate=inf"]),
+            "--set train.learning_rate: [train] learning_rate = inf: expected a finite number above 0"
+        );
+        assert!(message(&["train.betas=[0.9, 1.0]"]).ends_with("expected two numbers from 0 to below 1, such as [0.9, 0.999]"));
+        assert!(message(&["data.train=[]"]).contains("expected a list of at least one path"));
+        assert!(message(&["data.packing=yes"]).ends_with("[data] packing = \"yes\": expected true or false"));
+        assert!(message(&["name=../x"]).contains("it names the run directory"));
+        assert!(message(&["method.rank=0"]).ends_with("expected a whole number from 1 to 65536"));
+        assert!(
+            message(&["method.targets=[qproj]"]).contains("[method] targets = [\"qproj\"]: expected \"all-linear\" or a list")
+        );
+        assert_eq!(
+            message(&["train.schedule=consine"]),
+            "--set train.schedule: [train] schedule = \"consine\": expected \"cosine\" or \"constant\"; did you mean \"cosine\"?"
+        );
+    }
+
+    #[test]
+    fn batches_and_warm_up_are_checked_against_each_other() {
+        assert_eq!(
+            message(&["train.micro_batch=3", "parallel.dp=2", "train.global_batch=8"]),
+            "--set train.global_batch: [train] global_batch = 8: expected a multiple of dp × micro_batch = 2 × 3 = 6"
+        );
+        assert_eq!(
+            message(&["train.warmup_steps=10"]),
+            "--set train.warmup_steps: [train] warmup_steps = 10: expected fewer than the 10 steps of the run"
+        );
+        let run = check(LEAST, &["train.epochs=2", "train.warmup_steps=4"]).unwrap();
+        assert_eq!(run.steps(18).unwrap(), 5, "36 sequences in batches of 8");
+        assert!(run.steps(16).is_err(), "4 steps are all warm-up");
+    }
+
+    #[test]
+    fn what_this_version_lacks_is_refused_by_name_and_class() {
+        let class = |overrides: &[&str]| check(LEAST, overrides).unwrap_err().class();
+        assert_eq!(
+            message(&["model.device=cuda"]),
+            "--set model.device: [model] device = \"cuda\": this version trains on the CPU"
+        );
+        assert_eq!(class(&["model.device=cuda"]), ErrorClass::Machine);
+        assert!(message(&["parallel.tp=2"]).contains("this version splits a run by dp only"));
+        assert_eq!(class(&["parallel.tp=2"]), ErrorClass::Usage);
+        assert!(message(&["parallel.recompute=attention"]).contains("all of a block or nothing"));
+        assert!(message(&["site.profile=lumi"]).contains("\"lumi\": this version runs on the machine where it is typed"));
+        assert!(message(&["policy.set=configs/policies/ministry"]).contains("will not pretend to"));
+        assert_eq!(class(&["policy.set=configs/policies/ministry"]), ErrorClass::Policy);
+    }
+
+    #[test]
+    fn adapter_settings_beside_full_are_named_not_swallowed() {
+        let file = RunFile::parse("method.kind = 'full'\nmethod.rank = 4", Path::new("run.toml")).unwrap();
+        let ignored = file.ignored();
+        assert_eq!(ignored.len(), 1);
+        assert_eq!((ignored[0].setting.as_str(), ignored[0].at.to_string().as_str()), ("[method] rank", "run.toml:2"));
+    }
+}

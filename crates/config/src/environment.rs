@@ -1,0 +1,45 @@
+//! Every environment variable that the programs read, in one place. Nothing else in the workspace names one.
+//!
+//! Settings of a run are never environment variables: a run directory must say all there is to know about its run.
+//! (What the *build* reads, such as `LIBTORCH`, is documented in `scripts/setup.sh`.)
+
+/// A variable, who reads it and what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// The name, to be given to `std::env::var_os`.
+    pub name: &'static str,
+    /// The program that reads it.
+    pub read_by: &'static str,
+    /// What it changes, and what holds without it.
+    pub meaning: &'static str,
+}
+
+/// The filter of the logs, in the syntax of `tracing-subscriber`.
+pub const LOG: Variable = Variable {
+    name: "SIROCCO_LOG",
+    read_by: "sirocco-train, sirocco-serve",
+    meaning: "what is logged, for example debug or sirocco_comm=trace; without it: info",
+};
+
+/// The `mpirun` that starts the ranks.
+pub const MPIRUN: Variable = Variable {
+    name: "SIROCCO_MPIRUN",
+    read_by: "sirocco",
+    meaning: "the mpirun that starts the ranks, name or path; without it: the mpirun found on PATH",
+};
+
+/// Every variable.
+pub const ALL: &[Variable] = &[LOG, MPIRUN];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ours_and_distinct() {
+        let mut names: Vec<_> = ALL.iter().map(|variable| variable.name).collect();
+        assert!(names.iter().all(|name| name.starts_with("SIROCCO_")));
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

@@ -1,0 +1,290 @@
+//! Stage one: what was typed. Every name is known, every value still raw, every setting remembers its place.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::ConfigError;
+use crate::place::{Place, line_of};
+use crate::settings::{self, SECTIONS};
+
+/// A value and where it was typed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Typed {
+    pub(crate) value: Value,
+    pub(crate) at: Place,
+}
+
+/// A run file as typed, with the overrides of the command line laid over it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFile {
+    path: PathBuf,
+    settings: BTreeMap<String, Typed>,
+}
+
+/// A setting that stands in the run file and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// Where it stands.
+    pub at: Place,
+    /// Section and name.
+    pub setting: String,
+    /// Why it changes nothing.
+    pub because: &'static str,
+}
+
+/// The settings that may change when a run is resumed: how long, on how many ranks, how often it saves and evaluates.
+/// Everything else decides what the run *is*, from its data order to its learning-rate curve.
+const FREE_ON_RESUME: &[&str] = &["train.steps", "train.epochs", "train.micro_batch"];
+const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel.", "checkpoint.", "eval."];
+
+impl RunFile {
+    /// Reads and parses the run file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], and those of [`RunFile::parse`].
+    pub fn read(path: &Path) -> Result<RunFile, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        RunFile::parse(&text, path)
+    }
+
+    /// Parses the text of a run file; `path` is only what messages call it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`], [`ConfigError::UnknownSection`], [`ConfigError::UnknownSetting`], and [`ConfigError::Value`]
+    /// where a section is not a table.
+    pub fn parse(text: &str, path: &Path) -> Result<RunFile, ConfigError> {
+        let line = |offset: usize| Place::Line { file: path.to_owned(), line: line_of(text, offset) };
+        let syntax = |error: &toml::de::Error| ConfigError::Syntax {
+            at: line(error.span().map_or(0, |span| span.start)),
+            message: error.message().trim().replace('\n', "; "),
+        };
+        // The text is parsed twice: once for the places of the keys, once for plain values.
+        let places = DeTable::parse(text).map_err(|error| syntax(&error))?;
+        let mut values: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
+        let mut file = RunFile { path: path.to_owned(), settings: BTreeMap::new() };
+        for (key, place) in places.get_ref() {
+            let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
+            let Some(value) = values.remove(name) else { continue };
+            match (place.get_ref(), value) {
+                (DeValue::Table(inner), Value::Table(mut values)) => {
+                    known_section(name, &at)?;
+                    for key in inner.keys() {
+                        let Some(value) = values.remove(key.get_ref().as_ref()) else { continue };
+                        file.insert(name, key.get_ref(), Typed { value, at: line(key.span().start) })?;
+                    }
+                }
+                (_, value) if settings::section(name).is_some_and(|section| !section.name.is_empty()) => {
+                    return Err(ConfigError::Value {
+                        at,
+                        setting: name.to_owned(),
+                        found: show(&value),
+                        expected: format!("a section, [{name}]"),
+                    });
+                }
+                (_, value) => file.insert("", name, Typed { value, at })?,
+            }
+        }
+        Ok(file)
+    }
+
+    /// Lays `SECTION.KEY=VALUE` over the file. The value is TOML; bare words are strings. `steps` takes the place of `epochs`
+    /// and the other way round.
+    ///
+    /// # Errors
+    /// [`ConfigError::Override`], [`ConfigError::UnknownSection`] or [`ConfigError::UnknownSetting`].
+    pub fn set(&mut self, text: &str) -> Result<(), ConfigError> {
+        let malformed = || ConfigError::Override { text: text.to_owned() };
+        let (name, value) = text.split_once('=').ok_or_else(malformed)?;
+        let (name, value) = (name.trim(), value.trim());
+        if name.is_empty() || value.is_empty() {
+            return Err(malformed());
+        }
+        let at = Place::Override(name.to_owned());
+        let (section, key) = name.split_once('.').unwrap_or(("", name));
+        known_section(section, &at)?;
+        self.overlay(section, key, Typed { value: bare_value(value), at })
+    }
+
+    /// Lays an option of the command line that stands for a number, such as `--ranks 2` for `parallel.dp`, over the file.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownSetting`] if the setting does not exist.
+    pub fn set_number(&mut self, option: &'static str, section: &str, key: &str, number: u32) -> Result<(), ConfigError> {
+        self.overlay(section, key, Typed { value: Value::Integer(number.into()), at: Place::Option(option) })
+    }
+
+    /// Refuses overrides of what a run settled when it began.
+    ///
+    /// # Errors
+    /// [`ConfigError::FixedAtStart`] for the first such override.
+    pub fn refuse_fixed_overrides(&self) -> Result<(), ConfigError> {
+        let overridden = |typed: &Typed| matches!(typed.at, Place::Override(_) | Place::Option(_));
+        let free = |name: &str| {
+            FREE_ON_RESUME.contains(&name) || FREE_SECTIONS_ON_RESUME.iter().any(|section| name.starts_with(section))
+        };
+        match self.settings.iter().find(|(name, typed)| overridden(typed) && !free(name)) {
+            None => Ok(()),
+            Some((name, typed)) => {
+                let (section, key) = name.split_once('.').unwrap_or(("", name));
+                Err(ConfigError::FixedAtStart { at: typed.at.clone(), setting: settings::label(section, key) })
+            }
+        }
+    }
+
+    /// Settings that were typed and change nothing; a program names them rather than keeping silent.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        if self.get("method.kind").and_then(|typed| typed.value.as_str()) != Some("full") {
+            return Vec::new();
+        }
+        let because = "[method] kind = \"full\" trains every weight and has no adapter";
+        let lora_only = ["rank", "alpha", "targets"].into_iter();
+        lora_only
+            .filter_map(|key| {
+                let typed = self.get(&settings::dotted("method", key))?;
+                Some(Ignored { at: typed.at.clone(), setting: settings::label("method", key), because })
+            })
+            .collect()
+    }
+
+    /// What messages call the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The setting `section.key`, if typed.
+    pub(crate) fn get(&self, dotted: &str) -> Option<&Typed> {
+        self.settings.get(dotted)
+    }
+
+    /// Where `section.key` was typed, or the file if it was not.
+    pub(crate) fn place_of(&self, dotted: &str) -> Place {
+        self.get(dotted).map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
+    }
+
+    fn overlay(&mut self, section: &str, key: &str, typed: Typed) -> Result<(), ConfigError> {
+        let twin = match (section, key) {
+            ("train", "steps") => "train.epochs",
+            ("train", "epochs") => "train.steps",
+            _ => "",
+        };
+        if self.get(twin).is_some_and(|other| matches!(other.at, Place::Line { .. })) {
+            self.settings.remove(twin);
+        }
+        self.insert(section, key, typed)
+    }
+
+    fn insert(&mut self, section: &str, key: &str, typed: Typed) -> Result<(), ConfigError> {
+        let keys = settings::section(section).map_or(&[][..], |section| section.keys);
+        if !keys.contains(&key) {
+            let nearest = settings::nearest_setting(section, key);
+            let setting = settings::label(section, key);
+            return Err(ConfigError::UnknownSetting { at: typed.at, setting, nearest, valid: keys.join(", ") });
+        }
+        self.settings.insert(settings::dotted(section, key), typed);
+        Ok(())
+    }
+}
+
+fn known_section(name: &str, at: &Place) -> Result<(), ConfigError> {
+    if settings::section(name).is_some() {
+        return Ok(());
+    }
+    let names: Vec<_> = SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty()).collect();
+    let nearest = settings::nearest_section(name).map(|name| format!("[{name}]"));
+    Err(ConfigError::UnknownSection { at: at.clone(), section: name.to_owned(), nearest, valid: names.join(", ") })
+}
+
+/// A value of the command line: TOML where it is TOML, otherwise a string, or strings where it is a list of bare words.
+fn bare_value(text: &str) -> Value {
+    let table = toml::from_str::<toml::Table>(&format!("value = {text}"));
+    if let Some(value) = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value")) {
+        return value;
+    }
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(items) if !items.contains(['[', '"', '\'']) => {
+            Value::Array(items.split(',').map(|item| Value::String(item.trim().to_owned())).collect())
+        }
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+/// A value as messages show it: TOML on one line, cut when long.
+pub(crate) fn show(value: &Value) -> String {
+    let text = match value {
+        Value::Table(_) => "a table".to_owned(),
+        other => other.to_string().replace('\n', " "),
+    };
+    match text.char_indices().nth(80) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RunFile, String> {
+        RunFile::parse(text, Path::new("run.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_line_and_neighbour() {
+        assert_eq!(
+            parse("name = 'x'\n[train]\nsteps = 3\nlerning_rate = 1\n").unwrap_err(),
+            "run.toml:4: unknown setting [train] lerning_rate; did you mean learning_rate?"
+        );
+        assert_eq!(parse("[modle]\npath = 'x'\n").unwrap_err(), "run.toml:1: unknown section [modle]; did you mean [model]?");
+        assert_eq!(parse("\nsteps = 3").unwrap_err(), "run.toml:2: unknown setting steps; did you mean [train] steps?");
+        assert_eq!(parse("[eval]\nzzz = 3").unwrap_err(), "run.toml:2: unknown setting [eval] zzz; the settings are every_steps");
+        assert_eq!(parse("model = 3").unwrap_err(), "run.toml:1: model = 3: expected a section, [model]");
+        assert!(parse("[train]\nsteps = \n").unwrap_err().starts_with("run.toml:2: not valid TOML: "));
+        assert!(parse("[train]\nsteps = 1\nsteps = 2\n").unwrap_err().starts_with("run.toml:3: not valid TOML: duplicate key"));
+    }
+
+    #[test]
+    fn dotted_and_inline_forms_are_the_same_file() {
+        let plain = parse("[train]\nsteps = 3\n").unwrap();
+        assert_eq!(parse("train.steps = 3\n").unwrap().get("train.steps").unwrap().value, Value::Integer(3));
+        assert_eq!(plain.get("train.steps").unwrap().value, Value::Integer(3));
+        assert_eq!(parse("train = { steps = 3 }\n").unwrap().get("train.steps").unwrap().value, Value::Integer(3));
+    }
+
+    #[test]
+    fn overrides_are_toml_or_bare_words_and_are_named() {
+        let mut file = parse("[train]\nepochs = 3\n").unwrap();
+        file.set("train.steps=80").unwrap();
+        file.set("model.dtype=fp32").unwrap();
+        file.set("data.train=[\"a\", \"b\"]").unwrap();
+        file.set("name = my-run").unwrap();
+        assert_eq!(file.get("train.epochs"), None, "steps take the place of epochs");
+        assert_eq!(file.get("model.dtype").unwrap().value, Value::String("fp32".to_owned()));
+        assert_eq!(file.get("data.train").unwrap().value.as_array().map(Vec::len), Some(2));
+        assert_eq!(file.get("name").unwrap().value, Value::String("my-run".to_owned()));
+        let message = |text: &str| file.clone().set(text).unwrap_err().to_string();
+        assert_eq!(message("train.stesp=80"), "--set train.stesp: unknown setting [train] stesp; did you mean steps?");
+        assert_eq!(message("trian.steps=80"), "--set trian.steps: unknown section [trian]; did you mean [train]?");
+        assert_eq!(message("train.steps"), "--set train.steps: expected SECTION.KEY=VALUE, such as --set train.steps=80");
+        assert_eq!(message("train.steps="), "--set train.steps=: expected SECTION.KEY=VALUE, such as --set train.steps=80");
+    }
+
+    #[test]
+    fn a_value_cannot_smuggle_in_a_second_setting() {
+        assert_eq!(bare_value("1\nother = 2"), Value::String("1\nother = 2".to_owned()));
+    }
+
+    #[test]
+    fn what_a_run_is_cannot_change_on_resuming() {
+        let mut file = parse("[train]\nsteps = 3\n").unwrap();
+        file.set("train.steps=9").unwrap();
+        file.set_number("--ranks", "parallel", "dp", 2).unwrap();
+        assert!(file.refuse_fixed_overrides().is_ok());
+        file.set("train.learning_rate=1").unwrap();
+        assert_eq!(
+            file.refuse_fixed_overrides().unwrap_err().to_string(),
+            "--set train.learning_rate: [train] learning_rate was settled when the run began and cannot change on resuming"
+        );
+    }
+}
