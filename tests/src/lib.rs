@@ -1,3 +1,6 @@
 //! Helpers of the tests that cross crates: the repository's files, programs with a time limit, a tiny model to run them on.
 
+pub mod http;
+pub mod material;
+pub mod program;
 pub mod repository;

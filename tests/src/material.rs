@@ -1,0 +1,121 @@
+//! A tiny model that programs can train and serve in a second, conversations for it, and a run file.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::repository::root;
+
+/// ChatML with nothing added: the shape of SmolLM2's template without its default system turn.
+const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
+                             {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+
+/// The printable stand-in of each byte in a byte-level vocabulary (GPT-2's table).
+fn stand_in(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|b| !printable(*b)).count();
+    char::from_u32(256 + u32::try_from(before).unwrap_or(0)).unwrap_or('?')
+}
+
+/// A tokenizer with one token per byte after the three special ones.
+fn tokenizer() -> Value {
+    let special = SPECIAL.iter().enumerate();
+    let added: Vec<_> = special
+        .clone()
+        .map(|(id, content)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let mut vocabulary: Map<String, Value> = special.map(|(id, content)| ((*content).to_owned(), json!(id))).collect();
+    for byte in 0..=u8::MAX {
+        vocabulary.insert(stand_in(byte).to_string(), json!(usize::from(byte) + SPECIAL.len()));
+    }
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let model = json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+        "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []});
+    json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level, "model": model})
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+}
+
+/// Writes the tiny model of `tests/oracle/tiny-mistral` with a byte-level tokenizer into a new directory: vocabulary 320,
+/// context 512, about 500 kB.
+///
+/// # Panics
+/// When a file cannot be written.
+pub fn tiny_model(directory: &Path) {
+    std::fs::create_dir_all(directory).expect("a directory for the model");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(root().join("tests/oracle/tiny-mistral").join(name), directory.join(name)).expect("the tiny model's files");
+    }
+    write(&directory.join("tokenizer.json"), &tokenizer().to_string());
+    let config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
+        "unk_token": "<|endoftext|>", "add_bos_token": false, "chat_template": CHAT_TEMPLATE});
+    write(&directory.join("tokenizer_config.json"), &config.to_string());
+}
+
+/// One conversation of a question and an answer, as a line of JSONL.
+pub fn conversation(question: &str, answer: &str) -> String {
+    json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}).to_string()
+}
+
+/// Sixty-four small sums as conversations, one per line.
+pub fn sums() -> String {
+    (0..64u32).fold(String::new(), |mut text, n| {
+        let (a, b) = (n % 8, n / 8);
+        let _ = writeln!(text, "{}", conversation(&format!("{a} plus {b}"), &format!("makes {}", a + b)));
+        text
+    })
+}
+
+/// A run file for the tiny model: fp32, LoRA of rank 4, ten steps of four sequences of 64 tokens.
+pub const RUN_FILE: &str = r#"name = "tiny"
+seed = 7
+[model]
+path = "model"
+dtype = "fp32"
+device = "cpu"
+[data]
+train = ["train.jsonl"]
+valid = ["valid.jsonl"]
+format = "chat"
+sequence_length = 64
+[method]
+kind = "lora"
+rank = 4
+alpha = 8
+[train]
+steps = 10
+global_batch = 4
+micro_batch = 1
+learning_rate = 1e-2
+schedule = "cosine"
+warmup_steps = 2
+[parallel]
+dp = 1
+[checkpoint]
+every_steps = 5
+keep = 3
+[eval]
+every_steps = 5
+"#;
+
+/// Writes `model/`, `train.jsonl`, `valid.jsonl` and `run.toml` into a directory: everything that one small run needs.
+///
+/// # Panics
+/// When a file cannot be written.
+pub fn workplace(directory: &Path) {
+    tiny_model(&directory.join("model"));
+    write(&directory.join("train.jsonl"), &sums());
+    write(&directory.join("valid.jsonl"), &sums().lines().take(16).map(|line| line.to_owned() + "\n").collect::<String>());
+    write(&directory.join("run.toml"), RUN_FILE);
+}
