@@ -1,7 +1,6 @@
 //! House rules as tests: which crate may know which, and what no file may hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use sirocco_tests::repository::{TextFile, root, text_files};
@@ -53,12 +52,9 @@ fn architecture() -> String {
 }
 
 /// Fails with one line per offence.
-fn none_of(offences: &[String], rule: &str) {
-    let mut report = String::new();
-    for offence in offences {
-        let _ = writeln!(report, "  {offence}");
-    }
-    assert!(offences.is_empty(), "{rule}:\n{report}");
+fn none_of(offences: impl IntoIterator<Item = String>, rule: &str) {
+    let report = offences.into_iter().fold(String::new(), |report, offence| report + "  " + &offence + "\n");
+    assert!(report.is_empty(), "{rule}:\n{report}");
 }
 
 /// Every line of code in `files` for which `bad` holds, as `file:line: text`.
@@ -98,7 +94,7 @@ fn model_knows_no_files() {
     let files = text_files();
     let model: Vec<_> = in_crates(&files).into_iter().filter(|file| file.name.starts_with("crates/model/")).collect();
     let bad = |line: &str| !is_comment(line) && ["std::fs", "fs::", "File::"].iter().any(|word| line.contains(word));
-    none_of(&lines_where(&model, bad), "crates/model does no input or output");
+    none_of(lines_where(&model, bad), "crates/model does no input or output");
 }
 
 #[test]
@@ -130,14 +126,14 @@ fn every_workspace_member_is_described() {
         let folder = package.manifest_path.parent()?.strip_prefix(&metadata.workspace_root).ok()?.to_string();
         (!document.contains(&format!("`{folder}/`"))).then(|| format!("{folder}/"))
     });
-    none_of(&missing.collect(), "every member of the workspace has its line in ARCHITECTURE.md");
+    none_of(missing, "every member of the workspace has its line in ARCHITECTURE.md");
 }
 
 #[test]
 fn every_rust_file_says_what_it_is_on_line_one() {
     let files = text_files();
     let silent = rust_files(&files).into_iter().filter(|file| !file.text.starts_with("//! ")).map(|file| file.name.clone());
-    none_of(&silent.collect(), "line 1 of a Rust file is its module doc");
+    none_of(silent, "line 1 of a Rust file is its module doc");
 }
 
 #[test]
@@ -145,7 +141,7 @@ fn no_rust_file_is_long() {
     let files = text_files();
     let lengths = rust_files(&files).into_iter().map(|file| (file.text.lines().count(), &file.name));
     let long = lengths.filter(|(lines, _)| *lines > LONGEST_FILE).map(|(lines, name)| format!("{name}: {lines} lines"));
-    none_of(&long.collect(), "a file is about one thing: at most 400 lines");
+    none_of(long, "a file is about one thing: at most 400 lines");
 }
 
 #[test]
@@ -157,10 +153,7 @@ fn no_unfinished_work() {
     let offences =
         sources.iter().flat_map(|file| file.text.lines().enumerate().map(move |(index, line)| (file, index + 1, line)));
     let found = offences.filter(|(_, _, line)| words.iter().any(|word| line.contains(word)));
-    none_of(
-        &found.map(|(file, number, line)| format!("{}:{number}: {}", file.name, line.trim())).collect(),
-        "what is here is finished",
-    );
+    none_of(found.map(|(file, number, line)| format!("{}:{number}: {}", file.name, line.trim())), "what is here is finished");
 }
 
 #[test]
@@ -173,7 +166,7 @@ fn unsafe_stays_at_home() {
     let bad = |line: &str| {
         !is_comment(line) && ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|word| line.contains(word))
     };
-    none_of(&lines_where(&sources, bad), "unsafe lives in comm and in one module of model");
+    none_of(lines_where(&sources, bad), "unsafe lives in comm and in one module of model");
 }
 
 #[test]
@@ -183,7 +176,7 @@ fn only_config_and_programs_read_the_environment() {
     let bad = |line: &str| {
         !is_comment(line) && ["env::var", "env::set_var", "env::args", "env::current_dir"].iter().any(|word| line.contains(word))
     };
-    none_of(&lines_where(&libraries, bad), "environment variables are read by config and the programs");
+    none_of(lines_where(&libraries, bad), "environment variables are read by config and the programs");
 }
 
 #[test]
@@ -193,13 +186,13 @@ fn one_rank_takes_the_path_of_many() {
         let packed: String = line.chars().filter(|c| !c.is_whitespace()).collect();
         let compared =
             |count: &&str| [">1", "==1", "!=1", "<=1", "<2", ">=2"].iter().any(|with| packed.contains(&format!("{count}{with}")));
-        !is_comment(line) && (line.contains("if ") || line.contains("match ")) && counts.iter().any(|count| compared(count))
+        !is_comment(line) && (line.contains("if ") || line.contains("match ")) && counts.iter().any(compared)
     };
     let files = text_files();
     let engine = ["crates/comm/", "crates/parallel/", "crates/model/", "crates/optim/"];
     let sources: Vec<_> =
         in_crates(&files).into_iter().filter(|file| engine.iter().any(|home| file.name.starts_with(home))).collect();
-    none_of(&lines_where(&sources, branch), "a group of one uses comm's Solo, not another branch");
+    none_of(lines_where(&sources, branch), "a group of one uses comm's Solo, not another branch");
 }
 
 #[test]
@@ -222,7 +215,7 @@ fn no_path_of_one_machine_and_no_registry_name() {
             }
         }
     }
-    none_of(&found, "the repository names no machine and no registry");
+    none_of(found, "the repository names no machine and no registry");
 }
 
 #[test]
@@ -240,5 +233,5 @@ fn links_in_documents_lead_somewhere() {
             }
         }
     }
-    none_of(&broken, "relative links name files that exist");
+    none_of(broken, "relative links name files that exist");
 }
