@@ -19,8 +19,6 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 PROGRAMS := $(abspath $(CARGO_TARGET_DIR))/release
 PREFIX ?= /usr/local
-SIROCCO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sirocco
-VENV := $(SIROCCO_CACHE)/python
 
 .PHONY: help setup build demo fmt lint test bench oracle interop install clean
 
@@ -50,16 +48,11 @@ test: lint build ## all that a change must pass, cheapest first
 bench: build ## training and serving speed, against the numbers in benches/
 	@cargo bench --workspace --locked
 
-$(VENV)/.requirements: tests/oracle/requirements.txt
-	@python3 -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --requirement $<
-	@cp $< $@
+oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
+	@python=$$(tests/oracle/python.sh); for script in tests/oracle/make_*.py; do echo "$$script"; "$$python" "$$script"; done
 
-oracle: $(VENV)/.requirements ## write the small oracle files again, with Transformers and PEFT in a virtual environment
-	@for script in tests/oracle/make_*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done
-
-interop: build $(VENV)/.requirements ## do PEFT, Transformers and the openai client accept what Sirocco made? (after make demo)
-	@SIROCCO_BIN=$(PROGRAMS) $(VENV)/bin/python tests/interop/check.py
+interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind?
+	@tests/interop/run.sh --bin $(PROGRAMS)
 
 install: build ## the programs and the recipes, into PREFIX
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/sirocco
