@@ -1,0 +1,118 @@
+//! A linear without bias: y = x · Wᵀ, with LoRA on it or without.
+
+use tch::Tensor;
+
+use crate::lora::Lora;
+use crate::weight::Weight;
+
+/// A named weight's forward and backward: the seam at which parallelism, adapters and quantised weights attach.
+#[derive(Debug)]
+pub struct Linear {
+    /// W, `[out, in]`.
+    pub weight: Weight,
+    /// The factors on it, if it is adapted.
+    pub lora: Option<Lora>,
+}
+
+/// What the backward needs besides the input: s · x · Aᵀ, `[T, R]`, where there is LoRA.
+#[derive(Debug)]
+pub struct Saved(Option<Tensor>);
+
+impl Linear {
+    /// `x [T, in]` → `[T, out]`.
+    pub fn forward(&self, x: &Tensor) -> (Tensor, Saved) {
+        let mut y = x.matmul(&self.weight.value().tr());
+        let low = self.lora.as_ref().map(|lora| {
+            let low = x.matmul(&lora.a.value().tr()) * lora.scale;
+            let _ = y.addmm_(&low, &lora.b.value().tr());
+            low
+        });
+        (y, Saved(low))
+    }
+
+    /// The gradient of `x` from `dy [T, out]`, added to `dx` if one is given; gradients of what is trained are accumulated:
+    /// dW = dyᵀ · x, dB = dyᵀ · (s x Aᵀ), dA = (s dy B)ᵀ · x.
+    pub fn backward(&mut self, x: &Tensor, saved: &Saved, dy: &Tensor, dx: Option<Tensor>) -> Tensor {
+        self.weight.accumulate(&dy.tr(), x);
+        let mut dx = match dx {
+            None => dy.matmul(self.weight.value()),
+            Some(mut dx) => {
+                let _ = dx.addmm_(dy, self.weight.value());
+                dx
+            }
+        };
+        if let (Some(lora), Some(low)) = (&mut self.lora, &saved.0) {
+            let dlow = dy.matmul(lora.b.value()) * lora.scale;
+            lora.b.accumulate(&dy.tr(), low);
+            lora.a.accumulate(&dlow.tr(), x);
+            let _ = dx.addmm_(&dlow, lora.a.value());
+        }
+        dx
+    }
+
+    /// The trained weights of this linear.
+    pub fn trained(&self) -> impl Iterator<Item = &Weight> {
+        let factors = self.lora.iter().flat_map(|lora| [&lora.a, &lora.b]);
+        std::iter::once(&self.weight).chain(factors).filter(|weight| weight.master().is_some())
+    }
+
+    /// As [`Linear::trained`], to write to.
+    pub fn trained_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let factors = self.lora.iter_mut().flat_map(|lora| [&mut lora.a, &mut lora.b]);
+        std::iter::once(&mut self.weight).chain(factors).filter(|weight| weight.master().is_some())
+    }
+
+    /// W + s · B · A in fp32: what a merged model holds.
+    pub fn merged(&self) -> Tensor {
+        let base = self.weight.value().to_kind(tch::Kind::Float);
+        match &self.lora {
+            None => base,
+            Some(lora) => {
+                let exact = |weight: &Weight| weight.master().unwrap_or_else(|| weight.value()).to_kind(tch::Kind::Float);
+                base + exact(&lora.b).matmul(&exact(&lora.a)) * lora.scale
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::lora::{LoraConfig, Projection};
+    use crate::ops::oracle::{assert_close, random};
+    use crate::weight::Dtype;
+
+    #[test]
+    fn gradients_agree_with_autograd_with_and_without_lora() {
+        let (x, w, dy) = (random(&[9, 12], 1), random(&[7, 12], 2), random(&[9, 7], 3));
+        for adapted in [false, true] {
+            let mut linear = Linear { weight: Weight::frozen("w", w.copy()), lora: None };
+            linear.weight.train();
+            let leaves = [&x, &w].map(|tensor| tensor.copy().set_requires_grad(true));
+            let mut expected = leaves[0].matmul(&leaves[1].tr());
+            let mut factors = Vec::new();
+            if adapted {
+                let config = LoraConfig { rank: 3, scale: 0.5, targets: vec![Projection::Q] };
+                let mut lora = Lora::fresh("m", (7, 12), &config, (1, Dtype::Fp32));
+                lora.b.restore(&random(&[7, 3], 4)).unwrap();
+                factors = vec![lora.a.value().copy().set_requires_grad(true), lora.b.value().copy().set_requires_grad(true)];
+                expected = expected + leaves[0].matmul(&factors[0].tr()).matmul(&factors[1].tr()) * 0.5;
+                linear.lora = Some(lora);
+            }
+            (&expected * &dy).sum(Kind::Float).backward();
+
+            let (y, saved) = linear.forward(&x);
+            assert_close("y", &y, &expected.detach());
+            let start = random(&[9, 12], 5);
+            let dx = linear.backward(&x, &saved, &dy, Some(start.copy()));
+            assert_close("dx", &(dx - start), &leaves[0].grad());
+            assert_close("dw", linear.weight.gradient().unwrap(), &leaves[1].grad());
+            for (weight, leaf) in linear.trained().skip(1).zip(&factors) {
+                assert_close(weight.name(), weight.gradient().unwrap(), &leaf.grad());
+            }
+            assert_close("merged", &x.matmul(&linear.merged().tr()), &y);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One named weight: the value that products use and, where it is trained, its fp32 master copy and gradient.
+
+use safetensors::Dtype as FileType;
+use tch::{Kind, Tensor};
+
+use crate::ModelError;
+
+/// Element type of the base weights and of activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// For exact comparisons.
+    Fp32,
+    /// For training and serving; sums inside products are fp32.
+    Bf16,
+}
+
+impl Dtype {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}
+
+/// A tensor as it stands in a file: element type, shape, little-endian bytes.
+pub type FileTensor = (FileType, Vec<usize>, Vec<u8>);
+
+/// Turns a file's bytes into a tensor of `kind` and checks the shape against what is expected.
+///
+/// # Errors
+/// Another shape, or an element type that is no floating-point number we read.
+pub fn from_file(name: &str, (dtype, shape, bytes): &FileTensor, expected: &[i64], kind: Kind) -> Result<Tensor, ModelError> {
+    let found: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    if found != expected {
+        return Err(ModelError::Shape { name: name.to_string(), found, expected: expected.to_vec() });
+    }
+    let stored = match dtype {
+        FileType::F32 => Kind::Float,
+        FileType::F16 => Kind::Half,
+        FileType::BF16 => Kind::BFloat16,
+        other => return Err(ModelError::ElementType { name: name.to_string(), found: format!("{other:?}") }),
+    };
+    Ok(Tensor::f_from_data_size(bytes, &found, stored)?.to_kind(kind))
+}
+
+/// A named weight.
+#[derive(Debug)]
+pub struct Weight {
+    name: String,
+    value: Tensor,
+    trained: Option<Trained>,
+}
+
+#[derive(Debug)]
+struct Trained {
+    master: Tensor,
+    gradient: Tensor,
+}
+
+impl Weight {
+    /// A weight that is not trained.
+    pub fn frozen(name: impl Into<String>, value: Tensor) -> Self {
+        Self { name: name.into(), value, trained: None }
+    }
+
+    /// Begins to train it: from here on there are an fp32 master copy and an fp32 gradient, at zero.
+    pub fn train(&mut self) {
+        let master = self.value.to_kind(Kind::Float).copy();
+        if self.value.kind() == Kind::Float {
+            self.value = master.shallow_clone();
+        }
+        self.trained = Some(Trained { gradient: master.zeros_like(), master });
+    }
+
+    /// The name in Hugging Face's (for LoRA: PEFT's) layout.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What products use, in the network's dtype.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The fp32 master copy, if trained.
+    pub fn master(&self) -> Option<&Tensor> {
+        self.trained.as_ref().map(|trained| &trained.master)
+    }
+
+    /// The fp32 gradient, if trained.
+    pub fn gradient(&self) -> Option<&Tensor> {
+        self.trained.as_ref().map(|trained| &trained.gradient)
+    }
+
+    /// The fp32 gradient to add to, if trained.
+    pub fn gradient_mut(&mut self) -> Option<&mut Tensor> {
+        self.trained.as_mut().map(|trained| &mut trained.gradient)
+    }
+
+    /// Adds `a · b` to the gradient, if trained; the product is made only then.
+    pub(crate) fn accumulate(&mut self, a: &Tensor, b: &Tensor) {
+        if let Some(trained) = &mut self.trained {
+            if a.kind() == Kind::Float {
+                let _ = trained.gradient.addmm_(a, b);
+            } else {
+                let _ = trained.gradient.g_add_(&a.matmul(b));
+            }
+        }
+    }
+
+    /// Overwrites the master copy (on resume) and with it the value.
+    ///
+    /// # Errors
+    /// Another shape, or a weight that is not trained.
+    pub fn restore(&mut self, master: &Tensor) -> Result<(), ModelError> {
+        let expected = self.value.size();
+        let Some(trained) = self.trained.as_mut().filter(|_| master.size() == expected) else {
+            return Err(ModelError::Shape { name: self.name.clone(), found: master.size(), expected });
+        };
+        trained.master.copy_(master);
+        self.refresh();
+        Ok(())
+    }
+
+    /// Brings the value up to date with the master copy after an optimizer step.
+    pub fn refresh(&mut self) {
+        if let Some(trained) = &self.trained
+            && self.value.kind() != Kind::Float
+        {
+            self.value.copy_(&trained.master);
+        }
+    }
+
+    /// The same weight for another network: shares the value, is not trained there.
+    pub(crate) fn share(&self) -> Self {
+        Self::frozen(self.name.clone(), self.value.shallow_clone())
+    }
+}
