@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH := $(PATH):$(HOME)/.cargo/bin
 # Compiler flags come from .cargo/config.toml alone: flags in the environment would replace them, and with them the run path by which
 # programs find libtorch.
 unexport RUSTFLAGS
