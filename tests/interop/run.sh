@@ -11,6 +11,6 @@ python=$("$here/../oracle/python.sh") || exit $?
 status=0
 for script in chat_tokens logits openai_client; do
   echo "== tests/interop/$script.py"
-  "$python" "$here/$script.py" "$@" || status=1
+  "$python" "$here/$script.py" "$@" || status=$?
 done
 exit $status
