@@ -1,0 +1,173 @@
+//! How the wire waits: a short spin, then naps, with an eye on the clock, on the peers and on what other ranks report.
+
+use std::{
+    hint, thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Tag, Wire,
+    call::{Call, Trouble},
+    raw::{Failure, Receiving, Sending, World},
+};
+use crate::CommError;
+
+/// Ranks share cores with their own computation, so spinning is kept to about the time that an answer already under way takes.
+const SPIN: Duration = Duration::from_micros(20);
+/// Naps while an answer is likely soon, and for how long it is.
+const SHORT_NAP: Duration = Duration::from_micros(50);
+const SOON: Duration = Duration::from_millis(5);
+/// Naps after that: at most this much is added to a wait that is long anyway.
+const LONG_NAP: Duration = Duration::from_micros(200);
+/// How often the peers and the other ranks' reports are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Most ranks that a timeout names; the error must fit a message to the others.
+const MISSING_NAMED: usize = 256;
+/// Room for an error that a rank reports to the others.
+const REPORT_MAX: usize = 4096;
+/// How long a rank that is giving up tries to tell the others.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a look at some unfinished messages found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Done,
+    /// Some of them completed.
+    Moved,
+    Still,
+}
+
+/// Messages that are waited for together.
+pub(super) trait Flights {
+    fn poll(&mut self, world: &World) -> Result<Found, Failure>;
+    /// The ranks that are waited for.
+    fn missing(&self) -> Vec<usize>;
+}
+
+/// Some sends and some receives.
+pub(super) struct Exchange<E> {
+    pub(super) sends: Vec<Sending<E>>,
+    pub(super) receives: Vec<Receiving<E>>,
+}
+
+impl<E> Flights for Exchange<E> {
+    fn poll(&mut self, _: &World) -> Result<Found, Failure> {
+        let (mut moved, mut open) = (false, 0);
+        for send in self.sends.iter_mut().filter(|send| !send.is_done()) {
+            let done = send.poll()?;
+            moved |= done;
+            open += usize::from(!done);
+        }
+        for receive in self.receives.iter_mut().filter(|receive| !receive.is_done()) {
+            let done = receive.poll()?;
+            moved |= done;
+            open += usize::from(!done);
+        }
+        Ok(match (open, moved) {
+            (0, _) => Found::Done,
+            (_, true) => Found::Moved,
+            (_, false) => Found::Still,
+        })
+    }
+
+    fn missing(&self) -> Vec<usize> {
+        let senders = self.receives.iter().filter(|receive| !receive.is_done()).map(|receive| receive.peer);
+        let receivers = self.sends.iter().filter(|send| !send.is_done()).map(|send| send.peer);
+        let mut ranks: Vec<usize> = senders.chain(receivers).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks
+    }
+}
+
+impl Wire {
+    /// Waits until all `flights` are complete.
+    pub(super) fn wait(&self, call: &Call, flights: &mut dyn Flights) -> Result<(), Trouble> {
+        let mut moved = Instant::now();
+        let mut looked = moved;
+        loop {
+            match flights.poll(&self.world).map_err(|failure| call.failed(failure))? {
+                Found::Done => return Ok(()),
+                Found::Moved => {
+                    moved = Instant::now();
+                    continue;
+                }
+                Found::Still => {}
+            }
+            let still = moved.elapsed();
+            if still < SPIN {
+                hint::spin_loop();
+                continue;
+            }
+            self.obey_abort();
+            if looked.elapsed() >= LOOK {
+                self.look_around(call)?;
+                looked = Instant::now();
+            }
+            if still >= self.timeout {
+                return Err(Trouble::own(timed_out(call, flights.missing())));
+            }
+            thread::sleep(if still < SOON { SHORT_NAP } else { LONG_NAP });
+        }
+    }
+
+    /// Has another rank reported an error, has a peer died? A report comes first, since a rank that reports may exit next.
+    fn look_around(&self, call: &Call) -> Result<(), Trouble> {
+        if let Some(error) = self.reported(call)? {
+            return Err(Trouble::told(error));
+        }
+        let died = self.shared.roster.get().and_then(|roster| roster.dead().into_iter().next());
+        match died {
+            None => Ok(()),
+            Some(dead) => {
+                // It may have reported an error between the two looks.
+                if let Some(error) = self.reported(call)? {
+                    return Err(Trouble::told(error));
+                }
+                let peer = dead.peer;
+                let collective = call.collective();
+                Err(Trouble::own(CommError::RankDied { rank: peer.rank, host: peer.host, pid: peer.pid, collective }))
+            }
+        }
+    }
+
+    /// The error that another rank reports, if one does.
+    fn reported(&self, call: &Call) -> Result<Option<CommError>, Trouble> {
+        let Some(from) = self.world.probe(Tag::Report as i32) else { return Ok(None) };
+        let room = vec![0_u8; REPORT_MAX].into_boxed_slice();
+        let receive = self.world.receive(room, from, Tag::Report as i32).map_err(|failure| call.failed(failure))?;
+        let mut exchange = Exchange { sends: Vec::new(), receives: vec![receive] };
+        self.within(LAST_WORDS, &mut exchange);
+        let report = exchange.receives.pop().and_then(Receiving::take);
+        let error = report.and_then(|(bytes, length)| serde_json::from_slice(bytes.get(..length)?).ok());
+        let garbled = || call.garbled(from, "a report that cannot be read", "an error report");
+        Ok(Some(error.unwrap_or_else(garbled)))
+    }
+
+    /// Tells all other ranks of this host and others that are not known to be dead about an error, as far as that can be done quickly.
+    pub(super) fn report(&self, error: &CommError) {
+        let Ok(text) = serde_json::to_vec(error) else { return };
+        if text.len() > REPORT_MAX {
+            return;
+        }
+        let text: std::sync::Arc<[u8]> = text.into();
+        let dead: Vec<usize> =
+            self.shared.roster.get().map(|roster| roster.dead().iter().map(|dead| dead.peer.rank).collect()).unwrap_or_default();
+        let others = (0..self.world.size).filter(|&rank| rank != self.world.rank && !dead.contains(&rank));
+        let sends = others.filter_map(|rank| self.world.send(text.clone(), rank, Tag::Report as i32).ok()).collect();
+        self.within(LAST_WORDS, &mut Exchange { sends, receives: Vec::new() });
+    }
+
+    /// Polls until done, an MPI error or the end of `limit`, whichever comes first.
+    pub(super) fn within(&self, limit: Duration, flights: &mut dyn Flights) {
+        let started = Instant::now();
+        while started.elapsed() < limit && !matches!(flights.poll(&self.world), Ok(Found::Done) | Err(_)) {
+            thread::sleep(SHORT_NAP);
+        }
+    }
+}
+
+fn timed_out(call: &Call, mut missing: Vec<usize>) -> CommError {
+    missing.truncate(MISSING_NAMED);
+    CommError::TimedOut { collective: call.collective(), seconds: call.started.elapsed().as_secs_f64(), missing }
+}

@@ -1,0 +1,251 @@
+//! The roll call that every collective begins with: do all ranks enter the same one?
+//!
+//! Every rank sends a header to rank 0, which compares them and answers with a verdict. Small payloads ride on the two messages, so
+//! a small collective is one round trip. Rank 0 knows who has not come yet and, after a while, says so to those who have, so that
+//! a timeout can name the missing rank wherever it strikes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Tag, Wire,
+    call::{Call, Trouble},
+    message::{HEADER_MAX, Header, INLINE_RESULT_MAX, Verdict, verdict_max},
+    patience::{Exchange, Flights, Found},
+    raw::{Failure, Receiving, Sending, World},
+    sum,
+};
+use crate::{CommError, Operation};
+
+/// How long rank 0 waits before it tells those who came who has not, and between two such notes.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// How long rank 0 tries to deliver bad news.
+const BAD_NEWS: Duration = Duration::from_millis(500);
+
+/// What the roll call led to.
+pub(super) enum Roll {
+    /// All ranks are here; for a gather or broadcast, the bytes of each rank's payload.
+    Proceed(Vec<usize>),
+    /// The result itself; for a gather, to be cut by the lengths.
+    Result(Vec<usize>, Vec<u8>),
+}
+
+impl Wire {
+    /// Enters `call`, with the whole payload where it is small.
+    pub(super) fn roll_call(&self, call: &Call, payload: Option<Vec<u8>>) -> Result<Roll, Trouble> {
+        let header = Header { entry: call.entry(self.world.rank), payload };
+        let verdict = if self.world.rank == 0 { self.preside(call, header)? } else { self.attend(call, &header)? };
+        call.together.get_or_init(|| call.started.elapsed());
+        let sizes = |lengths: Vec<u64>| lengths.into_iter().map(|length| usize::try_from(length).unwrap_or(usize::MAX)).collect();
+        match verdict {
+            Verdict::Proceed { lengths } => Ok(Roll::Proceed(sizes(lengths))),
+            Verdict::Result { lengths, bytes } => Ok(Roll::Result(sizes(lengths), bytes)),
+            Verdict::Failed { error } => Err(Trouble::told(
+                serde_json::from_slice(&error).unwrap_or_else(|_| call.garbled(0, "a verdict that cannot be read", "an error")),
+            )),
+            Verdict::Waiting { .. } => Err(Trouble::own(call.garbled(0, "a note", "a verdict"))),
+        }
+    }
+
+    /// Rank 0: hears everybody, decides, answers everybody.
+    fn preside(&self, call: &Call, own: Header) -> Result<Verdict, Trouble> {
+        let mut hearing = Hearing::open(&self.world, call, own, NOTE_EVERY.min(self.timeout / 4))?;
+        let heard = self.wait(call, &mut hearing);
+        let outcome = heard.and_then(|()| match hearing.objection.take() {
+            Some(error) => Err(Trouble::own(error)),
+            None => hearing.decide(call),
+        });
+        let verdict = match &outcome {
+            Ok(verdict) => verdict.encode(),
+            Err(trouble) => Verdict::Failed { error: serde_json::to_vec(&trouble.error).unwrap_or_default() }.encode(),
+        };
+        let verdict: Arc<[u8]> = verdict.into();
+        let send = |rank| self.world.send(verdict.clone(), rank, Tag::Verdict as i32).map_err(|failure| call.failed(failure));
+        match outcome {
+            Ok(verdict) => {
+                let sends = (1..self.world.size).map(send).collect::<Result<_, _>>()?;
+                self.wait(call, &mut Exchange { sends, receives: Vec::new() })?;
+                Ok(verdict)
+            }
+            Err(trouble) => {
+                let sends = (1..self.world.size).filter_map(|rank| send(rank).ok()).collect();
+                self.within(BAD_NEWS, &mut Exchange { sends, receives: Vec::new() });
+                Err(Trouble::told(trouble.error))
+            }
+        }
+    }
+
+    /// The other ranks: send the header, wait for the verdict.
+    fn attend(&self, call: &Call, header: &Header) -> Result<Verdict, Trouble> {
+        let failed = |failure| call.failed(failure);
+        let mut attendance = Attendance {
+            sending: self.world.send(Arc::from(header.encode()), 0, Tag::Header as i32).map_err(failed)?,
+            receiving: Some(receive_verdict(&self.world).map_err(failed)?),
+            verdict: None,
+            missing: vec![0],
+        };
+        self.wait(call, &mut attendance)?;
+        match attendance.verdict {
+            Some(Some(verdict)) => Ok(verdict),
+            _ => Err(Trouble::own(call.garbled(0, "a message that cannot be read", "a verdict"))),
+        }
+    }
+}
+
+/// Rank 0's side of a roll call.
+struct Hearing<'a> {
+    call: &'a Call,
+    receiving: Vec<Receiving<u8>>,
+    /// By rank; this rank's own is there from the start.
+    headers: Vec<Option<Header>>,
+    /// The first thing found wrong.
+    objection: Option<CommError>,
+    note_every: Duration,
+    noted: (Instant, Vec<usize>),
+    notes: Vec<Sending<u8>>,
+}
+
+impl<'a> Hearing<'a> {
+    fn open(world: &World, call: &'a Call, own: Header, note_every: Duration) -> Result<Self, Trouble> {
+        let room = || vec![0_u8; HEADER_MAX].into_boxed_slice();
+        let receive = |rank| world.receive(room(), rank, Tag::Header as i32).map_err(|failure| call.failed(failure));
+        let receiving = (1..world.size).map(receive).collect::<Result<_, _>>()?;
+        let mut headers: Vec<Option<Header>> = (0..world.size).map(|_| None).collect();
+        headers[0] = Some(own);
+        let noted = (call.started, Vec::new());
+        Ok(Hearing { call, receiving, headers, objection: None, note_every, noted, notes: Vec::new() })
+    }
+
+    /// Takes a header in and compares it with this rank's own.
+    fn hear(&mut self, receive: Receiving<u8>) {
+        let rank = receive.peer;
+        let header = receive.take().and_then(|(bytes, length)| Header::decode(rank, bytes.get(..length)?));
+        let Some(header) = header else {
+            self.objection.get_or_insert(self.call.garbled(rank, "a message that cannot be read", "a header"));
+            return;
+        };
+        if let Some(error) = self.call.compare(&header.entry) {
+            self.objection.get_or_insert(error);
+        }
+        self.headers[rank] = Some(header);
+    }
+
+    /// Tells the ranks that are here which ones are not, when that has changed.
+    fn note(&mut self, world: &World) -> Result<(), Failure> {
+        let missing = self.missing();
+        if self.noted.0.elapsed() < self.note_every || missing == self.noted.1 {
+            return Ok(());
+        }
+        let note: Arc<[u8]> = Verdict::Waiting { missing: missing.iter().map(|&rank| rank as u64).collect() }.encode().into();
+        for rank in (1..world.size).filter(|rank| !missing.contains(rank)) {
+            self.notes.push(world.send(note.clone(), rank, Tag::Verdict as i32)?);
+        }
+        self.noted = (Instant::now(), missing);
+        Ok(())
+    }
+
+    /// What follows now that all ranks have entered the same collective.
+    fn decide(&mut self, call: &Call) -> Result<Verdict, Trouble> {
+        let headers: Vec<Header> = self.headers.drain(..).flatten().collect();
+        let lengths: Vec<u64> = headers.iter().map(|header| header.entry.elements).collect();
+        let inline: Option<Vec<&[u8]>> = headers.iter().map(|header| header.payload.as_deref()).collect();
+        let result = |bytes| Ok(Verdict::Result { lengths: lengths.clone(), bytes });
+        match (call.operation, inline) {
+            (Operation::Barrier | Operation::Leave, _) => Ok(Verdict::Result { lengths: Vec::new(), bytes: Vec::new() }),
+            (Operation::AllReduceF32, Some(parts)) => result(self.total::<f32>(&parts)?),
+            (Operation::AllReduceF64, Some(parts)) => result(self.total::<f64>(&parts)?),
+            (Operation::AllGather, Some(parts)) if parts.iter().map(|part| part.len()).sum::<usize>() <= INLINE_RESULT_MAX => {
+                result(parts.concat())
+            }
+            (Operation::Broadcast, _) if headers[call.root].payload.is_some() => {
+                result(headers[call.root].payload.clone().unwrap_or_default())
+            }
+            _ => Ok(Verdict::Proceed { lengths }),
+        }
+    }
+
+    /// The sum of small payloads, in rank order, as bytes.
+    fn total<E: sum::Element>(&self, parts: &[&[u8]]) -> Result<Vec<u8>, Trouble> {
+        let mut total: Vec<E> = Vec::new();
+        for (rank, part) in parts.iter().enumerate() {
+            if part.len() != parts[0].len() || part.len() % size_of::<E>() != 0 {
+                let (found, expected) = (format!("{} bytes", part.len()), format!("{} bytes", parts[0].len()));
+                return Err(Trouble::own(self.call.garbled(rank, &found, &expected)));
+            }
+            let part: Vec<E> = bytemuck::pod_collect_to_vec(part);
+            if rank == 0 { total = part } else { sum::add(&mut total, &part) }
+        }
+        Ok(bytemuck::cast_slice(&total).to_vec())
+    }
+}
+
+impl Flights for Hearing<'_> {
+    fn poll(&mut self, world: &World) -> Result<Found, Failure> {
+        let (mut at, mut moved) = (0, false);
+        while at < self.receiving.len() {
+            if self.receiving[at].poll()? {
+                let receive = self.receiving.swap_remove(at);
+                self.hear(receive);
+                moved = true;
+            } else {
+                at += 1;
+            }
+        }
+        if self.receiving.is_empty() || self.objection.is_some() {
+            return Ok(Found::Done);
+        }
+        if self.noted.0.elapsed() >= self.note_every {
+            self.note(world)?;
+            self.noted.0 = Instant::now();
+        }
+        for note in &mut self.notes {
+            note.poll()?;
+        }
+        self.notes.retain(|note| !note.is_done());
+        Ok(if moved { Found::Moved } else { Found::Still })
+    }
+
+    fn missing(&self) -> Vec<usize> {
+        (0..self.headers.len()).filter(|&rank| self.headers[rank].is_none()).collect()
+    }
+}
+
+/// Another rank's side of a roll call.
+struct Attendance {
+    sending: Sending<u8>,
+    receiving: Option<Receiving<u8>>,
+    /// What came, once it came; `Some(None)` if it cannot be read.
+    verdict: Option<Option<Verdict>>,
+    /// Who is waited for, as far as known: rank 0 until it says otherwise.
+    missing: Vec<usize>,
+}
+
+impl Flights for Attendance {
+    fn poll(&mut self, world: &World) -> Result<Found, Failure> {
+        let sent = self.sending.poll()?;
+        let arrived = match &mut self.receiving {
+            Some(receiving) => receiving.poll()?,
+            None => false,
+        };
+        if arrived && let Some((bytes, length)) = self.receiving.take().and_then(Receiving::take) {
+            match bytes.get(..length).and_then(Verdict::decode) {
+                Some(Verdict::Waiting { missing }) => {
+                    self.missing = missing.into_iter().map(|rank| usize::try_from(rank).unwrap_or(usize::MAX)).collect();
+                    self.receiving = Some(receive_verdict(world)?);
+                }
+                verdict => self.verdict = Some(verdict),
+            }
+        }
+        Ok(if sent && self.verdict.is_some() { Found::Done } else { Found::Still })
+    }
+
+    fn missing(&self) -> Vec<usize> {
+        self.missing.clone()
+    }
+}
+
+fn receive_verdict(world: &World) -> Result<Receiving<u8>, Failure> {
+    world.receive(vec![0_u8; verdict_max(world.size)].into_boxed_slice(), 0, Tag::Verdict as i32)
+}

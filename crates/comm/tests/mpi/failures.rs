@@ -1,0 +1,158 @@
+//! What happens when a rank disagrees, dies, is late or leaves: a named error on every other rank, soon, and no hang afterwards.
+
+use std::{
+    process,
+    time::{Duration, Instant},
+};
+
+use rstest::rstest;
+use sirocco_comm::{CommError, Communicator, Mpi, Options, WhyDead};
+
+use crate::job::{self, Ended, Report, run_with};
+
+/// Lets the others live on when a rank is killed: the crate, not mpirun, is to notice.
+const NO_HELP: [&str; 1] = ["--enable-recovery"];
+
+pub(crate) fn rank_program(case: &str, report: &Report) {
+    let timeout = Duration::from_secs(if case == "late" { 2 } else { 60 });
+    let mpi = Mpi::start(Options { timeout }).unwrap();
+    let (rank, last) = (mpi.rank(), mpi.rank() + 1 == mpi.size());
+    mpi.barrier("ready").wait().unwrap();
+    let started = Instant::now();
+    let error = match case {
+        "names" => mpi.all_reduce_f32(if last { "loss" } else { "gradients" }, vec![1.0; 100_000]).wait().unwrap_err(),
+        "lengths" => mpi.all_reduce_f32("gradients", vec![1.0; if last { 9 } else { 10 }]).wait().unwrap_err(),
+        "operations" if last => mpi.barrier("step").wait().unwrap_err(),
+        "operations" => mpi.all_reduce_f64("step", vec![1.0]).wait().unwrap_err(),
+        "killed" => killed(&mpi, 0),
+        "killed-first" => killed(&mpi, mpi.size() - 1),
+        "killed-midway" => killed_midway(&mpi),
+        "late" if last => late(&mpi),
+        "late" => mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err(),
+        "left" if last => {
+            drop(mpi);
+            report.write(rank, "left");
+            process::exit(1);
+        }
+        "left" => mpi.all_reduce_f32("gradients", vec![1.0]).wait().unwrap_err(),
+        "abort" if last => mpi.abort(75),
+        "abort" => mpi.all_reduce_f32("gradients", vec![1.0]).wait().unwrap_err(),
+        other => panic!("no case {other}"),
+    };
+    let noticed = started.elapsed();
+    let again = Instant::now();
+    assert_eq!(mpi.barrier("later").wait().unwrap_err(), error);
+    drop(mpi);
+    assert!(again.elapsed() < Duration::from_secs(1), "a later call and the end took {:?}", again.elapsed());
+    report.write(rank, &format!("{:.1} s: {error}", noticed.as_secs_f64()));
+    // As the crate asks: no MPI_Finalize after an error, but an end with a status. The wait lets the others end by themselves.
+    std::thread::sleep(Duration::from_secs(2));
+    process::exit(1);
+}
+
+/// The rank that is `from_last` before the last one kills itself while the others wait for it.
+fn killed(mpi: &Mpi, from_last: usize) -> CommError {
+    let victim = mpi.size() - 1 - from_last;
+    if mpi.rank() == victim {
+        std::thread::sleep(Duration::from_millis(300));
+        kill_self();
+    }
+    let error = mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err();
+    let dead = mpi.dead_peers();
+    assert_eq!(dead.iter().map(|dead| dead.peer.rank).collect::<Vec<_>>(), [victim]);
+    assert_ne!(dead[0].why, WhyDead::Replaced);
+    error
+}
+
+/// The last rank kills itself while a large buffer is under way.
+fn killed_midway(mpi: &Mpi) -> CommError {
+    let pending = mpi.all_reduce_f32("gradients", vec![1.0; 60_000_000]);
+    if mpi.rank() + 1 == mpi.size() {
+        std::thread::sleep(Duration::from_millis(60));
+        kill_self();
+    }
+    match pending.wait() {
+        Err(error) => error,
+        Ok(_) => mpi.barrier("next").wait().unwrap_err(),
+    }
+}
+
+fn kill_self() -> ! {
+    process::Command::new("kill").args(["-KILL", &process::id().to_string()]).status().unwrap();
+    unreachable!("killed")
+}
+
+/// Comes when the others have given up.
+fn late(mpi: &Mpi) -> CommError {
+    std::thread::sleep(Duration::from_millis(3500));
+    mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err()
+}
+
+/// The seconds and the text that a rank reported.
+fn reported(ended: &Ended, rank: usize) -> (f64, String) {
+    let report = ended.report(rank);
+    let (seconds, text) = report.split_once(" s: ").unwrap_or_else(|| panic!("rank {rank} has no report\n{}", ended.told()));
+    (seconds.parse().unwrap(), text.to_owned())
+}
+
+#[rstest]
+#[case("names", "all_reduce_f32 `gradients`", "all_reduce_f32 `loss`")]
+#[case("lengths", "with 10 elements", "with 9 elements")]
+#[case("operations", "all_reduce_f64 `step`", "barrier `step`")]
+fn ranks_that_disagree_all_hear_of_both_sides(
+    #[case] case: &str,
+    #[case] first: &str,
+    #[case] second: &str,
+    #[values(2, 4)] ranks: usize,
+) {
+    let ended = run_with(case, ranks, &NO_HELP);
+    for rank in 0..ranks {
+        let (seconds, text) = reported(&ended, rank);
+        assert!(seconds < 3.0, "{}", ended.told());
+        assert!(text.contains(first) && text.contains(second), "{}", ended.told());
+        assert!(text.contains(&format!("rank {} entered", ranks - 1)) && text.contains("collective 2"), "{}", ended.told());
+    }
+}
+
+#[rstest]
+#[case("killed", 2, 1)]
+#[case("killed", 4, 3)]
+#[case("killed-first", 3, 0)]
+#[case("killed-midway", 2, 1)]
+#[case("killed-midway", 3, 2)]
+fn a_killed_rank_is_named_by_the_others(#[case] case: &str, #[case] ranks: usize, #[case] victim: usize) {
+    let ended = run_with(case, ranks, &NO_HELP);
+    assert_eq!(ended.report(victim), "");
+    for rank in (0..ranks).filter(|&rank| rank != victim) {
+        let (seconds, text) = reported(&ended, rank);
+        assert!(seconds < 10.0 && text.starts_with(&format!("rank {victim} (process ")), "{}", ended.told());
+    }
+}
+
+#[test]
+fn a_timeout_names_the_collective_and_the_missing_rank_even_to_that_rank() {
+    let ended = run_with("late", 3, &NO_HELP);
+    for rank in 0..3 {
+        let (seconds, text) = reported(&ended, rank);
+        assert!(text.contains("no progress in `gradients` (collective 2)"), "{}", ended.told());
+        assert!(text.ends_with("waiting for rank 2"), "{}", ended.told());
+        assert!(seconds < 6.0, "{}", ended.told());
+    }
+}
+
+#[test]
+fn a_rank_that_leaves_is_named_by_those_who_wait() {
+    let ended = run_with("left", 3, &NO_HELP);
+    assert_eq!(ended.report(2), "left", "{}", ended.told());
+    for rank in 0..2 {
+        assert!(reported(&ended, rank).1.starts_with("rank 2 left the group"), "{}", ended.told());
+    }
+}
+
+#[test]
+fn abort_ends_all_ranks_with_its_code() {
+    let ended = job::run("abort", 3);
+    assert_eq!(ended.output.status.code(), Some(75), "{}", ended.told());
+    assert!(ended.took < Duration::from_secs(10));
+    assert_eq!(ended.report(0), "");
+}

@@ -1,0 +1,24 @@
+//! The MPI group under a real mpirun: this program starts mpirun on itself, and `rank_program` is what each rank then runs.
+
+mod failures;
+mod job;
+mod speed;
+mod sums;
+
+use std::env;
+
+use job::{CASE, Report};
+
+/// Not a test of its own: what a rank does when mpirun started this program.
+#[test]
+fn rank_program() {
+    let Ok(case) = env::var(CASE) else { return };
+    let report = Report::open();
+    match case.as_str() {
+        "sums" => sums::rank_sums(&report),
+        "order" => sums::rank_order(&report),
+        "bytes" => sums::rank_bytes(&report),
+        "speed" => speed::rank_speed(&report),
+        other => failures::rank_program(other, &report),
+    }
+}
