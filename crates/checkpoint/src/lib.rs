@@ -1,1 +1,26 @@
 //! Files: models and adapters in and out, GGUF in, checkpoints of a run.
+//!
+//! Data moves through this crate one tensor at a time. Nothing here knows a tensor library, a rank's role or a setting.
+
+mod architecture;
+mod convert;
+mod error;
+mod files;
+mod gguf;
+mod inspect;
+mod model_dir;
+mod model_writer;
+mod tensor_file;
+mod verify;
+
+pub use architecture::Architecture;
+pub use convert::{convert_consolidated, convert_gguf};
+pub use error::{CheckpointError, Result};
+pub use gguf::{GgmlType, Gguf, GgufTensor, GgufValue};
+pub use inspect::{Layout, ModelSummary, inspect};
+pub use model_dir::ModelDir;
+pub use model_writer::{FileDigest, ModelWriter};
+pub use safetensors::Dtype;
+pub use safetensors::tensor::TensorView;
+pub use tensor_file::{OwnedTensor, TensorFile, TensorFileWriter, TensorSpec};
+pub use verify::{Verified, verify};

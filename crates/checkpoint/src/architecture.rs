@@ -1,0 +1,243 @@
+//! The sizes of a dense Mistral-family network as config.json gives them, and the tensors that follow from them.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{CheckpointError, Result};
+
+/// Model classes whose tensors are those of [`Architecture::expected_tensors`].
+const KNOWN: [&str; 2] = ["MistralForCausalLM", "LlamaForCausalLM"];
+
+/// Sizes and constants of a network, all read from its configuration, none guessed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Architecture {
+    /// Hugging Face's class name, such as `MistralForCausalLM`.
+    pub class: String,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements per head; not always `hidden_size / heads`.
+    pub head_dim: usize,
+    /// Width between the feed-forward projections.
+    pub ffn_size: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Base of the rotary embedding's frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Whether the output head is the embedding.
+    pub tied_embeddings: bool,
+    /// Longest sequence the model was made for, in tokens.
+    pub context_length: usize,
+    /// Attention window in tokens; `None` for full causal attention.
+    pub sliding_window: Option<usize>,
+}
+
+/// Looks fields up and words what is wrong with them.
+struct Fields<'a> {
+    path: &'a Path,
+    config: &'a Value,
+}
+
+impl Fields<'_> {
+    fn wrong(&self, field: &str, found: &Value, expected: &str) -> CheckpointError {
+        let found = if found.is_null() { "nothing".to_string() } else { found.to_string() };
+        CheckpointError::malformed(self.path, field, found, expected)
+    }
+
+    fn size(&self, field: &str) -> Result<usize> {
+        self.optional_size(field)?.ok_or_else(|| self.wrong(field, &Value::Null, "a positive integer"))
+    }
+
+    fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+        match &self.config[field] {
+            Value::Null => Ok(None),
+            value => {
+                let size = value.as_u64().filter(|n| (1..=u64::from(u32::MAX)).contains(n));
+                size.map(|n| Some(n as usize)).ok_or_else(|| self.wrong(field, value, "a positive integer"))
+            }
+        }
+    }
+
+    fn positive(&self, field: &str, value: &Value) -> Result<f64> {
+        value.as_f64().filter(|x| *x > 0.0).ok_or_else(|| self.wrong(field, value, "a positive number"))
+    }
+
+    /// At the top, or in `rope_parameters` where newer releases of Transformers put it.
+    fn rope_theta(&self) -> Result<f64> {
+        match (&self.config["rope_theta"], &self.config["rope_parameters"]["rope_theta"]) {
+            (Value::Null, Value::Null) => {
+                let expected = "rope_theta, at the top or in rope_parameters (it has no safe default)";
+                Err(self.wrong("rope_theta", &Value::Null, expected))
+            }
+            (Value::Null, inner) => self.positive("rope_parameters.rope_theta", inner),
+            (outer, Value::Null) => self.positive("rope_theta", outer),
+            (outer, inner) if outer.as_f64() == inner.as_f64() => self.positive("rope_theta", outer),
+            (outer, inner) => Err(self.wrong("rope_theta", outer, &format!("the same as rope_parameters.rope_theta, {inner}"))),
+        }
+    }
+}
+
+impl Architecture {
+    /// Reads a configuration that came from `path`.
+    ///
+    /// # Errors
+    /// Names the field that is missing, wrong or not supported.
+    pub fn from_config(path: &Path, config: &Value) -> Result<Self> {
+        let fields = Fields { path, config };
+        let class = config["architectures"][0].as_str().unwrap_or_default().to_string();
+        if !KNOWN.contains(&class.as_str()) {
+            return Err(CheckpointError::unsupported(
+                path,
+                "architectures",
+                config["architectures"].to_string(),
+                KNOWN.join(" or "),
+            ));
+        }
+        for field in ["attention_bias", "mlp_bias"] {
+            if config[field] == true {
+                return Err(CheckpointError::unsupported(path, field, "true", "false"));
+            }
+        }
+        let (hidden_size, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+        let head_dim = match fields.optional_size("head_dim")? {
+            Some(head_dim) => head_dim,
+            None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+            None => return Err(fields.wrong("head_dim", &Value::Null, "it, since hidden_size is no multiple of the heads")),
+        };
+        let kv_heads = fields.optional_size("num_key_value_heads")?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(fields.wrong("num_key_value_heads", &json!(kv_heads), &format!("a divisor of the {heads} heads")));
+        }
+        Ok(Self {
+            class,
+            layers: fields.size("num_hidden_layers")?,
+            hidden_size,
+            heads,
+            kv_heads,
+            head_dim,
+            ffn_size: fields.size("intermediate_size")?,
+            vocab_size: fields.size("vocab_size")?,
+            rope_theta: fields.rope_theta()?,
+            rms_norm_eps: fields.positive("rms_norm_eps", &config["rms_norm_eps"])?,
+            tied_embeddings: config["tie_word_embeddings"] == true,
+            context_length: fields.size("max_position_embeddings")?,
+            sliding_window: fields.optional_size("sliding_window")?,
+        })
+    }
+
+    /// The configuration in Hugging Face's words, without token ids.
+    pub(crate) fn to_config(&self) -> Value {
+        json!({
+            "architectures": [self.class],
+            "model_type": "mistral",
+            "attention_dropout": 0.0,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "initializer_range": 0.02,
+            "intermediate_size": self.ffn_size,
+            "max_position_embeddings": self.context_length,
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.layers,
+            "num_key_value_heads": self.kv_heads,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "sliding_window": self.sliding_window,
+            "tie_word_embeddings": self.tied_embeddings,
+            "torch_dtype": "bfloat16",
+            "use_cache": true,
+            "vocab_size": self.vocab_size,
+        })
+    }
+
+    /// Every tensor that a model of these sizes has, with its shape `[out, in]`, in the order of the forward pass.
+    pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let (d, f) = (self.hidden_size, self.ffn_size);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut all = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab_size, d])];
+        for layer in 0..self.layers {
+            let block = [
+                ("input_layernorm", vec![d]),
+                ("self_attn.q_proj", vec![q, d]),
+                ("self_attn.k_proj", vec![kv, d]),
+                ("self_attn.v_proj", vec![kv, d]),
+                ("self_attn.o_proj", vec![d, q]),
+                ("post_attention_layernorm", vec![d]),
+                ("mlp.gate_proj", vec![f, d]),
+                ("mlp.up_proj", vec![f, d]),
+                ("mlp.down_proj", vec![d, f]),
+            ];
+            all.extend(block.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape)));
+        }
+        all.push(("model.norm.weight".to_string(), vec![d]));
+        if !self.tied_embeddings {
+            all.push(("lm_head.weight".to_string(), vec![self.vocab_size, d]));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn tiny() -> Value {
+        json!({
+            "architectures": ["MistralForCausalLM"], "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "head_dim": 8, "intermediate_size": 64, "vocab_size": 20, "num_hidden_layers": 1, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "max_position_embeddings": 64, "tie_word_embeddings": true, "sliding_window": null,
+        })
+    }
+
+    fn read(config: &Value) -> Result<Architecture> {
+        Architecture::from_config(Path::new("config.json"), config)
+    }
+
+    #[test]
+    fn head_dim_is_taken_as_written() {
+        let mut config = tiny();
+        assert_eq!(read(&config).unwrap().head_dim, 8);
+        let shapes = read(&config).unwrap().expected_tensors();
+        assert_eq!(shapes[2], ("model.layers.0.self_attn.q_proj.weight".to_string(), vec![16, 32]));
+        config["head_dim"] = Value::Null;
+        assert_eq!(read(&config).unwrap().head_dim, 16);
+    }
+
+    #[test]
+    fn rope_theta_may_stand_in_two_places_and_must_stand_in_one() {
+        let mut config = tiny();
+        config["rope_theta"] = Value::Null;
+        assert!(read(&config).unwrap_err().to_string().contains("rope_theta: found nothing"));
+        config["rope_parameters"] = json!({"rope_theta": 1e6});
+        assert_eq!(read(&config).unwrap().rope_theta, 1e6);
+        config["rope_theta"] = json!(1e4);
+        assert!(read(&config).unwrap_err().to_string().contains("the same as rope_parameters"));
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        for (field, value) in [("hidden_size", json!(-3)), ("vocab_size", json!("x")), ("num_key_value_heads", json!(3))] {
+            let mut config = tiny();
+            config[field] = value;
+            assert!(read(&config).unwrap_err().to_string().contains(field));
+        }
+        let mut config = tiny();
+        config["architectures"] = json!(["MixtralForCausalLM"]);
+        assert!(matches!(read(&config), Err(CheckpointError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back() {
+        let architecture = read(&tiny()).unwrap();
+        assert_eq!(read(&architecture.to_config()).unwrap(), architecture);
+    }
+}
