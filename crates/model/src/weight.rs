@@ -3,7 +3,7 @@
 use safetensors::Dtype as FileType;
 use tch::{Kind, Tensor};
 
-use crate::ModelError;
+use crate::{ModelError, raw};
 
 /// Element type of the base weights and of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,19 @@ impl Weight {
     /// The fp32 gradient to add to, if trained.
     pub fn gradient_mut(&mut self) -> Option<&mut Tensor> {
         self.trained.as_mut().map(|trained| &mut trained.gradient)
+    }
+
+    /// Elements of the gradient, row-major; empty if not trained.
+    pub fn gradient_elements(&self) -> &[f32] {
+        self.trained.as_ref().map_or(&[], |trained| raw::elements(&trained.gradient))
+    }
+
+    /// Elements of the master copy and of the gradient, to write to; empty if not trained. [`Weight::refresh`] afterwards.
+    pub fn master_and_gradient(&mut self) -> (&mut [f32], &mut [f32]) {
+        match &mut self.trained {
+            Some(trained) => (raw::elements_mut(&mut trained.master), raw::elements_mut(&mut trained.gradient)),
+            None => (&mut [], &mut []),
+        }
     }
 
     /// Adds `a · b` to the gradient, if trained; the product is made only then.
