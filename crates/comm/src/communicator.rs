@@ -40,7 +40,9 @@ pub trait Communicator: Send + Sync {
     fn peers(&self) -> Vec<Peer>;
 
     /// The ranks of this host whose process no longer runs. Cheap, never blocks, and works while a collective is stuck or after an
-    /// error; meant for the moment when SIGTERM arrives.
+    /// error; meant for the moment when SIGTERM arrives. A rank that ends itself then looks just as dead as the first victim: look
+    /// at once, then wait a third of a second before exiting, so that the others' looks find this rank alive (mpirun sends SIGKILL
+    /// one second after SIGTERM).
     fn dead_peers(&self) -> Vec<DeadPeer>;
 
     /// Ends this process, and the whole job where there is one, with exit code `code`, without waiting for anybody.

@@ -34,7 +34,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// One collective: its name and its number, counted from 0 on every rank.
+/// One collective: its name and its number. Every rank counts for itself; number 0 is the meeting at the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collective {
     /// The name that the caller gave.

@@ -1,11 +1,14 @@
 //! What happens when a rank disagrees, dies, is late or leaves: a named error on every other rank, soon, and no hang afterwards.
 
 use std::{
-    process,
+    fs, process,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use rstest::rstest;
+use signal_hook::{consts::SIGTERM, iterator::Signals};
 use sirocco_comm::{CommError, Communicator, Mpi, Options, WhyDead};
 
 use crate::job::{self, Ended, Report, run_with};
@@ -14,8 +17,8 @@ use crate::job::{self, Ended, Report, run_with};
 const NO_HELP: [&str; 1] = ["--enable-recovery"];
 
 pub(crate) fn rank_program(case: &str, report: &Report) {
-    let timeout = Duration::from_secs(if case == "late" { 2 } else { 60 });
-    let mpi = Mpi::start(Options { timeout }).unwrap();
+    let timeout = Duration::from_secs(if matches!(case, "late" | "stopped") { 2 } else { 60 });
+    let mpi = Arc::new(Mpi::start(Options { timeout }).unwrap());
     let (rank, last) = (mpi.rank(), mpi.rank() + 1 == mpi.size());
     mpi.barrier("ready").wait().unwrap();
     let started = Instant::now();
@@ -27,8 +30,10 @@ pub(crate) fn rank_program(case: &str, report: &Report) {
         "killed" => killed(&mpi, 0),
         "killed-first" => killed(&mpi, mpi.size() - 1),
         "killed-midway" => killed_midway(&mpi),
+        "killed-with-mpirun" => killed_with_mpirun(&mpi, report),
+        "stopped" => stopped(&mpi),
         "late" if last => late(&mpi),
-        "late" => mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err(),
+        "late" => patient(&mpi),
         "left" if last => {
             drop(mpi);
             report.write(rank, "left");
@@ -46,7 +51,7 @@ pub(crate) fn rank_program(case: &str, report: &Report) {
     assert!(again.elapsed() < Duration::from_secs(1), "a later call and the end took {:?}", again.elapsed());
     report.write(rank, &format!("{:.1} s: {error}", noticed.as_secs_f64()));
     // As the crate asks: no MPI_Finalize after an error, but an end with a status. The wait lets the others end by themselves.
-    std::thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(2));
     process::exit(1);
 }
 
@@ -54,7 +59,7 @@ pub(crate) fn rank_program(case: &str, report: &Report) {
 fn killed(mpi: &Mpi, from_last: usize) -> CommError {
     let victim = mpi.size() - 1 - from_last;
     if mpi.rank() == victim {
-        std::thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         kill_self();
     }
     let error = mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err();
@@ -68,7 +73,7 @@ fn killed(mpi: &Mpi, from_last: usize) -> CommError {
 fn killed_midway(mpi: &Mpi) -> CommError {
     let pending = mpi.all_reduce_f32("gradients", vec![1.0; 60_000_000]);
     if mpi.rank() + 1 == mpi.size() {
-        std::thread::sleep(Duration::from_millis(60));
+        thread::sleep(Duration::from_millis(60));
         kill_self();
     }
     match pending.wait() {
@@ -82,9 +87,65 @@ fn kill_self() -> ! {
     unreachable!("killed")
 }
 
+/// The last rank dies and mpirun does what it does by itself: SIGTERM to the others, which must still learn who died.
+fn killed_with_mpirun(mpi: &Arc<Mpi>, report: &Report) -> CommError {
+    let rank = mpi.rank();
+    if rank + 1 == mpi.size() {
+        // After the others' handlers are there.
+        thread::sleep(Duration::from_millis(500));
+        kill_self();
+    }
+    let mut signals = Signals::new([SIGTERM]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            signals.forever().next();
+            report.write(
+                rank,
+                &format!("SIGTERM; dead: {:?}", mpi.dead_peers().iter().map(|dead| dead.peer.rank).collect::<Vec<_>>()),
+            );
+            // As `dead_peers` asks: the others are looking too.
+            thread::sleep(Duration::from_millis(300));
+            process::exit(1);
+        });
+        let error = mpi.all_reduce_f32("gradients", vec![1.0]).wait().unwrap_err();
+        thread::sleep(Duration::from_secs(30));
+        error
+    })
+}
+
+/// The last rank stops (it is neither dead nor does it answer) while a large buffer is under way.
+fn stopped(mpi: &Mpi) -> CommError {
+    let pending = mpi.all_reduce_f32("gradients", vec![1.0; 60_000_000]);
+    if mpi.rank() + 1 == mpi.size() {
+        thread::sleep(Duration::from_millis(60));
+        let stop_and_go = format!("kill -STOP {0}; sleep 4; kill -CONT {0}", process::id());
+        process::Command::new("sh").args(["-c", &stop_and_go]).status().unwrap();
+    }
+    match pending.wait() {
+        Err(error) => error,
+        Ok(_) => mpi.barrier("next").wait().unwrap_err(),
+    }
+}
+
+/// Waits in vain, and must do so without keeping a core busy.
+fn patient(mpi: &Mpi) -> CommError {
+    let before = ticks_used();
+    let error = mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err();
+    let used = ticks_used() - before;
+    assert!(used < 30, "waiting for 2 s took {used} ticks of processor time");
+    error
+}
+
+/// Processor time of this process in clock ticks (hundredths of a second).
+fn ticks_used() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+    fields.take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 /// Comes when the others have given up.
 fn late(mpi: &Mpi) -> CommError {
-    std::thread::sleep(Duration::from_millis(3500));
+    thread::sleep(Duration::from_millis(3500));
     mpi.all_reduce_f32("gradients", vec![1.0; 100_000]).wait().unwrap_err()
 }
 
@@ -138,6 +199,25 @@ fn a_timeout_names_the_collective_and_the_missing_rank_even_to_that_rank() {
         assert!(text.ends_with("waiting for rank 2"), "{}", ended.told());
         assert!(seconds < 6.0, "{}", ended.told());
     }
+}
+
+#[rstest]
+fn a_rank_that_stops_is_named_by_the_others(#[values(2, 3)] ranks: usize) {
+    let ended = run_with("stopped", ranks, &NO_HELP);
+    for rank in 0..ranks - 1 {
+        let (seconds, text) = reported(&ended, rank);
+        assert!(text.contains("no progress") && text.ends_with(&format!("waiting for rank {}", ranks - 1)), "{}", ended.told());
+        assert!(seconds < 8.0, "{}", ended.told());
+    }
+}
+
+#[test]
+fn when_mpirun_says_stop_the_dead_rank_is_known() {
+    let ended = job::run("killed-with-mpirun", 3);
+    for rank in 0..2 {
+        assert_eq!(ended.report(rank), "SIGTERM; dead: [2]", "{}", ended.told());
+    }
+    assert!(ended.took < Duration::from_secs(10));
 }
 
 #[test]
