@@ -1,7 +1,9 @@
 //! How the wire waits: a short spin, then naps, with an eye on the clock, on the peers and on what other ranks report.
 
 use std::{
-    hint, thread,
+    hint,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -144,13 +146,13 @@ impl Wire {
         Ok(Some(error.unwrap_or_else(garbled)))
     }
 
-    /// Tells all other ranks of this host and others that are not known to be dead about an error, as far as that can be done quickly.
+    /// Tells all ranks that are not known to be dead about an error, as far as that can be done quickly.
     pub(super) fn report(&self, error: &CommError) {
         let Ok(text) = serde_json::to_vec(error) else { return };
         if text.len() > REPORT_MAX {
             return;
         }
-        let text: std::sync::Arc<[u8]> = text.into();
+        let text: Arc<[u8]> = text.into();
         let dead: Vec<usize> =
             self.shared.roster.get().map(|roster| roster.dead().iter().map(|dead| dead.peer.rank).collect()).unwrap_or_default();
         let others = (0..self.world.size).filter(|&rank| rank != self.world.rank && !dead.contains(&rank));

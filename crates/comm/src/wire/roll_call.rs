@@ -72,7 +72,8 @@ impl Wire {
             Err(trouble) => {
                 let sends = (1..self.world.size).filter_map(|rank| send(rank).ok()).collect();
                 self.within(BAD_NEWS, &mut Exchange { sends, receives: Vec::new() });
-                Err(Trouble::told(trouble.error))
+                // Not "told" by this: a rank that is still busy with the collective before does not listen for a verdict yet.
+                Err(trouble)
             }
         }
     }

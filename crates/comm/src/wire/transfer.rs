@@ -85,12 +85,13 @@ impl Wire {
                 // In rank order, as `scatter` made them.
                 others.next().map(|receive| received(call, receive, own.len())).transpose()?.map(|(_, buffer)| buffer)
             };
-            match (&mut total, given) {
-                (Some(total), Some(given)) => {
+            let Some(given) = given else { continue };
+            match &mut total {
+                Some(total) => {
                     sum::add(total, &given);
                     spare.push(given);
                 }
-                (total, given) => *total = given,
+                None => total = Some(given),
             }
         }
         drop(others);

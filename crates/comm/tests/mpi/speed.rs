@@ -27,15 +27,32 @@ pub(crate) fn rank_speed(report: &Report) {
         data = mpi.all_reduce_f32("large", data).wait().unwrap();
         large = large.min(started.elapsed());
     }
+    let started = Instant::now();
+    compute();
+    let alone = started.elapsed();
+    let started = Instant::now();
+    let pending = mpi.all_reduce_f32("large", data);
+    compute();
+    pending.wait().unwrap();
+    let both = started.elapsed();
     let gigabytes = (LARGE * size_of::<f32>()) as f64 / 1e9;
     let text = format!(
-        "8 bytes: median {:?}, 95 % {:?}; 64 MiB of f32: best {:?}, {:.2} GB/s",
+        "8 bytes: median {:?}, 95 % {:?}; 64 MiB of f32: best {:?}, {:.2} GB/s; \
+         computing {alone:?}, computing while reducing 64 MiB {both:?}",
         small[SMALL_CALLS / 2],
         small[SMALL_CALLS * 95 / 100],
         large,
         gigabytes / large.as_secs_f64()
     );
     report.write(mpi.rank(), &text);
+}
+
+/// Some work that keeps one core busy.
+fn compute() {
+    let mut state = 1_u64;
+    for _ in 0..400_000_000 {
+        state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    }
 }
 
 #[test]
