@@ -93,6 +93,16 @@ pub enum CheckpointError {
         /// What would be acceptable.
         expected: String,
     },
+    /// The checkpoint that LATEST names cannot be used; an older one may be.
+    #[error("{} cannot be used: {source}; {}", path.display(), match good { Some(step) => format!("the newest good checkpoint is that of step {step}"), None => "there is no good one beside it".to_string() })]
+    BadLatest {
+        /// The checkpoint's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<CheckpointError>,
+        /// The step of the newest checkpoint that can be used.
+        good: Option<u64>,
+    },
     /// The caller of a writer gave it something inconsistent: a tensor out of turn, too few bytes, a name twice.
     #[error("writing {}: {part}: found {found}, expected {expected}", path.display())]
     Misuse {
@@ -150,6 +160,7 @@ impl CheckpointError {
             | Self::Unsupported { path, .. }
             | Self::Altered { path, .. }
             | Self::Occupied { path, .. }
+            | Self::BadLatest { path, .. }
             | Self::Misuse { path, .. } => path,
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Data moves through this crate one tensor at a time. Nothing here knows a tensor library, a rank's role or a setting.
 
+mod adapter;
+mod adapter_config;
 mod architecture;
 mod convert;
 mod error;
@@ -10,9 +12,13 @@ mod gguf;
 mod inspect;
 mod model_dir;
 mod model_writer;
+mod run;
+mod staging;
 mod tensor_file;
 mod verify;
 
+pub use adapter::{AdapterDir, Factor, parse_peft_name, peft_name, write_adapter};
+pub use adapter_config::AdapterConfig;
 pub use architecture::Architecture;
 pub use convert::{convert_consolidated, convert_gguf};
 pub use error::{CheckpointError, Result};
@@ -20,6 +26,7 @@ pub use gguf::{GgmlType, Gguf, GgufTensor, GgufValue};
 pub use inspect::{Layout, ModelSummary, inspect};
 pub use model_dir::ModelDir;
 pub use model_writer::{FileDigest, ModelWriter};
+pub use run::{Checkpoint, CheckpointWriter, Checkpoints, Cursor, Manifest, Mesh, RunState, ShardRecord};
 pub use safetensors::Dtype;
 pub use safetensors::tensor::TensorView;
 pub use tensor_file::{OwnedTensor, TensorFile, TensorFileWriter, TensorSpec};

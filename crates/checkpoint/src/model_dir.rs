@@ -1,6 +1,6 @@
 //! A model in Hugging Face layout: config.json and safetensors, in one file or in shards with an index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -13,7 +13,7 @@ use crate::architecture::Architecture;
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_writer::FileDigest;
-use crate::tensor_file::{OwnedTensor, TensorFile, TensorSpec};
+use crate::tensor_file::{OwnedTensor, TensorFile, TensorSet, TensorSpec};
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
@@ -25,8 +25,7 @@ pub struct ModelDir {
     dir: PathBuf,
     config_text: String,
     config: Value,
-    shards: Vec<TensorFile>,
-    shard_of: HashMap<String, usize>,
+    tensors: TensorSet,
 }
 
 #[derive(Deserialize)]
@@ -51,9 +50,8 @@ impl ModelDir {
         } else {
             return Err(no_weights(dir));
         };
-        let names = |(i, shard): (usize, &TensorFile)| shard.specs().map(|s| (s.name.clone(), i)).collect::<Vec<_>>();
-        let shard_of = shards.iter().enumerate().flat_map(names).collect();
-        Ok(Self { dir: dir.to_path_buf(), config_text, config, shards, shard_of })
+        let tensors = TensorSet::new(dir, shards)?;
+        Ok(Self { dir: dir.to_path_buf(), config_text, config, tensors })
     }
 
     /// The directory.
@@ -81,7 +79,7 @@ impl ModelDir {
 
     /// All tensors: name, dtype and shape, file by file in the order of the data.
     pub fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
-        self.shards.iter().flat_map(TensorFile::specs)
+        self.tensors.specs()
     }
 
     /// The names of all tensors.
@@ -91,7 +89,7 @@ impl ModelDir {
 
     /// Dtype and shape of a tensor, without reading it.
     pub fn spec(&self, name: &str) -> Option<&TensorSpec> {
-        self.shards[*self.shard_of.get(name)?].spec(name)
+        self.tensors.spec(name)
     }
 
     /// Reads one tensor into memory of its own.
@@ -99,14 +97,7 @@ impl ModelDir {
     /// # Errors
     /// Where there is no such tensor or the file cannot be read.
     pub fn tensor(&self, name: &str) -> Result<OwnedTensor> {
-        match self.shard_of.get(name) {
-            Some(shard) => self.shards[*shard].read(name),
-            None => Err(CheckpointError::MissingTensor {
-                path: self.dir.clone(),
-                tensor: name.to_string(),
-                expected: "it in the model".to_string(),
-            }),
-        }
+        self.tensors.tensor(name)
     }
 
     /// Reads one tensor as its dtype, shape and bytes.
@@ -122,11 +113,7 @@ impl ModelDir {
     /// # Errors
     /// As for [`ModelDir::tensor`].
     pub fn with_tensor<R>(&self, name: &str, use_it: impl FnOnce(TensorView<'_>) -> R) -> Result<R> {
-        let tensor = self.tensor(name)?;
-        let view = tensor.view().map_err(|e| {
-            CheckpointError::malformed(&self.dir, format!("tensor {name}"), e.to_string(), "bytes that fit dtype and shape")
-        })?;
-        Ok(use_it(view))
+        self.tensors.with_tensor(name, use_it)
     }
 
     /// Size and SHA-256 of config.json and of each file of weights. Reads all of them.
@@ -134,7 +121,7 @@ impl ModelDir {
     /// # Errors
     /// Where a file cannot be read.
     pub fn digests(&self) -> Result<Vec<FileDigest>> {
-        let weights = self.shards.iter().map(|s| s.path().to_path_buf());
+        let weights = self.tensors.files().iter().map(|s| s.path().to_path_buf());
         std::iter::once(self.dir.join(CONFIG)).chain(weights).map(|path| file_digest(&path)).collect()
     }
 

@@ -7,13 +7,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::rows::split_halves;
-use super::staging::Staging;
 use crate::architecture::Architecture;
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::inspect::{ModelSummary, inspect};
 use crate::model_dir::CONFIG;
 use crate::model_writer::ModelWriter;
+use crate::staging::Staging;
 use crate::tensor_file::{OwnedTensor, TensorFile, TensorSpec};
 
 pub(crate) const PARAMS: &str = "params.json";

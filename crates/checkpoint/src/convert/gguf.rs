@@ -10,7 +10,6 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::rows::split_halves;
-use super::staging::Staging;
 use super::tokenizer;
 use crate::architecture::Architecture;
 use crate::error::{CheckpointError, Result};
@@ -19,6 +18,7 @@ use crate::gguf::{Gguf, GgufValue};
 use crate::inspect::{ModelSummary, inspect};
 use crate::model_dir::CONFIG;
 use crate::model_writer::ModelWriter;
+use crate::staging::Staging;
 use crate::tensor_file::TensorSpec;
 
 /// One tensor on its way: where it comes from, where it goes, and the heads whose rows are to be reordered.

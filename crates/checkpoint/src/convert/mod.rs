@@ -3,7 +3,6 @@
 mod consolidated;
 mod gguf;
 mod rows;
-mod staging;
 mod tokenizer;
 
 pub use consolidated::convert_consolidated;

@@ -2,6 +2,7 @@
 
 mod header;
 mod reader;
+mod set;
 mod writer;
 
 use safetensors::Dtype;
@@ -9,7 +10,7 @@ use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 pub use reader::TensorFile;
-pub(crate) use writer::Finished;
+pub(crate) use set::TensorSet;
 pub use writer::TensorFileWriter;
 
 /// Name, element type and shape (outermost dim first) of a tensor in a file.

@@ -1,0 +1,145 @@
+//! Checkpoints of a run: one directory per saved step, complete or absent, and LATEST, which names the one to go on from.
+//!
+//! The format is described in `checkpoints/README.md`.
+
+mod load;
+mod manifest;
+mod save;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use load::Checkpoint;
+pub use manifest::{Cursor, Manifest, Mesh, RunState, ShardRecord};
+pub use save::CheckpointWriter;
+
+use crate::error::{CheckpointError, Result};
+use crate::files;
+
+const LATEST: &str = "LATEST";
+
+/// The checkpoints of one run directory.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    dir: PathBuf,
+}
+
+impl Checkpoints {
+    /// Those under `run_dir/checkpoints`, which need not exist yet. Touches nothing.
+    pub fn new(run_dir: &Path) -> Self {
+        Self { dir: run_dir.join("checkpoints") }
+    }
+
+    /// The directory of all checkpoints.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory of one step's checkpoint, whether it exists or not.
+    pub fn step_path(&self, step: u64) -> PathBuf {
+        self.dir.join(step_name(step))
+    }
+
+    /// The step that LATEST names, or `None` where nothing was ever saved. Nothing is verified: see [`Checkpoints::load_latest`].
+    ///
+    /// # Errors
+    /// Where LATEST cannot be read or holds something else than a checkpoint's name.
+    pub fn latest(&self) -> Result<Option<u64>> {
+        let path = self.dir.join(LATEST);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = files::read_text(&path)?;
+        let name = text.trim_end_matches('\n');
+        parse_step(name).map(Some).ok_or_else(|| {
+            let found = format!("{:?}", name.chars().take(60).collect::<String>());
+            CheckpointError::malformed(&path, "content", found, "a name such as step-00000040")
+        })
+    }
+
+    /// The steps of all published checkpoints, in order, whether good or not.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps: Vec<u64> = self.entries()?.iter().filter_map(|name| parse_step(name)).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    fn entries(&self) -> Result<Vec<String>> {
+        let listed = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed,
+        };
+        let names = listed.and_then(|all| all.map(|e| e.map(|e| e.file_name().to_string_lossy().into_owned())).collect());
+        names.map_err(|e| CheckpointError::io("list", &self.dir, e))
+    }
+
+    /// Opens a step's checkpoint after comparing every file with the digests recorded when it was written.
+    ///
+    /// # Errors
+    /// Where anything of it is missing, truncated, altered or contradictory; the file is named.
+    pub fn load(&self, step: u64) -> Result<Checkpoint> {
+        load::load(&self.step_path(step), step)
+    }
+
+    /// Opens the checkpoint that LATEST names; `None` where nothing was ever saved.
+    ///
+    /// # Errors
+    /// [`CheckpointError::BadLatest`] where it cannot be used: it says why, and which older one can. Which to take is not
+    /// decided here: going back silently would lose steps that somebody paid for.
+    pub fn load_latest(&self) -> Result<Option<Checkpoint>> {
+        let Some(step) = self.latest()? else {
+            return Ok(None);
+        };
+        match self.load(step) {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(source) => {
+                let good = self.newest_good()?;
+                Err(CheckpointError::BadLatest { path: self.step_path(step), source: Box::new(source), good })
+            }
+        }
+    }
+
+    /// The step of the newest checkpoint that passes every check of [`Checkpoints::load`].
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn newest_good(&self) -> Result<Option<u64>> {
+        Ok(self.steps()?.into_iter().rev().find(|step| self.load(*step).is_ok()))
+    }
+
+    /// Removes old checkpoints, keeping the newest `keep` (at least one) up to the one that LATEST names.
+    /// Returns the steps that were removed. Checkpoints beyond LATEST stay: they belong to a future that was given up.
+    ///
+    /// # Errors
+    /// Where a directory cannot be removed.
+    pub fn prune(&self, keep: usize) -> Result<Vec<u64>> {
+        let Some(latest) = self.latest()? else {
+            return Ok(Vec::new());
+        };
+        let mut old: Vec<u64> = self.steps()?.into_iter().filter(|step| *step <= latest).collect();
+        old.truncate(old.len().saturating_sub(keep.max(1)));
+        for step in &old {
+            // Renamed first: a removal that is cut short must not leave half a checkpoint under a good name.
+            let removing = self.dir.join(save::leftover_name(*step, "removing"));
+            files::remove_dir(&removing)?;
+            files::rename(&self.step_path(*step), &removing)?;
+            files::remove_dir(&removing)?;
+        }
+        Ok(old)
+    }
+}
+
+fn step_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn parse_step(name: &str) -> Option<u64> {
+    let step: u64 = name.strip_prefix("step-")?.parse().ok()?;
+    (step_name(step) == name).then_some(step)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Checkpoints are complete or absent: round trips, damage, full disks, leftovers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::Map;
+
+use super::*;
+
+fn state(step: u64) -> RunState {
+    RunState {
+        step,
+        cursor: Cursor { seed: 1, epoch: 0, sample: step * 8 },
+        mesh: Mesh { pp: 1, dp: 2, fsdp: 1, tp: 1 },
+        config_digest: "c".into(),
+        model_digest: "m".into(),
+        extra: Map::new(),
+    }
+}
+
+fn shard(writer: &CheckpointWriter, rank: usize, values: usize) -> Result<ShardRecord> {
+    let data = vec![rank as u8 + 1; values * 4];
+    let weight = TensorView::new(Dtype::F32, vec![values], &data).unwrap();
+    let half = TensorView::new(Dtype::BF16, vec![3], &data[..6]).unwrap();
+    writer.write_shard(rank, &[(format!("half.{rank}"), half), (format!("weight.{rank}"), weight)])
+}
+
+fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {
+    let first = all.begin(step)?;
+    let second = all.join(step)?;
+    let shards = vec![shard(&second, 1, values)?, shard(&first, 0, values)?];
+    all.publish(first, shards, state(step))
+}
+
+fn listing(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_saved_is_loaded_from_whichever_shard() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    assert_eq!(all.latest().unwrap(), None);
+    assert!(all.load_latest().unwrap().is_none());
+    save(&all, 40, 10).unwrap();
+    assert_eq!(listing(all.path()), ["LATEST", "step-00000040"]);
+    let files = listing(&all.step_path(40));
+    assert_eq!(files, ["manifest.json", "manifest.sha256", "rank-00000.safetensors", "rank-00001.safetensors"]);
+    let loaded = all.load_latest().unwrap().unwrap();
+    assert_eq!(loaded.state(), &state(40));
+    let mut names: Vec<_> = loaded.names().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["half.0", "half.1", "weight.0", "weight.1"]);
+    assert_eq!(loaded.tensor("weight.1").unwrap().data, [2; 40]);
+    assert_eq!(loaded.with_tensor("half.0", |t| t.shape().to_vec()).unwrap(), [3]);
+    assert!(matches!(loaded.tensor("weight.2"), Err(CheckpointError::MissingTensor { .. })));
+}
+
+#[test]
+fn damage_is_named_and_the_older_good_one_too() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 6] = [
+        ("rank-00001.safetensors: size", |d| {
+            let file = fs::OpenOptions::new().write(true).open(d.join("rank-00001.safetensors")).unwrap();
+            file.set_len(100).unwrap();
+        }),
+        ("rank-00000.safetensors: sha256", |d| {
+            let path = d.join("rank-00000.safetensors");
+            let mut bytes = fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+        ("manifest.json: sha256", |d| {
+            let text = fs::read_to_string(d.join("manifest.json")).unwrap();
+            fs::write(d.join("manifest.json"), text.replace("\"sample\": 320", "\"sample\": 321")).unwrap();
+        }),
+        ("manifest.sha256", |d| fs::remove_file(d.join("manifest.sha256")).unwrap()),
+        ("rank-00001.safetensors", |d| fs::remove_file(d.join("rank-00001.safetensors")).unwrap()),
+        ("no such directory", |d| fs::remove_dir_all(d).unwrap()),
+    ];
+    for (message, damage) in cases {
+        let run = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(run.path());
+        save(&all, 20, 10).unwrap();
+        save(&all, 40, 10).unwrap();
+        damage(&all.step_path(40));
+        let error = all.load_latest().unwrap_err();
+        assert!(matches!(error, CheckpointError::BadLatest { good: Some(20), .. }), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(error.to_string().contains("step 20"), "{error}");
+        all.load(20).unwrap();
+    }
+}
+
+#[test]
+fn a_latest_that_lies_is_refused() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    save(&all, 20, 4).unwrap();
+    for text in ["../../x", "step-20", "step-00000020x", ""] {
+        fs::write(all.path().join(LATEST), text).unwrap();
+        assert!(all.latest().unwrap_err().to_string().contains("step-00000040"), "{text:?}");
+    }
+}
+
+#[test]
+fn an_abandoned_save_leaves_the_last_one_and_is_cleaned_up() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    save(&all, 20, 4).unwrap();
+    let writer = all.begin(40).unwrap();
+    shard(&writer, 0, 4).unwrap();
+    // As after kill -9: the owner never runs its Drop.
+    std::mem::forget(writer);
+    assert_eq!(all.load_latest().unwrap().unwrap().state().step, 20);
+    assert!(listing(all.path()).contains(&".step-00000040.partial".to_string()));
+    drop(all.begin(60).unwrap());
+    assert_eq!(listing(all.path()), ["LATEST", "step-00000020"]);
+    assert!(all.join(60).unwrap_err().to_string().contains("shared file system"));
+}
+
+#[test]
+fn inconsistent_shards_are_not_published() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    let writer = all.begin(20).unwrap();
+    let record = shard(&writer, 0, 4).unwrap();
+    let mut absent = record.clone();
+    absent.rank = 1;
+    absent.file.name = "rank-00001.safetensors".into();
+    let error = all.publish(writer, vec![record, absent], state(20)).unwrap_err().to_string();
+    assert!(error.contains("weight.0: found it in the shards of ranks 0 and 1"), "{error}");
+    assert!(listing(all.path()).is_empty());
+    let writer = all.begin(20).unwrap();
+    assert!(matches!(all.publish(writer, vec![], state(40)), Err(CheckpointError::Misuse { .. })));
+    let writer = all.begin(20).unwrap();
+    assert!(all.publish(writer, vec![], state(20)).unwrap_err().to_string().contains("shards: found none"));
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_a_step_can_be_saved_again() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    for step in [20, 40, 60, 80] {
+        save(&all, step, 4).unwrap();
+    }
+    assert_eq!(all.prune(2).unwrap(), [20, 40]);
+    assert_eq!(all.steps().unwrap(), [60, 80]);
+    // Going on from 60 gives step 80 up and saves it anew.
+    save(&all, 60, 4).unwrap();
+    assert_eq!(all.prune(1).unwrap(), [0u64; 0]);
+    save(&all, 80, 5).unwrap();
+    assert_eq!(all.load_latest().unwrap().unwrap().spec("weight.0").unwrap().shape, [5]);
+    assert_eq!(all.prune(0).unwrap(), [60]);
+    assert_eq!(listing(all.path()), ["LATEST", "step-00000080"]);
+}
+
+#[test]
+fn a_full_disk_is_a_typed_error_and_the_last_checkpoint_stays_loadable() {
+    let mount = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(mount.path()).status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        println!("skipped: mounting a small tmpfs needs root");
+        return;
+    }
+    let all = Checkpoints::new(mount.path());
+    let good = save(&all, 20, 1000);
+    let full = save(&all, 40, 200_000);
+    let (left, loaded) = (listing(all.path()), all.load_latest());
+    let unmounted = Command::new("umount").arg("-l").arg(mount.path()).status();
+    assert!(unmounted.unwrap().success());
+    good.unwrap();
+    let error = full.unwrap_err();
+    assert!(matches!(error, CheckpointError::DiskFull { .. }), "{error}");
+    assert_eq!(left, ["LATEST", "step-00000020"]);
+    assert_eq!(loaded.unwrap().unwrap().state().step, 20);
+}
