@@ -1,2 +1,28 @@
-//! One MPI rank of a run; also evaluation and export, which need tensors.
-fn main() {}
+//! One MPI rank of a run; also evaluation, export and the other jobs that need tensors.
+
+mod args;
+mod bench;
+mod failure;
+mod logits;
+mod models;
+mod threads;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Job};
+
+// libtorch asks for and returns large buffers at every step; glibc would unmap them and fault them in again each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.json();
+    let outcome = match args.job {
+        Job::Logits(job) => logits::run(&job),
+        Job::Bench(job) => bench::run(&job),
+    };
+    failure::exit_code(outcome, json)
+}

@@ -1,0 +1,120 @@
+//! The one place of this program that turns errors into words and exit codes.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::json;
+use sirocco_checkpoint::CheckpointError;
+use sirocco_comm::CommError;
+use sirocco_model::ModelError;
+
+/// Why a job ended without its result. The numbers are exit codes, the same in all programs.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    help: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Failed = 1,
+    Usage = 2,
+    Data = 4,
+    Stopped = 75,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Data => "data",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Failure {
+    fn new(kind: Kind, message: impl Display) -> Self {
+        Self { kind, message: message.to_string(), help: None }
+    }
+
+    /// Something went wrong while running.
+    pub(crate) fn failed(message: impl Display) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// The command line or the configuration is wrong.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// A data, model or checkpoint file is wrong.
+    pub(crate) fn data(message: impl Display) -> Self {
+        Self::new(Kind::Data, message)
+    }
+
+    /// Stopped early, with a checkpoint to go on from.
+    pub(crate) fn stopped(message: impl Display) -> Self {
+        Self::new(Kind::Stopped, message)
+    }
+
+    /// Adds what to do next.
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// A model's own error: files are to blame for shapes and types, the run for the rest.
+    pub(crate) fn model(error: ModelError) -> Self {
+        match error {
+            ModelError::ContextFull { .. } | ModelError::Batch { .. } | ModelError::Torch(_) => Self::failed(error),
+            other => Self::data(other).help("sirocco model verify DIR checks every tensor of a model"),
+        }
+    }
+
+    /// A file's error. A full disk and a file that cannot be reached are not the file's fault.
+    pub(crate) fn file(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::DiskFull { .. } => {
+                Self::failed(error).help("free some space; the newest published checkpoint is whole")
+            }
+            CheckpointError::Io { .. } => Self::data(error),
+            other => Self::data(other),
+        }
+    }
+
+    /// A collective's error.
+    pub(crate) fn collective(error: CommError) -> Self {
+        Self::failed(error)
+    }
+
+    /// What goes into a log.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// Prints a failure in the form of all programs and gives its exit code.
+pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    let code = failure.kind as u8;
+    let mut text = format!("error: {}\n", failure.message);
+    if let Some(help) = &failure.help {
+        text.push_str(&format!("help: {help}\n"));
+    }
+    // Nobody is left to tell if standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    if json {
+        let error = json!({"kind": failure.kind.name(), "message": failure.message, "help": failure.help, "exit_code": code});
+        print_line(&json!({ "error": error }).to_string());
+    }
+    ExitCode::from(code)
+}
+
+/// One line on standard output. A reader that has gone away is its own business.
+pub(crate) fn print_line(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
