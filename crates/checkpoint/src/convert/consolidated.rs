@@ -71,7 +71,7 @@ pub fn convert_consolidated(dir: &Path, out: &Path) -> Result<ModelSummary> {
     inspect(out)
 }
 
-/// The sizes in params.json, with the vocabulary's from the embedding where the file does not give it.
+/// The sizes in params.json.
 pub(crate) fn read_params(dir: &Path) -> Result<Architecture> {
     let path = dir.join(PARAMS);
     let params: Value = files::read_json(&path)?;
@@ -90,6 +90,7 @@ pub(crate) fn read_params(dir: &Path) -> Result<Architecture> {
         (Value::Null, other) => other,
         (given, _) => given,
     };
+    // Most of Mistral's own files give no length; 32768 is what its dense models without a window were made for.
     // The same fields under Hugging Face's names, so that one reader checks both.
     let config = json!({
         "architectures": ["MistralForCausalLM"],
