@@ -172,6 +172,14 @@ impl AdapterDir {
         self.weights.read(name)
     }
 
+    /// Reads one tensor as its dtype, shape and bytes.
+    ///
+    /// # Errors
+    /// As for [`AdapterDir::tensor`].
+    pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
+        self.tensor(name).map(OwnedTensor::into_parts)
+    }
+
     /// Size and SHA-256 of both files.
     ///
     /// # Errors

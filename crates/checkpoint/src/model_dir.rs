@@ -105,7 +105,7 @@ impl ModelDir {
     /// # Errors
     /// As for [`ModelDir::tensor`].
     pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
-        self.tensor(name).map(|t| (t.dtype, t.shape, t.data))
+        self.tensor(name).map(OwnedTensor::into_parts)
     }
 
     /// Reads one tensor, lends it to `use_it`, and frees it: loading never holds more than one tensor's bytes.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::manifest::{MANIFEST, Manifest, RunState, ShardRecord};
@@ -81,6 +82,14 @@ impl Checkpoint {
     /// Where there is no such tensor or the file cannot be read.
     pub fn tensor(&self, name: &str) -> Result<OwnedTensor> {
         self.tensors.tensor(name)
+    }
+
+    /// Reads one tensor as its dtype, shape and bytes.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::tensor`].
+    pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
+        self.tensor(name).map(OwnedTensor::into_parts)
     }
 
     /// Reads one tensor, lends it to `use_it`, and frees it.

@@ -55,6 +55,11 @@ pub struct OwnedTensor {
 }
 
 impl OwnedTensor {
+    /// Dtype, shape and bytes: the form in which a network takes its tensors.
+    pub fn into_parts(self) -> (Dtype, Vec<usize>, Vec<u8>) {
+        (self.dtype, self.shape, self.data)
+    }
+
     /// The tensor as the view that models are loaded from.
     ///
     /// # Errors
