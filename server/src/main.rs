@@ -1,2 +1,68 @@
-//! The inference server: an OpenAI-compatible HTTP endpoint.
-fn main() {}
+//! The inference server: OpenAI's API over HTTP for a model and its adapters.
+//!
+//! `args` is the command line, `lifecycle` composes and ends the program, `http` speaks the API, `engine` computes.
+
+mod args;
+mod engine;
+mod failure;
+mod http;
+mod lifecycle;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::Args;
+use failure::Failure;
+
+// Large buffers come and go with every token; glibc would give them back to the system and fault them in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Threads that speak HTTP; the other cores belong to the engine.
+const HTTP_THREADS: usize = 2;
+/// Threads that tokenize prompts.
+const TOKENIZER_THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    let filter = EnvFilter::try_from_env(sirocco_config::environment::LOG.name).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .max_blocking_threads(TOKENIZER_THREADS)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(lifecycle::serve(&args));
+            // Connections that did not end are dropped rather than waited for.
+            runtime.shutdown_background();
+            result
+        }
+        Err(source) => Err(Failure::System { what: "the HTTP threads", source }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(args.json),
+    }
+}
+
+/// Help and version are no errors; a wrong command line is, in JSON too if that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let rendered = error.render().to_string();
+    let message = rendered.trim_start_matches("error: ").trim_end();
+    failure::report("usage", message, None, 2, std::env::args_os().any(|argument| argument == "--json"))
+}

@@ -1,0 +1,74 @@
+//! Paths and methods, and what holds for every request: its size, its content type, one log line.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::error::ApiError;
+use super::{Service, chat, completions, models};
+
+/// All routes.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    let max_body = service.max_body;
+    Router::new()
+        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*name}", get(models::one))
+        .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/completions", post(completions::create))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed on this request").into_response()
+        }))
+        .layer(from_fn(log_request))
+        .with_state(service)
+}
+
+/// A body that was received as a whole and says that it is JSON. A web page of another origin cannot send that content
+/// type unasked, so a page open in a browser cannot use a server on its own machine.
+pub(crate) fn accept(headers: &HeaderMap, body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let message = format!("content-type: found {:.60}, expected application/json", kind.escape_debug().to_string());
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body: larger than {limit} bytes"))
+                .with_code("request_too_large")
+        }
+        status => ApiError::new(status, format!("request body: {}", rejection.body_text())),
+    })
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(80).collect();
+    ApiError::new(StatusCode::NOT_FOUND, format!("no such path: {path}")).with_code("unknown_url")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{}: {method} is not allowed here", uri.path()))
+        .with_code("method_not_allowed")
+}
+
+/// One line per request; never its text. A streamed answer is logged when it begins, its end by the engine.
+async fn log_request(request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    tracing::info!(%method, path, status = response.status().as_u16(), seconds = start.elapsed().as_secs_f64(), "request");
+    response
+}
