@@ -65,10 +65,7 @@ pub(crate) fn load(source: &NetworkSource, end_of_text: Option<u32>) -> Result<M
     let mut adapted = Vec::new();
     for adapter in &source.adapters {
         let lora = lora_config(adapter, source.config.layers)?;
-        adapted.push(base.with_adapter(&lora, &mut |name| {
-            let tensor = adapter.tensor(name)?;
-            Ok((tensor.dtype, tensor.shape, tensor.data))
-        })?);
+        adapted.push(base.with_adapter(&lora, &mut |name| Ok(adapter.tensor_bytes(name)?))?);
     }
     networks.push(Box::new(base));
     networks.extend(adapted.into_iter().map(|network| Box::new(network) as Box<dyn LanguageModel>));

@@ -33,21 +33,15 @@ pub(crate) enum Progress {
 }
 
 impl<'a> Sequence<'a> {
-    /// Prepares `job`; gives it back with the reason if that is not possible.
-    pub(crate) fn start(job: Job, models: &'a Models, tokenizer: &'a Tokenizer) -> Result<Sequence<'a>, (Job, EngineError)> {
+    /// A sequence whose prompt is yet to be read into `context`.
+    pub(crate) fn new(job: Job, context: Box<dyn Context + 'a>, models: &'a Models, tokenizer: &'a Tokenizer) -> Sequence<'a> {
         let plan = &job.plan;
-        let capacity = plan.prompt.len() + plan.max_tokens;
-        let context = match models.networks[plan.model].context(capacity) {
-            Ok(context) => context,
-            Err(error) => return Err((job, error)),
-        };
         let mut transcript = Transcript::new(tokenizer, plan.stop.clone(), plan.logprobs.is_some());
         if !plan.echo {
             transcript.skip(&plan.prompt);
         }
         let sampler = Sampler::new(plan.sampling.clone());
-        let end_tokens = &models.end_tokens;
-        Ok(Sequence { job, context, end_tokens, transcript, sampler, read: 0, generated: 0, last: 0 })
+        Sequence { job, context, end_tokens: &models.end_tokens, transcript, sampler, read: 0, generated: 0, last: 0 }
     }
 
     /// The request.

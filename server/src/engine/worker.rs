@@ -51,9 +51,10 @@ impl<'a> Worker<'a> {
     fn admit(&mut self) {
         while self.running.len() < self.most_running {
             let Some(job) = self.waiting.pop_front() else { return };
-            match Sequence::start(job, self.models, self.tokenizer) {
-                Ok(sequence) => self.running.push(sequence),
-                Err((job, error)) => job.fail(&error),
+            let capacity = job.plan.prompt.len() + job.plan.max_tokens;
+            match self.models.networks[job.plan.model].context(capacity) {
+                Ok(context) => self.running.push(Sequence::new(job, context, self.models, self.tokenizer)),
+                Err(error) => job.fail(&error),
             }
         }
     }
