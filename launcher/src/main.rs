@@ -1,2 +1,88 @@
-//! The command that a person types. Small, links no tensor code.
-fn main() {}
+//! `sirocco`: everything that a person types. Small, links no tensor code, starts on a login node.
+
+mod cli;
+mod commands;
+mod output;
+mod programs;
+mod report;
+mod train;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use cli::{Cli, Command, DataAction, ModelAction};
+use programs::{SERVER, TRAINER};
+use report::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    let as_json = wants_json(&cli.command);
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => ExitCode::from(failure.show(as_json)),
+    }
+}
+
+/// One function for each command. The exit code is 0 for all but `train`, which can also stop early.
+fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Init(arguments) => commands::init::run(&arguments)?,
+        Command::Model(model) => commands::model::run(&model.action)?,
+        Command::Tokenize(arguments) => commands::tokenize::run(&arguments)?,
+        Command::Data(data) => commands::data::run(&data.action)?,
+        Command::Check(arguments) => commands::check::run(&arguments)?,
+        Command::Train(arguments) => return train::run(&arguments),
+        Command::Status(arguments) => commands::status::run(&arguments)?,
+        Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
+        Command::Export(passed) => return Err(programs::become_program(TRAINER, with_name("export", passed.arguments))),
+        Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
+    }
+    Ok(0)
+}
+
+fn with_name(command: &str, arguments: Vec<OsString>) -> impl Iterator<Item = OsString> {
+    std::iter::once(OsString::from(command)).chain(arguments)
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Init(arguments) => arguments.json,
+        Command::Model(model) => match &model.action {
+            ModelAction::Inspect(arguments) | ModelAction::Verify(arguments) => arguments.json,
+            ModelAction::Convert(arguments) => arguments.json,
+        },
+        Command::Data(data) => match &data.action {
+            DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
+        },
+        Command::Check(arguments) => arguments.json,
+        Command::Train(arguments) => arguments.json,
+        Command::Status(arguments) => arguments.json,
+        Command::Doctor(arguments) => arguments.json,
+        Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {
+            passed.arguments.iter().any(|word| word == "--json")
+        }
+        Command::Tokenize(arguments) => arguments.json,
+    }
+}
+
+/// A command line that clap refuses, or one that only asks for help or the version.
+fn refused(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when the stream is closed.
+    let _ = error.print();
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    if std::env::args_os().any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Failure::usage(message).print_json();
+    }
+    ExitCode::from(2)
+}

@@ -1,0 +1,280 @@
+//! The command line: every command, its options, and an example of each.
+//!
+//! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Fine-tunes Mistral-family language models on supercomputers and serves the result, without a byte leaving the machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sirocco",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "\
+Exit codes:
+   0  done
+   1  failed while running
+   2  the command line or the configuration is wrong
+   3  a policy refused
+   4  a data, model or checkpoint file is wrong
+   5  the machine lacks something
+  75  stopped early with a checkpoint, to be resumed
+
+Start here:
+  sirocco doctor
+  sirocco init my-run && sirocco check my-run/run.toml
+  sirocco train my-run/run.toml"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented run file to start from
+    #[command(after_help = "Example:\n  sirocco init my-run --recipe lora\n  sirocco check my-run/run.toml")]
+    Init(Init),
+    /// Look at a model, convert one, or verify one
+    Model(ModelCommand),
+    /// Text or conversations to token ids, one JSON object per line
+    #[command(after_help = "\
+Each line is {\"ids\":[…],\"assistant_spans\":[[a,b],…]}: the token ids, and the half-open ranges of those whose loss counts.
+
+Examples:
+  sirocco tokenize --tokenizer models/smollm2-135m --text notes.txt
+  sirocco tokenize --tokenizer models/smollm2-135m --chat data/darija/valid.jsonl | head -n 3")]
+    Tokenize(Tokenize),
+    /// Check a corpus, prepare it, or report on it
+    Data(DataCommand),
+    /// Every refusal that would come later, now: run file, model, data, machine
+    #[command(after_help = "\
+Nothing is written. The data is read and tokenised as training would do it.
+
+Examples:
+  sirocco check run.toml
+  sirocco check run.toml --set train.micro_batch=4 --json")]
+    Check(Check),
+    /// Train here, under mpirun when there are several ranks; given a run directory, resume it
+    #[command(after_help = "\
+SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 stop the run at the next step with a checkpoint and exit code 75.
+
+Examples:
+  sirocco train run.toml                           into runs/NAME
+  sirocco train run.toml --ranks 2 --dir /scratch/demo
+  sirocco train runs/demo                          resume
+  sirocco train runs/demo --set train.steps=80     resume and go on for longer")]
+    Train(Train),
+    /// What a run is doing: step, loss, newest checkpoint
+    #[command(after_help = "Example:\n  sirocco status runs/demo --json")]
+    Status(Status),
+    /// Loss, perplexity and tokens of a model on data (sirocco eval --help)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Eval(PassedOn),
+    /// A run's adapter in PEFT's layout, or a merged model (sirocco export --help)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Export(PassedOn),
+    /// An OpenAI-compatible endpoint for a model and its adapters (sirocco serve --help)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Serve(PassedOn),
+    /// What this machine has and lacks
+    #[command(after_help = "\
+Exit code 5 only if something is missing that training needs.
+
+Example:
+  sirocco doctor --json")]
+    Doctor(Doctor),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The directory for run.toml; made if it is not there
+    pub(crate) dir: PathBuf,
+    /// What to train
+    #[arg(long, value_enum, default_value_t = Recipe::Lora)]
+    pub(crate) recipe: Recipe,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Recipe {
+    /// A small adapter beside frozen base weights
+    Lora,
+    /// Every weight
+    Full,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sirocco model convert SmolLM2-135M-Instruct.Q8_0.gguf models/smollm2-135m")]
+pub(crate) struct ModelCommand {
+    #[command(subcommand)]
+    pub(crate) action: ModelAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelAction {
+    /// What a model is: architecture, tensors, sizes
+    #[command(after_help = "\
+Examples:
+  sirocco model inspect models/smollm2-135m
+  sirocco model inspect SmolLM2-135M-Instruct.Q8_0.gguf --json")]
+    Inspect(OnePath),
+    /// A GGUF file to a Hugging Face model directory
+    #[command(after_help = "Example:\n  sirocco model convert SmolLM2-135M-Instruct.Q8_0.gguf models/smollm2-135m")]
+    Convert(Convert),
+    /// Read every byte of a model directory: sizes, shapes, names, numbers that are not finite
+    #[command(after_help = "Example:\n  sirocco model verify models/smollm2-135m")]
+    Verify(OnePath),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OnePath {
+    /// A Hugging Face model directory (inspect: or a GGUF file)
+    pub(crate) path: PathBuf,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The GGUF file
+    pub(crate) from: PathBuf,
+    /// The model directory to write; must not hold a model already
+    pub(crate) to: PathBuf,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokenize {
+    /// A model directory with tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tokenizer: PathBuf,
+    /// Texts: .txt is one text, .jsonl has {"text"} on each line
+    #[arg(long, value_name = "FILE", required_unless_present = "chat")]
+    pub(crate) text: Option<PathBuf>,
+    /// Conversations: {"messages":[{"role","content"}…]} on each line
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub(crate) chat: Option<PathBuf>,
+    /// Accepted for uniformity: the results are JSON always
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sirocco data prepare datasets/darija.toml")]
+pub(crate) struct DataCommand {
+    #[command(subcommand)]
+    pub(crate) action: DataAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataAction {
+    /// Read every source and say what preparing would do; nothing is written
+    #[command(after_help = "Example:\n  sirocco data check datasets/darija.toml")]
+    Check(Spec),
+    /// Write training and validation files, and the report beside them
+    #[command(after_help = "Example:\n  sirocco data prepare datasets/darija.toml")]
+    Prepare(Spec),
+    /// Show the report of a prepared corpus
+    #[command(after_help = "Example:\n  sirocco data report datasets/darija.toml --json")]
+    Report(Spec),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Spec {
+    /// The corpus specification
+    #[arg(value_name = "SPEC.toml")]
+    pub(crate) spec: PathBuf,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Overrides {
+    /// MPI ranks: the same as --set parallel.dp=N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) ranks: Option<u32>,
+    /// Set any value of the run file
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The run file
+    #[arg(value_name = "RUN.toml")]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    /// A run file to start from, or a run directory to resume
+    #[arg(value_name = "RUN.toml|RUN_DIR")]
+    pub(crate) run: PathBuf,
+    /// The run directory [default: runs/NAME]
+    #[arg(long, value_name = "D")]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// Stop after this step, with a checkpoint
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) until: Option<u64>,
+    /// Print the summary as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The run directory
+    #[arg(value_name = "RUN_DIR")]
+    pub(crate) run: PathBuf,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PassedOn {
+    /// Options of the program that does the work
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print the result as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn passed_on_commands_take_anything() {
+        let cli = Cli::try_parse_from(["sirocco", "eval", "models/m", "--data", "f", "--help", "--version"]).unwrap();
+        assert!(matches!(cli.command, Command::Eval(PassedOn { arguments }) if arguments.len() == 5));
+    }
+}

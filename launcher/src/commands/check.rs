@@ -1,0 +1,134 @@
+//! `sirocco check`: everything that would be refused later, now. The first part is what `sirocco train` asks before it writes.
+use std::path::PathBuf;
+
+use serde::Serialize;
+use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
+use sirocco_config::Run;
+use sirocco_tokens::Tokenizer;
+
+use crate::cli;
+use crate::output::{self, count, grouped};
+use crate::programs::{Mpirun, TRAINER, beside};
+use crate::report::{Failure, Kind};
+use crate::train::directory::RunDirectory;
+use crate::train::ranks::threads;
+use crate::train::tokens::{self, Split, Tokens};
+use crate::train::{directory_of, here, read_run_file};
+
+/// The fields of `--json`, in their order.
+#[derive(Serialize)]
+struct Checked<'a> {
+    ok: bool,
+    /// The complete run file.
+    run: &'a Run,
+    run_dir: String,
+    parameters: u64,
+    ranks: u64,
+    threads: u64,
+    steps: u64,
+    data: &'a Tokens,
+}
+
+pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
+    let run = read_run_file(&arguments.run, &arguments.overrides)?.check(&here()?)?;
+    let found = preflight(&run)?;
+    let directory = directory_of(&run, None);
+    RunDirectory::free(&directory)?;
+    let scratch = Scratch::new()?;
+    let data = tokens::prepare(&run, &scratch.0)?;
+    let steps = data.steps(&run)?;
+    let (ranks, threads) = (run.ranks(), threads(run.ranks()));
+    if arguments.json {
+        let (parameters, run_dir) = (found.parameters, directory.display().to_string());
+        return output::json(&Checked { ok: true, run: &run, run_dir, parameters, ranks, threads, steps, data: &data });
+    }
+    let sizes = (grouped(found.parameters), &found.architecture.class);
+    output::line(format_args!("model      {}: {}, {} parameters", run.model.path.display(), sizes.1, sizes.0))?;
+    describe("train", &data.train)?;
+    data.valid.iter().try_for_each(|split| describe("valid", split))?;
+    output::line(format_args!("run        {steps} steps of {} sequences, into {}", run.train.global_batch, directory.display()))?;
+    let under = found.mpirun.map_or_else(String::new, |mpirun| format!(", {}", mpirun.version));
+    output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads, "thread")))?;
+    output::line(format_args!("ok: sirocco train {}", arguments.run.display()))
+}
+
+fn describe(name: &str, split: &Split) -> Result<(), Failure> {
+    let Split { documents, tokens, target_tokens, sequences, skipped } = *split;
+    let skipped = if skipped == 0 { String::new() } else { format!(", {} records skipped", grouped(skipped)) };
+    let (documents, sequences) = (count(documents, "document"), count(sequences, "sequence"));
+    let (tokens, targets) = (grouped(tokens), grouped(target_tokens));
+    output::line(format_args!("{name:11}{documents} in {sequences}, {tokens} tokens, {targets} of them targets{skipped}"))
+}
+
+/// A directory for what is made only to see whether it can be.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Failure> {
+        let path = std::env::temp_dir().join(format!("sirocco-check-{}", std::process::id()));
+        let made = std::fs::create_dir_all(&path);
+        made.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be made: {error}", path.display())))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind after a failure here is the system's to clear.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the model and the machine say about a run, read from headers only.
+pub(crate) struct Preflight {
+    pub(crate) architecture: Architecture,
+    pub(crate) parameters: u64,
+    /// `None` for one rank, which needs none.
+    pub(crate) mpirun: Option<Mpirun>,
+}
+
+/// Refuses a run whose model, tokenizer or programs would fail it after its directory was made.
+pub(crate) fn preflight(run: &Run) -> Result<Preflight, Failure> {
+    let model = ModelDir::open(&run.model.path)?;
+    let architecture = model.architecture()?;
+    let mut parameters = 0;
+    for (name, shape) in architecture.expected_tensors() {
+        expect_shape(&model, &name, &shape)?;
+        parameters += shape.iter().product::<usize>() as u64;
+    }
+    fits(run, &architecture)?;
+    let tokenizer = Tokenizer::open(&run.model.path)?;
+    if tokenizer.vocab_size() > architecture.vocab_size {
+        let (path, ids, rows) = (run.model.path.display(), tokenizer.vocab_size(), architecture.vocab_size);
+        let message = format!("{path}: the tokenizer has ids up to {}: expected fewer than the embedding's {rows} rows", ids - 1);
+        return Err(Failure::new(Kind::Input, message).help("tokenizer and weights are of different models"));
+    }
+    beside(TRAINER)?;
+    let mpirun = if run.ranks() == 1 { None } else { Some(Mpirun::find()?) };
+    Ok(Preflight { architecture, parameters, mpirun })
+}
+
+fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), CheckpointError> {
+    let (path, tensor, expected) = (model.path().to_owned(), name.to_owned(), format!("shape {shape:?}"));
+    match model.spec(name) {
+        None => Err(CheckpointError::MissingTensor { path, tensor, expected }),
+        Some(spec) if spec.shape != shape => {
+            Err(CheckpointError::TensorMismatch { path, tensor, found: format!("shape {:?}", spec.shape), expected })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Positions beyond the context were never trained: a document must not reach them.
+fn fits(run: &Run, architecture: &Architecture) -> Result<(), Failure> {
+    let (asked, context) = (run.data.sequence_length, architecture.context_length as u64);
+    if asked <= context {
+        return Ok(());
+    }
+    let config = run.model.path.join("config.json");
+    let message = format!(
+        "[data] sequence_length = {asked}: expected at most {context}, the max_position_embeddings of {}",
+        config.display()
+    );
+    Err(Failure::usage(message).help(format_args!("set data.sequence_length={context}")))
+}

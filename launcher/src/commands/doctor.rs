@@ -1,0 +1,175 @@
+//! `sirocco doctor`: what this machine has and lacks, and how it gets what it lacks.
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::cli::Doctor;
+use crate::output::{self, bytes};
+use crate::programs::{MPI_ADVICE, Mpirun, SERVER, TRAINER, beside};
+use crate::report::{Failure, Kind};
+
+/// One thing that was looked for.
+struct Finding {
+    name: &'static str,
+    /// Whether training on the CPU needs it.
+    required: bool,
+    present: bool,
+    /// What was found, or what is missing and how to get it.
+    words: String,
+    details: Value,
+}
+
+pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
+    let findings = [cpu(), memory(), disk(), mpi(), trainer(), server(), gpu()];
+    let missing: Vec<_> =
+        findings.iter().filter(|finding| finding.required && !finding.present).map(|finding| finding.name).collect();
+    if arguments.json {
+        let object: serde_json::Map<String, Value> =
+            findings.iter().map(|finding| (finding.name.to_owned(), finding.to_json())).collect();
+        output::json(&json!({ "ready": missing.is_empty(), "missing": missing, "findings": object }))?;
+    } else {
+        findings.iter().try_for_each(|finding| {
+            let mark = match finding {
+                Finding { present: true, .. } => "ok",
+                Finding { required: true, .. } => "missing",
+                Finding { .. } => "none",
+            };
+            output::line(format_args!("{:10}{mark:9}{}", finding.name, finding.words))
+        })?;
+    }
+    match missing.as_slice() {
+        [] => Ok(()),
+        missing => {
+            Err(Failure::new(Kind::Machine, format_args!("this machine cannot train yet: {} missing", missing.join(", ")))
+                .help("the lines above say how to get each"))
+        }
+    }
+}
+
+impl Finding {
+    fn to_json(&self) -> Value {
+        let mut object = json!({ "present": self.present, "required": self.required, "words": self.words });
+        if let (Value::Object(object), Value::Object(details)) = (&mut object, &self.details) {
+            object.extend(details.clone());
+        }
+        object
+    }
+}
+
+fn cpu() -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |names: &[&str]| {
+        let line = info.lines().find(|line| names.iter().any(|name| line.starts_with(name)))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field(&["model name", "CPU part"]).unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let flags = field(&["flags", "Features"]).unwrap_or_default();
+    let known = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm"];
+    let features: Vec<_> = known.into_iter().filter(|name| flags.split_whitespace().any(|flag| flag == *name)).collect();
+    let words = format!(
+        "{cores} cores, {model}, {}",
+        if features.is_empty() { "no vector units".to_owned() } else { features.join(" ") }
+    );
+    let details = json!({ "cores": cores, "model": model, "architecture": std::env::consts::ARCH, "features": features });
+    Finding { name: "cpu", required: true, present: true, words, details }
+}
+
+fn memory() -> Finding {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    let (total, available) = (field("MemTotal:").unwrap_or(0), field("MemAvailable:").unwrap_or(0));
+    let details = json!({ "total_bytes": total, "available_bytes": available });
+    let words = format!("{} available of {}", bytes(available), bytes(total));
+    Finding { name: "memory", required: true, present: true, words, details }
+}
+
+fn disk() -> Finding {
+    let here = rustix::fs::statvfs(".");
+    let (free, total) = here.map_or((0, 0), |stat| (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize));
+    let words = format!("{} free of {} here", bytes(free), bytes(total));
+    Finding { name: "disk", required: true, present: true, words, details: json!({ "free_bytes": free, "total_bytes": total }) }
+}
+
+fn mpi() -> Finding {
+    let (present, words, details) = match Mpirun::find() {
+        Ok(mpirun) => {
+            let words = format!("{}, {}", mpirun.version, mpirun.path.display());
+            (true, words, json!({ "version": mpirun.version, "mpirun": mpirun.path }))
+        }
+        Err(failure) => (false, format!("{}; {MPI_ADVICE}", failure.message), Value::Null),
+    };
+    Finding { name: "mpi", required: true, present, words, details }
+}
+
+/// The trainer knows which libtorch it found; whether it starts at all says whether the libraries are there.
+fn trainer() -> Finding {
+    let missing = |words: String| Finding { name: "libtorch", required: true, present: false, words, details: Value::Null };
+    let path = match beside(TRAINER) {
+        Ok(path) => path,
+        Err(failure) => return missing(format!("{}; make build makes it", failure.message)),
+    };
+    let output = match Command::new(&path).args(["doctor", "--json"]).stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) => return missing(format!("{}: cannot be started: {error}", path.display())),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    match serde_json::from_slice::<Value>(&output.stdout) {
+        Ok(details) if output.status.success() => {
+            let version = ["libtorch", "libtorch_version"].iter().find_map(|name| details.get(name)).map(plain);
+            let words = format!("{}, found by {}", version.unwrap_or_else(|| "present".to_owned()), path.display());
+            Finding { name: "libtorch", required: true, present: true, words, details }
+        }
+        _ => {
+            let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            missing(format!(
+                "{TRAINER} does not start ({}): {first}; make setup unpacks libtorch, make build links it",
+                output.status
+            ))
+        }
+    }
+}
+
+/// A value without the quotes of a string.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn server() -> Finding {
+    let (present, words) = match beside(SERVER) {
+        Ok(path) => (true, path.display().to_string()),
+        Err(failure) => (false, format!("{}; make build makes it", failure.message)),
+    };
+    Finding { name: "server", required: false, present, words, details: Value::Null }
+}
+
+fn gpu() -> Finding {
+    let driver = fs::read_to_string("/proc/driver/nvidia/version").ok();
+    let count = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, Iterator::count);
+    let count =
+        if count > 0 { count } else { (0..16).filter(|index| Path::new(&format!("/dev/nvidia{index}")).exists()).count() };
+    let words = match count {
+        0 => "no NVIDIA GPU; this version trains on the CPU, so none is needed".to_owned(),
+        count => format!("{count} NVIDIA; this version trains on the CPU and leaves them idle"),
+    };
+    let driver = driver.and_then(|text| text.lines().next().map(str::to_owned));
+    Finding { name: "gpu", required: false, present: count > 0, words, details: json!({ "count": count, "driver": driver }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_has_words_and_json_with_the_same_truth() {
+        for finding in [cpu(), memory(), disk(), gpu()] {
+            assert!(!finding.words.is_empty());
+            assert_eq!(finding.to_json()["present"], finding.present, "{}", finding.name);
+        }
+    }
+}

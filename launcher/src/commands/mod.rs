@@ -1,0 +1,9 @@
+//! One file per command: what it reads, what it prints.
+
+pub(crate) mod check;
+pub(crate) mod data;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod model;
+pub(crate) mod status;
+pub(crate) mod tokenize;

@@ -1,0 +1,70 @@
+//! `sirocco model`: what a model is, another layout of it, whether it is whole.
+use std::path::Path;
+
+use serde_json::json;
+use sirocco_checkpoint::{ModelSummary, convert_consolidated, convert_gguf, inspect, verify};
+
+use crate::cli::{Convert, ModelAction, OnePath};
+use crate::output::{self, bytes, grouped};
+use crate::report::Failure;
+
+pub(crate) fn run(action: &ModelAction) -> Result<(), Failure> {
+    match action {
+        ModelAction::Inspect(arguments) => show(&inspect(&arguments.path)?, arguments.json),
+        ModelAction::Convert(arguments) => convert(arguments),
+        ModelAction::Verify(arguments) => check(arguments),
+    }
+}
+
+fn convert(arguments: &Convert) -> Result<(), Failure> {
+    let Convert { from, to, json } = arguments;
+    if from.is_dir() {
+        convert_consolidated(from, to)?
+    } else {
+        convert_gguf(from, to)?
+    };
+    let summary = inspect(to)?;
+    if !json {
+        output::line(format_args!("wrote {}", to.display()))?;
+    }
+    show(&summary, *json)
+}
+
+fn check(arguments: &OnePath) -> Result<(), Failure> {
+    let verified = verify(&arguments.path)?;
+    if arguments.json {
+        return output::json(&json!({ "verified": verified }));
+    }
+    output::line(format_args!("{} is whole", arguments.path.display()))?;
+    output::line(format_args!("tensors      {}", verified.tensors))?;
+    output::line(format_args!("parameters   {}", grouped(verified.parameters)))?;
+    output::line(format_args!("sha256       {}", verified.digest))
+}
+
+fn show(summary: &ModelSummary, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return output::json(summary);
+    }
+    let sizes = &summary.architecture;
+    let dtypes: Vec<_> = summary.dtypes.iter().map(|(dtype, count)| format!("{dtype} {}", grouped(*count))).collect();
+    let tied = if sizes.tied_embeddings { "the embedding, transposed" } else { "its own" };
+    let rows = [
+        ("architecture", sizes.class.clone()),
+        ("parameters", format!("{} in {} tensors ({})", grouped(summary.parameters), summary.tensors, dtypes.join(", "))),
+        ("layers", sizes.layers.to_string()),
+        ("hidden size", format!("{}, feed-forward {}", sizes.hidden_size, sizes.ffn_size)),
+        ("heads", format!("{} of {}, {} for keys and values", sizes.heads, sizes.head_dim, sizes.kv_heads)),
+        ("context", format!("{} tokens{}, rope theta {}", sizes.context_length, window(sizes.sliding_window), sizes.rope_theta)),
+        ("vocabulary", format!("{}, output head: {tied}", grouped(sizes.vocab_size as u64))),
+        ("tokenizer", summary.tokenizer.clone().unwrap_or_else(|| "none".to_owned())),
+    ];
+    rows.iter().try_for_each(|(name, value)| output::line(format_args!("{name:14}{value}")))?;
+    summary.files.iter().try_for_each(|file| {
+        let name = Path::new(&file.name).display();
+        output::line(format_args!("{:14}{name}, {}, SHA-256 {}", "file", bytes(file.bytes), file.sha256))
+    })
+}
+
+fn window(window: Option<usize>) -> String {
+    window.map_or_else(String::new, |tokens| format!(", sliding window {tokens}"))
+}

@@ -1,0 +1,87 @@
+//! Standard output for results, standard error for everything else. A reader that has gone away (`| head`) is no error.
+use std::fmt::{Arguments, Display};
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+use crate::report::{Failure, Kind};
+
+/// One line of results.
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
+    written(writeln!(io::stdout().lock(), "{text}"))
+}
+
+/// Text of results that brings its own line ends.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    written(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// One object on one line.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string(value).map_err(|error| Failure::new(Kind::Failed, format_args!("cannot write JSON: {error}")))?;
+    line(text)
+}
+
+/// A line for the person who watches.
+pub(crate) fn say(text: Arguments<'_>) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Failed, format_args!("standard output: cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A number with thousands apart: 1 234 567.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let (head, rest) = digits.split_at(first);
+    let mut groups: Vec<&str> = rest.as_bytes().chunks(3).filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
+    if !head.is_empty() {
+        groups.insert(0, head);
+    }
+    groups.join(" ")
+}
+
+/// `1 rank`, `2 ranks`, `1 000 ranks`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// Bytes in the unit that suits them.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.2} GB", count as f64 / 1e9),
+    }
+}
+
+/// Seconds as hours, minutes and seconds.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
+        _ => format!("{}:{:02} h", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!([512, 2_500_000, 3_000_000_000].map(bytes), ["0.5 kB", "2.5 MB", "3.00 GB"]);
+        assert_eq!([3.4, 75.0, 3700.0].map(duration), ["3 s", "1:15 min", "1:01 h"]);
+    }
+}

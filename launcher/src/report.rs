@@ -1,0 +1,200 @@
+//! The one place where an error becomes words, advice, an exit code and, with `--json`, an object.
+use std::fmt::Display;
+use std::path::Path;
+
+use serde_json::json;
+use sirocco_checkpoint::CheckpointError;
+use sirocco_config::{ConfigError, ErrorClass};
+use sirocco_corpus::CorpusError;
+
+use crate::output;
+
+/// An exit code and the word for it in `{"error":{"kind":…}}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Failed while running.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// A policy refused.
+    Policy = 3,
+    /// A data, model or checkpoint file is wrong.
+    Input = 4,
+    /// The machine lacks something.
+    Machine = 5,
+}
+
+impl Kind {
+    /// The kind of an exit code of another program of ours; anything unknown failed while running.
+    pub(crate) fn of_code(code: i32) -> Kind {
+        match code {
+            2 => Kind::Usage,
+            3 => Kind::Policy,
+            4 => Kind::Input,
+            5 => Kind::Machine,
+            _ => Kind::Failed,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Failed => "failed",
+            Kind::Usage => "usage",
+            Kind::Policy => "policy",
+            Kind::Input => "input",
+            Kind::Machine => "machine",
+        }
+    }
+}
+
+/// An error ready to be shown.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    /// What and where: found …, expected ….
+    pub(crate) message: String,
+    /// What to do next.
+    pub(crate) help: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl Display) -> Failure {
+        Failure { kind, message: message.to_string(), help: None }
+    }
+
+    pub(crate) fn usage(message: impl Display) -> Failure {
+        Failure::new(Kind::Usage, message)
+    }
+
+    pub(crate) fn help(mut self, help: impl Display) -> Failure {
+        self.help = Some(help.to_string());
+        self
+    }
+
+    /// Prints the error in our form, and as an object on standard output if `as_json`. Returns the exit code.
+    pub(crate) fn show(&self, as_json: bool) -> u8 {
+        output::say(format_args!("error: {}", self.message));
+        if let Some(help) = &self.help {
+            output::say(format_args!("help: {help}"));
+        }
+        if as_json {
+            self.print_json();
+        }
+        self.kind as u8
+    }
+
+    /// Prints the object alone, for an error whose words were printed already.
+    pub(crate) fn print_json(&self) {
+        let error = json!({
+            "kind": self.kind.word(), "message": self.message, "help": self.help, "exit_code": self.kind as u8,
+        });
+        // What could be done about a standard output that is gone has been done: standard error has the same words.
+        let _ = output::json(&json!({ "error": error }));
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        let kind = match error.class() {
+            ErrorClass::Usage => Kind::Usage,
+            ErrorClass::Machine => Kind::Machine,
+            ErrorClass::Policy => Kind::Policy,
+        };
+        let failure = Failure::new(kind, &error);
+        match advice(&error) {
+            Some(advice) => failure.help(advice),
+            None => failure,
+        }
+    }
+}
+
+impl From<CorpusError> for Failure {
+    fn from(error: CorpusError) -> Failure {
+        let kind = match &error {
+            CorpusError::Spec { .. } | CorpusError::OutputTaken { .. } => Kind::Usage,
+            CorpusError::Io { action, .. } if *action == "write" => Kind::Failed,
+            _ => Kind::Input,
+        };
+        let help = match &error {
+            CorpusError::Bad(_) => "correct the record, or set on_bad = \"skip\": such records are then counted and named",
+            CorpusError::Digest { .. } => "fetch the file again, or correct its sha256 in the specification",
+            CorpusError::OutputTaken { .. } => "name another output directory in the specification",
+            CorpusError::UnknownExtension { .. } => "rename the file after what it holds",
+            _ => return Failure::new(kind, error),
+        };
+        Failure::new(kind, error).help(help)
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Failure {
+        let kind = match &error {
+            CheckpointError::Occupied { .. } => Kind::Usage,
+            CheckpointError::DiskFull { .. } | CheckpointError::Misuse { .. } => Kind::Failed,
+            CheckpointError::Io { action, .. } if *action != "read" && *action != "open" => Kind::Failed,
+            _ => Kind::Input,
+        };
+        let help = match &error {
+            CheckpointError::Occupied { .. } => "name a directory that does not exist yet",
+            CheckpointError::DiskFull { .. } => "free some space, then type the same command again",
+            CheckpointError::Malformed { .. } | CheckpointError::Altered { .. } => "fetch or convert the file again",
+            CheckpointError::BadLatest { good, path, .. } => {
+                return Failure::new(kind, &error).help(other_checkpoint(path, *good));
+            }
+            _ => return Failure::new(kind, error),
+        };
+        Failure::new(kind, error).help(help)
+    }
+}
+
+fn other_checkpoint(bad: &Path, good: Option<u64>) -> String {
+    let latest = bad.with_file_name("LATEST");
+    match good {
+        Some(step) => format!("step {step} is whole: write step-{step:08} into {} to go on from there", latest.display()),
+        None => "no checkpoint of this run is whole: start a new run".to_owned(),
+    }
+}
+
+fn advice(error: &ConfigError) -> Option<String> {
+    Some(match error {
+        ConfigError::Read { .. } => "sirocco init DIR writes a commented run file to start from".to_owned(),
+        ConfigError::UnknownSetting { .. } | ConfigError::UnknownSection { .. } => {
+            "sirocco init DIR writes a run file with every setting and what it means".to_owned()
+        }
+        ConfigError::GlobalBatch { global_batch, dp, micro_batch, .. } => {
+            let product = dp * micro_batch;
+            let nearest = global_batch.next_multiple_of(product);
+            format!("set train.global_batch={nearest}, or choose a dp × micro_batch that divides {global_batch}")
+        }
+        ConfigError::FixedAtStart { .. } => "start a new run under another name to change it".to_owned(),
+        ConfigError::NotInThisVersion { setting, class: ErrorClass::Machine, .. } => format!("set {setting} to \"auto\""),
+        ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),
+        ConfigError::Warmup { .. } => "lower train.warmup_steps or make the run longer".to_owned(),
+        ConfigError::TwoLengths { .. } => "remove one of them".to_owned(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sirocco_config::RunFile;
+
+    #[test]
+    fn exit_codes_follow_the_class() {
+        let least = "name = 'x'\nmodel.path = 'm'\ndata.train = ['a']\ntrain.steps = 10\n";
+        let kind = |set: &str| {
+            let mut file = RunFile::parse(least, Path::new("run.toml")).unwrap();
+            file.set(set).unwrap();
+            Failure::from(file.check(Path::new("/")).unwrap_err()).kind
+        };
+        assert_eq!(kind("train.steps=0"), Kind::Usage);
+        assert_eq!(kind("model.device=cuda"), Kind::Machine);
+        assert_eq!(kind("policy.set=elsewhere"), Kind::Policy);
+    }
+
+    #[test]
+    fn codes_of_other_programs_keep_their_kind() {
+        assert_eq!([2, 3, 4, 5, 101].map(Kind::of_code), [Kind::Usage, Kind::Policy, Kind::Input, Kind::Machine, Kind::Failed]);
+    }
+}

@@ -1,0 +1,188 @@
+//! A run directory: its files, whether it may be used, and the lock that keeps a second trainer out.
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use sirocco_checkpoint::Checkpoints;
+use sirocco_config::{Run, RunFile};
+
+use crate::programs::absolute;
+use crate::report::{Failure, Kind};
+use crate::train::metrics::Curve;
+
+/// `runs/NAME`, absolute.
+#[derive(Debug)]
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    /// As typed, for messages and for the command that resumes.
+    shown: PathBuf,
+}
+
+impl RunDirectory {
+    /// A directory that holds a run.
+    pub(crate) fn existing(shown: &Path) -> Result<RunDirectory, Failure> {
+        let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
+        if directory.run_file().is_file() {
+            return Ok(directory);
+        }
+        let message = format_args!("{} holds no run: expected run.toml in it", shown.display()).to_string();
+        Err(Failure::usage(message).help("sirocco train RUN.toml starts a run"))
+    }
+
+    /// A directory for a new run. `true` if this call made it. One that holds anything but the leavings of a preparation
+    /// that was broken off is refused: nothing is ever overwritten.
+    pub(crate) fn for_new_run(shown: &Path) -> Result<(RunDirectory, bool), Failure> {
+        let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
+        directory.refuse_other_contents()?;
+        let made = !directory.path.exists();
+        fs::create_dir_all(&directory.path).map_err(|error| directory.failed("cannot be made", &error))?;
+        Ok((directory, made))
+    }
+
+    /// Whether a new run could have the directory; makes nothing.
+    pub(crate) fn free(shown: &Path) -> Result<(), Failure> {
+        RunDirectory { path: absolute(shown)?, shown: shown.to_owned() }.refuse_other_contents()
+    }
+
+    /// Refuses a directory that holds a run, or anything that is not ours.
+    fn refuse_other_contents(&self) -> Result<(), Failure> {
+        let shown = self.shown.display();
+        if self.run_file().is_file() {
+            let name = RunFile::read(&self.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()).map(|run| run.name);
+            let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+            let step = Curve::read(&self.metrics()).map_or(0, |curve| curve.step());
+            let message = format!("{shown} already holds the run{name}, at step {step}: expected a directory without one");
+            let help = format!("sirocco train {shown} resumes it; for a new run choose another name, or --dir");
+            return Err(Failure::usage(message).help(help));
+        }
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|error| self.failed("cannot be read", &error))?,
+        };
+        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| name != "tokens" && name != ".lock");
+        match foreign {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!("{shown} is not empty (it holds {}): expected a new directory", name.display());
+                Err(Failure::usage(message).help("choose another name for the run, or --dir"))
+            }
+        }
+    }
+
+    /// Removes what a preparation that failed has left, so that the next attempt finds no obstacle.
+    pub(crate) fn clear(&self, made: bool) {
+        // The failure that is about to be shown matters more than these.
+        let _ = fs::remove_dir_all(self.tokens());
+        let _ = fs::remove_file(self.path.join(".lock"));
+        if made {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
+    /// Keeps every other `sirocco train` out of the directory. The lock belongs to the open file, which the trainer inherits
+    /// as its standard input: it holds until the last rank has ended, even if this program is killed.
+    pub(crate) fn lock(&self) -> Result<File, Failure> {
+        let path = self.path.join(".lock");
+        let open = || File::options().create(true).append(true).read(true).open(&path);
+        let file = open().map_err(|error| self.failed("cannot be written", &error))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let message = format_args!("{}: another sirocco train is at work on this run", self.shown.display()).to_string();
+                let help = format!("sirocco status {} shows what it is doing", self.shown.display());
+                Err(Failure::usage(message).help(help))
+            }
+            // Some parallel file systems have no locks; a run there is as safe as its owner is careful.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        }
+    }
+
+    /// Whether a trainer is at work on the run.
+    pub(crate) fn is_locked(&self) -> bool {
+        let file = File::open(self.path.join(".lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Writes run.toml, whole or not at all.
+    pub(crate) fn write_run(&self, run: &Run) -> Result<(), Failure> {
+        let text = run.to_toml()?;
+        let temporary = self.path.join("run.toml.partial");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, self.run_file())
+        };
+        write().map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot write: {error}", self.run_file().display())))
+    }
+
+    /// The step of the newest checkpoint.
+    pub(crate) fn newest_checkpoint(&self) -> Result<Option<u64>, Failure> {
+        Ok(Checkpoints::new(&self.path).latest()?)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn shown(&self) -> std::path::Display<'_> {
+        self.shown.display()
+    }
+
+    pub(crate) fn run_file(&self) -> PathBuf {
+        self.path.join("run.toml")
+    }
+
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.path.join("tokens")
+    }
+
+    /// The log of a rank, as the trainer names it.
+    pub(crate) fn log(&self, rank: u64) -> PathBuf {
+        self.path.join("logs").join(format!("rank-{rank:05}.log"))
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Failure {
+        Failure::new(Kind::Failed, format_args!("{} {what}: {error}", self.shown.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_directory_or_broken_off_preparation_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/x");
+        let (directory, made) = RunDirectory::for_new_run(&path).unwrap();
+        assert!(made);
+        fs::create_dir(directory.tokens()).unwrap();
+        assert!(!RunDirectory::for_new_run(&path).unwrap().1);
+        directory.clear(true);
+        assert!(!path.exists());
+
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("thesis.tex"), "").unwrap();
+        assert!(RunDirectory::for_new_run(&path).unwrap_err().message.contains("thesis.tex"));
+        fs::write(path.join("run.toml"), "").unwrap();
+        let failure = RunDirectory::for_new_run(&path).unwrap_err();
+        assert!(failure.message.contains("already holds the run"), "{failure:?}");
+        assert_eq!(failure.kind, Kind::Usage);
+    }
+
+    #[test]
+    fn a_run_has_one_trainer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, _) = RunDirectory::for_new_run(dir.path()).unwrap();
+        assert!(!directory.is_locked());
+        let held = directory.lock().unwrap();
+        assert!(directory.is_locked());
+        assert!(directory.lock().unwrap_err().message.contains("at work on this run"));
+        drop(held);
+        assert!(directory.lock().is_ok());
+    }
+}

@@ -1,0 +1,145 @@
+//! `metrics.jsonl`: read whole, or followed line by line while the trainer writes it.
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// One line: an optimizer step, or an evaluation.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Record {
+    Step(Step),
+    Valid { step: u64, valid_loss: f64 },
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Step {
+    /// Counted from 1: the steps that are done.
+    pub(crate) step: u64,
+    /// Mean over the target tokens of the global batch.
+    pub(crate) loss: f64,
+    pub(crate) tokens: u64,
+    pub(crate) seconds: f64,
+    pub(crate) tokens_per_s: f64,
+    #[serde(default)]
+    pub(crate) peak_memory_bytes: u64,
+}
+
+/// What a run's metrics amount to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Curve {
+    pub(crate) first: Option<Step>,
+    pub(crate) last: Option<Step>,
+    pub(crate) first_valid: Option<f64>,
+    pub(crate) last_valid: Option<f64>,
+    /// Tokens of every step.
+    pub(crate) tokens: u64,
+    /// Seconds of every step.
+    pub(crate) seconds: f64,
+    pub(crate) peak_memory_bytes: u64,
+}
+
+impl Curve {
+    /// Adds one line.
+    pub(crate) fn add(&mut self, record: Record) {
+        match record {
+            Record::Valid { valid_loss, .. } => {
+                self.first_valid.get_or_insert(valid_loss);
+                self.last_valid = Some(valid_loss);
+            }
+            Record::Step(step) => {
+                self.tokens += step.tokens;
+                self.seconds += step.seconds;
+                self.peak_memory_bytes = self.peak_memory_bytes.max(step.peak_memory_bytes);
+                self.first.get_or_insert_with(|| step.clone());
+                self.last = Some(step);
+            }
+        }
+    }
+
+    /// Everything in a run's metrics; nothing if there are none yet.
+    pub(crate) fn read(path: &Path) -> io::Result<Curve> {
+        let mut curve = Curve::default();
+        let mut follower = Follower::from_start(path);
+        follower.poll()?.into_iter().for_each(|record| curve.add(record));
+        Ok(curve)
+    }
+
+    /// The steps that are done.
+    pub(crate) fn step(&self) -> u64 {
+        self.last.as_ref().map_or(0, |step| step.step)
+    }
+}
+
+/// A place in a growing file. Only whole lines are given out.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Follower {
+    /// From the first line.
+    pub(crate) fn from_start(path: &Path) -> Follower {
+        Follower { path: path.to_owned(), offset: 0 }
+    }
+
+    /// From the first line that is not there yet.
+    pub(crate) fn from_end(path: &Path) -> Follower {
+        Follower { path: path.to_owned(), offset: std::fs::metadata(path).map_or(0, |metadata| metadata.len()) }
+    }
+
+    /// The records since the last call. Lines that are no records (of a newer version, say) are passed over.
+    pub(crate) fn poll(&mut self) -> io::Result<Vec<Record>> {
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        // A trainer that resumes cuts off the lines after its checkpoint; what it writes then is new.
+        self.offset = self.offset.min(file.metadata()?.len());
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.offset += whole as u64;
+        Ok(bytes[..whole].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    const STEP: &str = r#"{"step":1,"loss":2.5,"target_tokens":10,"tokens":20,"grad_norm":1.0,"learning_rate":0.1,"seconds":0.5,"tokens_per_s":40.0,"peak_memory_bytes":7}"#;
+
+    #[test]
+    fn half_lines_wait_and_evaluations_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut follower = Follower::from_end(&path);
+        assert_eq!(follower.poll().unwrap(), []);
+        let mut file = File::create(&path).unwrap();
+        write!(file, "{STEP}\n{{\"step\":1,\"valid").unwrap();
+        assert!(matches!(follower.poll().unwrap().as_slice(), [Record::Step(step)] if step.loss == 2.5));
+        write!(file, "_loss\":1.25}}\nnot json\n").unwrap();
+        assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25 }]);
+        assert_eq!(follower.poll().unwrap(), []);
+        let curve = Curve::read(&path).unwrap();
+        assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.peak_memory_bytes), (1, Some(1.25), 20, 7));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_followed_from_its_new_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        std::fs::write(&path, format!("{STEP}\n{STEP}\n")).unwrap();
+        let mut follower = Follower::from_end(&path);
+        std::fs::write(&path, format!("{STEP}\n")).unwrap();
+        assert_eq!(follower.poll().unwrap(), []);
+        std::fs::write(&path, format!("{STEP}\n{STEP}\n")).unwrap();
+        assert_eq!(follower.poll().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! `sirocco train`: check, prepare the directory, tokenise, start the ranks, say how it ended.
+
+pub(crate) mod directory;
+pub(crate) mod metrics;
+mod outcome;
+mod progress;
+pub(crate) mod ranks;
+mod summary;
+pub(crate) mod tokens;
+mod voices;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use sirocco_config::{Run, RunFile};
+
+use crate::cli::{self, Overrides};
+use crate::commands::check::preflight;
+use crate::output::{count, say};
+use crate::report::{Failure, Kind};
+use directory::RunDirectory;
+use metrics::Curve;
+use outcome::State;
+use progress::Progress;
+use summary::Summary;
+
+/// A run that is ready for its ranks.
+struct Ready {
+    run: Run,
+    directory: RunDirectory,
+    lock: File,
+    /// Optimizer steps of the whole run.
+    steps: u64,
+}
+
+/// Trains or resumes. Returns the exit code: 0, or 75 after an early stop with a checkpoint.
+pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
+    let ready = if arguments.run.is_dir() { resume(arguments)? } else { begin(arguments)? };
+    let Ready { run, directory, lock, steps } = ready;
+    let done = directory.newest_checkpoint()?.unwrap_or(0);
+    let goal = arguments.until.map_or(steps, |until| until.min(steps));
+    if done >= goal {
+        let state = if done >= steps { State::Complete } else { State::Stopped };
+        return Summary::of(&directory, &run, steps, state)?.print(arguments.json).map(|()| 0);
+    }
+    let (ranks, threads) = (count(run.ranks(), "rank"), count(ranks::threads(run.ranks()), "thread"));
+    say(format_args!("{}: {done} of {steps} steps done, {ranks} of {threads}", directory.shown()));
+    let mut progress = Progress::new(done, steps);
+    let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
+    let ended = ranks::run(start, &mut progress)?;
+    let (state, code) = outcome::judge(&ended, &directory, run.ranks())?;
+    Summary::of(&directory, &run, steps, state)?.print(arguments.json)?;
+    Ok(code)
+}
+
+/// The run file with the overrides of the command line, and a note about each setting that changes nothing.
+pub(crate) fn read_run_file(path: &Path, overrides: &Overrides) -> Result<RunFile, Failure> {
+    let mut file = RunFile::read(path)?;
+    overrides.set.iter().try_for_each(|text| file.set(text))?;
+    if let Some(ranks) = overrides.ranks {
+        file.set_number("--ranks", "parallel", "dp", ranks)?;
+    }
+    for ignored in file.ignored() {
+        say(format_args!("note: {}: {} has no effect: {}", ignored.at, ignored.setting, ignored.because));
+    }
+    Ok(file)
+}
+
+/// The directory where relative paths start.
+pub(crate) fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::new(Kind::Failed, format_args!("the working directory: {error}")))
+}
+
+/// The run directory of a run file: as typed, or `runs/NAME`.
+pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
+    typed.map_or_else(|| Path::new("runs").join(&run.name), Path::to_owned)
+}
+
+fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
+    let run = read_run_file(&arguments.run, &arguments.overrides)?.check(&here()?)?;
+    preflight(&run)?;
+    let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
+    let lock = directory.lock()?;
+    let prepare = || {
+        let steps = tokens::prepare(&run, &directory.tokens())?.steps(&run)?;
+        directory.write_run(&run)?;
+        Ok(steps)
+    };
+    match prepare() {
+        Ok(steps) => Ok(Ready { run, directory, lock, steps }),
+        Err(failure) => {
+            directory.clear(made);
+            Err(failure)
+        }
+    }
+}
+
+fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
+    let directory = RunDirectory::existing(&arguments.run)?;
+    if arguments.dir.is_some() {
+        let message = format!("--dir: {} is a run directory already", directory.shown());
+        return Err(Failure::usage(message).help("--dir names the directory of a new run; leave it out to resume"));
+    }
+    let file = read_run_file(&directory.run_file(), &arguments.overrides)?;
+    file.refuse_fixed_overrides()?;
+    let run = file.check(&here()?)?;
+    preflight(&run)?;
+    let lock = directory.lock()?;
+    let steps = tokens::open_or_build(&run, &directory.tokens())?.steps(&run)?;
+    if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
+        directory.write_run(&run)?;
+    }
+    Ok(Ready { run, directory, lock, steps })
+}
+
+/// Reads a run's metrics.
+pub(crate) fn curve(directory: &RunDirectory) -> Result<Curve, Failure> {
+    let path = directory.metrics();
+    Curve::read(&path).map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))
+}

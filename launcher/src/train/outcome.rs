@@ -1,0 +1,183 @@
+//! How a run ended: done, stopped with a checkpoint, or failed, in our words rather than mpirun's.
+use std::fmt::Write as _;
+use std::process::ExitStatus;
+
+use signal_hook::low_level::signal_name;
+
+use crate::report::{Failure, Kind};
+use crate::train::directory::RunDirectory;
+use crate::train::ranks::{Ended, ended_by};
+use crate::train::voices::{Death, Voices};
+
+/// Exit code of a run that stopped early with a checkpoint, to be resumed.
+pub(crate) const STOPPED: u8 = 75;
+
+/// What a run is after `sirocco train`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Every step was done.
+    Done,
+    /// Every step had been done before.
+    Complete,
+    /// A signal or `--until` ended it early, with a checkpoint.
+    Stopped,
+}
+
+/// The state and the exit code, or the failure.
+pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Result<(State, u8), Failure> {
+    match ended.status.code() {
+        Some(0) => Ok((State::Done, 0)),
+        Some(code) if code == i32::from(STOPPED) => Ok((State::Stopped, STOPPED)),
+        _ => Err(failure(ended, directory, ranks)),
+    }
+}
+
+fn failure(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Failure {
+    let words = Words { voices: &ended.voices, ranks };
+    let killed = ended_by(ended.status).map(|signal| Death { rank: 0, signal, node: None });
+    let dead = ended.voices.death().cloned().or(killed.filter(|_| ranks == 1));
+    let go_on = resume_advice(directory);
+    if let Some(dead) = dead {
+        let message = format!("{}{}", words.of_death(&dead), words.what_the_others_said());
+        let hint = if dead.signal == 9 { "SIGKILL is often the kernel out of memory; " } else { "" };
+        let log = directory.log(dead.rank);
+        return Failure::new(Kind::Failed, message).help(format_args!("{hint}its log is {}; {go_on}", log.display()));
+    }
+    let kind = Kind::of_code(ended.status.code().unwrap_or(1));
+    match words.of_reported() {
+        Some((message, Some(help))) => Failure::new(kind, message).help(format_args!("{help}; then: {go_on}")),
+        Some((message, None)) => Failure::new(kind, message).help(go_on),
+        None => {
+            let logs = directory.path().join("logs");
+            let message = format!("{}{}", words.of_status(ended.status), words.last_words());
+            Failure::new(kind, message).help(format_args!("the logs of the ranks are in {}; {go_on}", logs.display()))
+        }
+    }
+}
+
+/// What to type to go on, and from where that would be.
+fn resume_advice(directory: &RunDirectory) -> String {
+    let shown = directory.shown();
+    match directory.newest_checkpoint() {
+        Ok(Some(step)) => format!("sirocco train {shown} resumes from the newest checkpoint, step {step}"),
+        Ok(None) => format!("no checkpoint was written yet: sirocco train {shown} starts from the beginning"),
+        Err(failure) => failure.message,
+    }
+}
+
+/// Sentences about a failure.
+struct Words<'a> {
+    voices: &'a Voices,
+    ranks: u64,
+}
+
+impl Words<'_> {
+    fn of_death(&self, dead: &Death) -> String {
+        let node = dead.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+        let name = signal_name(dead.signal).map_or_else(String::new, |name| format!(" ({name})"));
+        format!("rank {} of {}{node} was killed by signal {}{name}", dead.rank, self.ranks, dead.signal)
+    }
+
+    fn of_status(&self, status: ExitStatus) -> String {
+        let who = if self.ranks == 1 { "the trainer" } else { "mpirun" };
+        match (status.code(), ended_by(status)) {
+            (Some(code), _) => format!("{who} ended with exit code {code} and no error message"),
+            (None, Some(signal)) => format!("{who} was killed by signal {signal}"),
+            (None, None) => format!("{who} ended: {status}"),
+        }
+    }
+
+    /// The error of the rank that failed first, with its help; then what the others reported.
+    fn of_reported(&self) -> Option<(String, Option<String>)> {
+        let reported = self.voices.reported();
+        let (first, others) = reported.split_first()?;
+        let whole = first.ranks.len() as u64 == self.ranks;
+        let mut message = if whole { first.message.clone() } else { format!("{}: {}", names(&first.ranks), first.message) };
+        for other in others {
+            // Writing to a string cannot fail.
+            let _ = write!(message, "\n  {}: {}", names(&other.ranks), other.message.lines().next().unwrap_or_default());
+        }
+        Some((message, first.help.clone()))
+    }
+
+    fn what_the_others_said(&self) -> String {
+        self.voices.reported().iter().fold(String::new(), |mut text, reported| {
+            let _ = write!(text, "\n  {}: {}", names(&reported.ranks), reported.message.lines().next().unwrap_or_default());
+            text
+        })
+    }
+
+    fn last_words(&self) -> String {
+        self.voices.last_words(8).iter().fold(String::new(), |text, line| format!("{text}\n  {line}"))
+    }
+}
+
+/// `rank 1`, or `ranks 0, 1 and 3`.
+fn names(ranks: &[u64]) -> String {
+    match ranks {
+        [] => String::new(),
+        [one] => format!("rank {one}"),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(u64::to_string).collect();
+            format!("ranks {} and {last}", first.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::path::Path;
+
+    fn ended(raw_status: i32, lines: &[&str]) -> Ended {
+        let mut voices = Voices::default();
+        lines.iter().for_each(|line| drop(voices.hear(line, false)));
+        Ended { status: ExitStatus::from_raw(raw_status), voices }
+    }
+
+    fn directory(path: &Path) -> RunDirectory {
+        RunDirectory::for_new_run(path).unwrap().0
+    }
+
+    #[test]
+    fn a_killed_rank_is_named_with_what_the_others_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = [
+            "[1,0]<stderr>:error: rank 1 closed its connection during reduce_gradients",
+            "mpirun noticed that process rank 1 with PID 0 on node cn042 exited on signal 9 (Killed).",
+        ];
+        let failure = judge(&ended(137 << 8, &lines), &directory(dir.path()), 2).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "rank 1 of 2 on cn042 was killed by signal 9 (SIGKILL)\n  rank 0: rank 1 closed its connection during reduce_gradients"
+        );
+        assert_eq!(failure.kind, Kind::Failed);
+        let help = failure.help.unwrap();
+        assert!(help.contains("rank-00001.log") && help.contains("starts from the beginning"), "{help}");
+    }
+
+    #[test]
+    fn an_error_of_every_rank_is_one_error_with_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = ["[1,0]<stderr>:error: m.safetensors: truncated", "[1,1]<stderr>:error: m.safetensors: truncated"];
+        let failure = judge(&ended(4 << 8, &lines), &directory(dir.path()), 2).unwrap_err();
+        assert_eq!((failure.message.as_str(), failure.kind), ("m.safetensors: truncated", Kind::Input));
+    }
+
+    #[test]
+    fn silence_shows_the_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let failure = judge(&ended(101 << 8, &["[1,1]<stderr>:thread 'main' panicked"]), &directory(dir.path()), 2).unwrap_err();
+        assert_eq!(failure.message, "mpirun ended with exit code 101 and no error message\n  rank 1: thread 'main' panicked");
+    }
+
+    #[test]
+    fn done_and_stopped_are_no_failures() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path());
+        assert_eq!(judge(&ended(0, &[]), &directory, 2).unwrap(), (State::Done, 0));
+        assert_eq!(judge(&ended(75 << 8, &[]), &directory, 2).unwrap(), (State::Stopped, 75));
+        assert_eq!(names(&[0, 1, 3]), "ranks 0, 1 and 3");
+    }
+}

@@ -1,0 +1,110 @@
+//! What `sirocco train` says at the end, in words or as one object.
+use serde::Serialize;
+use sirocco_config::{Method, Run};
+
+use crate::output::{self, bytes, duration};
+use crate::report::Failure;
+use crate::train::directory::RunDirectory;
+use crate::train::metrics::Curve;
+use crate::train::outcome::State;
+
+/// The fields of `--json`, in their order.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    /// `done`, `complete` (nothing was left to do) or `stopped`.
+    state: &'static str,
+    name: String,
+    run_dir: String,
+    ranks: u64,
+    /// Steps done of `steps`.
+    step: u64,
+    steps: u64,
+    /// Of the first and the last step that the metrics hold.
+    first_loss: Option<f64>,
+    loss: Option<f64>,
+    /// Of the first and the last evaluation.
+    first_valid_loss: Option<f64>,
+    valid_loss: Option<f64>,
+    /// Tokens, seconds and their ratio over all steps, and the largest memory of a rank.
+    tokens: u64,
+    seconds: f64,
+    tokens_per_s: f64,
+    peak_memory_bytes: u64,
+    /// Step of the newest checkpoint.
+    checkpoint: Option<u64>,
+    #[serde(skip)]
+    adapter: bool,
+}
+
+impl Summary {
+    /// Of a run as its directory shows it now.
+    pub(crate) fn of(directory: &RunDirectory, run: &Run, steps: u64, state: State) -> Result<Summary, Failure> {
+        let curve: Curve = crate::train::curve(directory)?;
+        let checkpoint = directory.newest_checkpoint()?;
+        let step = checkpoint.unwrap_or(0).max(curve.step());
+        let state = match state {
+            // `--until` before the end is a stop, whatever the exit code.
+            State::Done if step < steps => "stopped",
+            State::Done => "done",
+            State::Complete => "complete",
+            State::Stopped => "stopped",
+        };
+        Ok(Summary {
+            state,
+            name: run.name.clone(),
+            run_dir: directory.shown().to_string(),
+            ranks: run.ranks(),
+            step,
+            steps,
+            first_loss: curve.first.as_ref().map(|step| step.loss),
+            loss: curve.last.as_ref().map(|step| step.loss),
+            first_valid_loss: curve.first_valid,
+            valid_loss: curve.last_valid,
+            tokens: curve.tokens,
+            seconds: curve.seconds,
+            tokens_per_s: if curve.seconds > 0.0 { curve.tokens as f64 / curve.seconds } else { 0.0 },
+            peak_memory_bytes: curve.peak_memory_bytes,
+            checkpoint,
+            adapter: matches!(run.method, Method::Lora { .. }),
+        })
+    }
+
+    /// On standard output.
+    pub(crate) fn print(&self, as_json: bool) -> Result<(), Failure> {
+        if as_json {
+            return output::json(self);
+        }
+        let head = match self.state {
+            "complete" => "nothing left to do",
+            state => state,
+        };
+        output::line(format_args!("{head}: {}, step {} of {}", self.run_dir, self.step, self.steps))?;
+        fall("loss", self.first_loss, self.loss)?;
+        fall("valid loss", self.first_valid_loss, self.valid_loss)?;
+        if self.seconds > 0.0 {
+            let memory = bytes(self.peak_memory_bytes);
+            let time = duration(self.seconds);
+            output::line(format_args!("{:12}{:.0} tokens/s over {time}, peak memory {memory}", "speed", self.tokens_per_s))?;
+        }
+        if let Some(step) = self.checkpoint {
+            output::line(format_args!("{:12}step {step}", "checkpoint"))?;
+        }
+        output::line(self.next())
+    }
+
+    fn next(&self) -> String {
+        let Summary { run_dir, name, .. } = self;
+        match self.state {
+            "stopped" => format!("next: sirocco train {run_dir} goes on from there"),
+            _ if self.adapter => format!("next: sirocco export {run_dir} --to exports/{name} --adapter"),
+            _ => format!("next: sirocco export {run_dir} --to exports/{name} --merge"),
+        }
+    }
+}
+
+fn fall(name: &str, first: Option<f64>, last: Option<f64>) -> Result<(), Failure> {
+    match (first, last) {
+        (Some(first), Some(last)) => output::line(format_args!("{name:12}{first:.4} → {last:.4}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,165 @@
+//! The token caches of a run: made once, before any rank starts, and read by all of them.
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use sirocco_config::{Data, Format, OnBad, Run};
+use sirocco_tokens::{IngestProgress, TokenCache, TokenCacheInputs, Tokenizer, TokensError, one_per_sequence, pack};
+
+use crate::output::{grouped, say};
+use crate::report::{Failure, Kind};
+
+/// Before the progress of tokenising is shown.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Records that were passed over and are named; the cache's header names more of them.
+const NAMED: usize = 5;
+
+/// What the data of a run amounts to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tokens {
+    pub(crate) train: Split,
+    /// `None` where `[data] valid` is empty.
+    pub(crate) valid: Option<Split>,
+}
+
+/// One side of the data.
+#[derive(Debug, Serialize)]
+pub(crate) struct Split {
+    pub(crate) documents: u64,
+    pub(crate) tokens: u64,
+    pub(crate) target_tokens: u64,
+    /// After packing.
+    pub(crate) sequences: u64,
+    /// Records that were bad or did not fit.
+    pub(crate) skipped: u64,
+}
+
+impl Tokens {
+    /// Optimizer steps of the run.
+    pub(crate) fn steps(&self, run: &Run) -> Result<u64, Failure> {
+        Ok(run.steps(self.train.sequences)?)
+    }
+}
+
+/// Opens the caches under `tokens`, or makes what is not there. A cache that is there is what the run began with: it stays,
+/// even if the data files have changed since.
+pub(crate) fn open_or_build(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
+    split_by(run, |side, files| {
+        let path = tokens.join(side);
+        if path.is_file() { Ok(TokenCache::open(&path)?) } else { build(run, &path, files) }
+    })
+}
+
+/// Makes the caches under `tokens`, in place of any that a preparation left there which was broken off.
+pub(crate) fn prepare(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
+    split_by(run, |side, files| build(run, &tokens.join(side), files))
+}
+
+/// Opens caches that are there.
+pub(crate) fn open(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
+    split_by(run, |side, _| Ok(TokenCache::open(&tokens.join(side))?))
+}
+
+fn split_by(run: &Run, cache: impl Fn(&str, &[PathBuf]) -> Result<TokenCache, Failure>) -> Result<Tokens, Failure> {
+    let train = split(run, &cache("train.tokens", &run.data.train)?)?;
+    let valid = match run.data.valid.as_slice() {
+        [] => None,
+        files => Some(split(run, &cache("valid.tokens", files)?)?),
+    };
+    Ok(Tokens { train, valid })
+}
+
+fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
+    let (lengths, length) = (cache.lengths(), run.data.sequence_length as usize);
+    let sequences = if run.data.packing { pack(&lengths, length, run.seed)? } else { one_per_sequence(&lengths, length)? };
+    let sum = |count: fn(&sirocco_tokens::SourceCounts) -> u64| cache.header().sources.iter().map(count).sum();
+    Ok(Split {
+        documents: cache.len() as u64,
+        tokens: sum(|source| source.tokens),
+        target_tokens: sum(|source| source.target_tokens),
+        sequences: sequences.len() as u64,
+        skipped: sum(|source| source.skipped.count),
+    })
+}
+
+fn build(run: &Run, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
+    let Data { format, sequence_length, on_bad, .. } = run.data;
+    let tokenizer = Tokenizer::open(&run.model.path)?;
+    let inputs = TokenCacheInputs {
+        tokenizer: &tokenizer,
+        files,
+        format: match format {
+            Format::Chat => sirocco_tokens::Format::Chat,
+            Format::Text => sirocco_tokens::Format::Text,
+        },
+        sequence_length: sequence_length as usize,
+        on_bad: match on_bad {
+            OnBad::Fail => sirocco_corpus::OnBad::Fail,
+            OnBad::Skip => sirocco_corpus::OnBad::Skip,
+        },
+    };
+    let (start, mut bar) = (Instant::now(), None);
+    let result = TokenCache::build(path, &inputs, &mut |seen: IngestProgress| {
+        if start.elapsed() >= PATIENCE {
+            let bar = bar.get_or_insert_with(|| spinner(files.len()));
+            bar.set_message(format!("{} documents, {} tokens", grouped(seen.documents), grouped(seen.tokens)));
+            bar.set_position(seen.file as u64);
+        }
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let cache = result?;
+    name_skipped(&cache);
+    Ok(cache)
+}
+
+fn spinner(files: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("tokenising file {pos} of {len}: {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new(files as u64).with_style(style)
+}
+
+/// Skipping is never silent.
+fn name_skipped(cache: &TokenCache) {
+    for source in cache.header().sources.iter().filter(|source| source.skipped.count > 0) {
+        let skipped = &source.skipped;
+        say(format_args!("note: {}: {} of {} records skipped", source.file.display(), skipped.count, source.records));
+        for place in skipped.places.iter().take(NAMED) {
+            say(format_args!("  {}:{}: {}", place.file.display(), place.line, place.reason));
+        }
+        if skipped.count > NAMED as u64 {
+            say(format_args!("  and {} more", skipped.count - NAMED as u64));
+        }
+    }
+}
+
+impl From<TokensError> for Failure {
+    fn from(error: TokensError) -> Failure {
+        let error = match error {
+            TokensError::Corpus(error) => return Failure::from(error),
+            error => error,
+        };
+        let kind = match &error {
+            TokensError::Io { action, .. } if !matches!(*action, "read" | "open") => Kind::Failed,
+            _ => Kind::Input,
+        };
+        let help = match &error {
+            TokensError::TooLong { found, .. } => {
+                format!("set data.sequence_length={found} or more, shorten the conversation, or set data.on_bad=skip")
+            }
+            TokensError::Record { .. } => {
+                "correct the record, or set data.on_bad=skip: such records are then counted and named".to_owned()
+            }
+            TokensError::NoTargets { .. } => {
+                "chat data needs answers by the assistant; plain text needs data.format=text".to_owned()
+            }
+            TokensError::CacheDamaged { path, .. } | TokensError::CacheStale { path, .. } => {
+                format!("remove {} to make it again from the data files", path.display())
+            }
+            _ => return Failure::new(kind, error),
+        };
+        Failure::new(kind, error).help(help)
+    }
+}

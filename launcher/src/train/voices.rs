@@ -1,0 +1,210 @@
+//! What the ranks and mpirun said on standard error, sorted by speaker, and what it means when a run has failed.
+use std::collections::BTreeMap;
+
+/// Lines kept of each speaker.
+const KEPT: usize = 60;
+
+/// A speaker: a rank, or mpirun itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Speaker {
+    Rank(u64),
+    Launcher,
+}
+
+/// The last lines of every speaker.
+#[derive(Debug, Default)]
+pub(crate) struct Voices {
+    lines: BTreeMap<Speaker, Vec<String>>,
+    dead: Option<Death>,
+    first_to_fail: Option<u64>,
+}
+
+/// A rank that a signal ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub(crate) rank: u64,
+    pub(crate) signal: i32,
+    /// The node, where mpirun names it.
+    pub(crate) node: Option<String>,
+}
+
+/// An error that ranks reported in our form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reported {
+    pub(crate) ranks: Vec<u64>,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Voices {
+    /// Takes one line. `solo` says that there is no mpirun, so that every line is rank 0's. Returns what a person should see
+    /// at once: warnings and notes, each once.
+    pub(crate) fn hear(&mut self, line: &str, solo: bool) -> Option<String> {
+        let (speaker, text) = match tagged(line) {
+            Some((rank, text)) => (Speaker::Rank(rank), text),
+            None if solo => (Speaker::Rank(0), line),
+            None => (Speaker::Launcher, line),
+        };
+        if speaker == Speaker::Launcher {
+            self.dead = self.dead.take().or_else(|| death(text));
+            self.first_to_fail = self.first_to_fail.or_else(|| failed_process(text)).or_else(|| aborting_rank(text));
+        }
+        let urgent = ["warning: ", "note: "].iter().any(|mark| text.starts_with(mark));
+        let known = urgent && self.lines.values().flatten().any(|known| known == text);
+        let lines = self.lines.entry(speaker).or_default();
+        if lines.len() == KEPT {
+            lines.remove(0);
+        }
+        lines.push(text.to_owned());
+        (urgent && !known).then(|| text.to_owned())
+    }
+
+    /// The rank that a signal ended, if mpirun said so.
+    pub(crate) fn death(&self) -> Option<&Death> {
+        self.dead.as_ref()
+    }
+
+    /// The errors that ranks reported, equal ones together; that of the rank that failed first comes first.
+    pub(crate) fn reported(&self) -> Vec<Reported> {
+        let mut found: Vec<Reported> = Vec::new();
+        for (speaker, lines) in &self.lines {
+            let Speaker::Rank(rank) = speaker else { continue };
+            let Some((message, help)) = last_error(lines) else { continue };
+            match found.iter_mut().find(|known| known.message == message) {
+                Some(known) => known.ranks.push(*rank),
+                None => found.push(Reported { ranks: vec![*rank], message, help }),
+            }
+        }
+        let first = self.first_to_fail;
+        found.sort_by_key(|reported| !first.is_some_and(|rank| reported.ranks.contains(&rank)));
+        found
+    }
+
+    /// The last lines of whoever spoke, for a failure that nobody explained.
+    pub(crate) fn last_words(&self, count: usize) -> Vec<String> {
+        let said = |speaker: &Speaker, line: &str| match speaker {
+            Speaker::Rank(rank) => format!("rank {rank}: {line}"),
+            Speaker::Launcher => format!("mpirun: {line}"),
+        };
+        let spoken = |line: &&String| !line.trim().is_empty() && !line.chars().all(|letter| letter == '-');
+        let mut words = Vec::new();
+        for (speaker, lines) in &self.lines {
+            let lines: Vec<_> = lines.iter().filter(spoken).collect();
+            words.extend(lines.iter().skip(lines.len().saturating_sub(count)).map(|line| said(speaker, line)));
+        }
+        words
+    }
+}
+
+/// `[1,0]<stderr>:text` of Open MPI, `[job@1,0]<stderr>: text` of Open MPI 5, `[0] text` of Hydra.
+fn tagged(line: &str) -> Option<(u64, &str)> {
+    let (tag, rest) = line.strip_prefix('[')?.split_once(']')?;
+    let rank = tag.rsplit(',').next()?.trim().parse().ok()?;
+    let text = rest.strip_prefix("<stderr>:").or_else(|| rest.strip_prefix("<stdout>:")).unwrap_or(rest);
+    Some((rank, text.strip_prefix(' ').unwrap_or(text)))
+}
+
+/// The last `error:` of a rank, with the lines that continue it and its `help:`.
+fn last_error(lines: &[String]) -> Option<(String, Option<String>)> {
+    let start = lines.iter().rposition(|line| line.starts_with("error: "))?;
+    let mut message = lines[start]["error: ".len()..].to_owned();
+    for line in &lines[start + 1..] {
+        match line.strip_prefix("help: ") {
+            Some(help) => return Some((message, Some(help.to_owned()))),
+            // Of the indent one blank may have gone with the tag.
+            None if line.starts_with(' ') => message.extend(["\n  ", line.trim()]),
+            None => break,
+        }
+    }
+    Some((message, None))
+}
+
+/// `mpirun noticed that process rank 1 with PID 0 on node n exited on signal 9 (Killed).`
+fn death(line: &str) -> Option<Death> {
+    let number =
+        |after: &str| line.split_once(after)?.1.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok();
+    let rank = number("noticed that process rank ")?;
+    let signal = i32::try_from(number("exited on signal ")?).ok()?;
+    let node = line.split_once(" on node ").and_then(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned);
+    Some(Death { rank, signal, node })
+}
+
+/// `  Process name: [[30459,1],1]`, in the note about the first process with another exit code than 0.
+fn failed_process(line: &str) -> Option<u64> {
+    let name = line.trim().strip_prefix("Process name:")?.trim();
+    name.strip_suffix(']')?.rsplit(',').next()?.parse().ok()
+}
+
+/// `MPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD`
+fn aborting_rank(line: &str) -> Option<u64> {
+    line.split_once("MPI_ABORT was invoked on rank ")?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(lines: &[&str]) -> Voices {
+        let mut voices = Voices::default();
+        lines.iter().for_each(|line| drop(voices.hear(line, false)));
+        voices
+    }
+
+    #[test]
+    fn equal_errors_of_several_ranks_are_one() {
+        let voices = hear(&[
+            "[1,0]<stderr>:error: model.safetensors: truncated",
+            "[1,0]<stderr>:  found 3 bytes",
+            "[1,1]<stderr>:error: model.safetensors: truncated",
+            "[1,1]<stderr>:  found 3 bytes",
+            "[1,0]<stderr>:help: fetch it again",
+        ]);
+        let reported = voices.reported();
+        assert_eq!(reported.len(), 1);
+        assert_eq!(reported[0].ranks, [0, 1]);
+        assert_eq!(reported[0].message, "model.safetensors: truncated\n  found 3 bytes");
+        assert_eq!(reported[0].help.as_deref(), Some("fetch it again"));
+    }
+
+    #[test]
+    fn the_banner_says_who_died_and_of_what() {
+        let voices = hear(&[
+            "[1,0]<stderr>:error: rank 1 closed its connection",
+            "--------------------------------------------------------------------------",
+            "mpirun noticed that process rank 1 with PID 0 on node cn042 exited on signal 9 (Killed).",
+            "--------------------------------------------------------------------------",
+        ]);
+        assert_eq!(voices.death(), Some(&Death { rank: 1, signal: 9, node: Some("cn042".to_owned()) }));
+        assert_eq!(voices.reported()[0].ranks, [0]);
+        assert_eq!(voices.last_words(1).len(), 2);
+    }
+
+    #[test]
+    fn the_error_of_the_first_to_fail_leads() {
+        let voices = hear(&[
+            "[1,0]<stderr>:error: rank 1 is gone",
+            "[1,1]<stderr>:error: no space left on device",
+            "  Process name: [[30459,1],1]",
+            "  Exit code:    1",
+        ]);
+        assert_eq!(voices.reported()[0].message, "no space left on device");
+    }
+
+    #[test]
+    fn warnings_are_shown_once() {
+        let mut voices = Voices::default();
+        assert_eq!(voices.hear("[1,0]<stderr>:warning: slow", false).as_deref(), Some("warning: slow"));
+        assert_eq!(voices.hear("[1,1]<stderr>:warning: slow", false), None);
+        assert_eq!(voices.hear("error: x", true), None);
+        assert_eq!(voices.reported()[0].ranks, [0]);
+    }
+
+    #[test]
+    fn tags_of_every_flavour() {
+        assert_eq!(tagged("[1,12]<stderr>:a b"), Some((12, "a b")));
+        assert_eq!(tagged("[prterun-n-17@1,3]<stderr>: a"), Some((3, "a")));
+        assert_eq!(tagged("[2] a"), Some((2, "a")));
+        assert_eq!(tagged("[a] b"), None);
+        assert_eq!(tagged("plain"), None);
+    }
+}

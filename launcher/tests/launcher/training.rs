@@ -1,0 +1,172 @@
+//! `sirocco train` from run file to exit code: the trainer is a script, mpirun is the real one.
+use std::time::{Duration, Instant};
+
+use sirocco_tests::material::workplace;
+
+use crate::bench::{Bench, Finished};
+
+/// Five steps with a checkpoint at the end.
+const FIVE_STEPS: &str = "for n in 1 2 3 4 5; do step $n 2.$n; done; checkpoint 5";
+
+/// A bench with a model, data and `run.toml`.
+fn bench(script: &str) -> Bench {
+    let bench = Bench::with_trainer(script);
+    workplace(&bench.path(""));
+    bench
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn send(child: &std::process::Child, signal: &str) {
+    let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn check_says_what_will_happen_and_writes_nothing() {
+    let bench = bench("");
+    let finished = bench.run(&["check", "run.toml"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.out.contains("10 steps of 4 sequences, into runs/tiny"), "{finished:?}");
+    assert!(!bench.path("runs").exists());
+    let json = bench.run(&["check", "run.toml", "--json", "--ranks", "2"]).json();
+    assert_eq!((&json["ok"], &json["ranks"], &json["data"]["train"]["documents"]), (&true.into(), &2.into(), &64.into()));
+    assert_eq!(json["run"]["parallel"]["dp"], 2);
+}
+
+#[test]
+fn a_run_from_start_to_summary() {
+    let bench = bench("for n in 1 2 3 4 5 6 7 8 9 10; do step $n 2.$n; done; checkpoint 10");
+    let finished = bench.run(&["train", "run.toml"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.out.starts_with("done: runs/tiny, step 10 of 10\n"), "{finished:?}");
+    assert!(bench.path("runs/tiny/tokens/train.tokens").is_file() && bench.path("runs/tiny/tokens/valid.tokens").is_file());
+    assert!(bench.read("runs/tiny/run.toml").contains("epsilon = "), "the run file is complete");
+
+    let again = bench.run(&["train", "runs/tiny", "--json"]);
+    assert_eq!((again.code, &again.json()["state"]), (Some(0), &"complete".into()), "{again:?}");
+    let status = bench.run(&["status", "runs/tiny", "--json"]).json();
+    assert_eq!((&status["state"], &status["step"], &status["checkpoint"]), (&"done".into(), &10.into(), &10.into()));
+    let words = bench.run(&["status", "runs/tiny"]).out;
+    assert!(words.starts_with("runs/tiny: done, step 10 of 10\n"), "{words}");
+}
+
+#[test]
+fn a_run_directory_is_never_overwritten() {
+    let bench = bench(FIVE_STEPS);
+    assert_eq!(bench.run(&["train", "run.toml", "--dir", "runs/mine"]).code, Some(0));
+    insta::assert_snapshot!("existing-run-directory", bench.run(&["train", "run.toml", "--dir", "runs/mine"]).text());
+    insta::assert_snapshot!(
+        "existing-run-directory-json",
+        bench.run(&["train", "run.toml", "--dir", "runs/mine", "--json"]).text()
+    );
+    bench.write("notes/plan.txt", "");
+    insta::assert_snapshot!("directory-with-other-things", bench.run(&["train", "run.toml", "--dir", "notes"]).text());
+    insta::assert_snapshot!("no-run-to-resume", bench.run(&["train", "notes"]).text());
+    insta::assert_snapshot!("fixed-at-start", bench.run(&["train", "runs/mine", "--set", "data.sequence_length=32"]).text());
+}
+
+#[test]
+fn resuming_takes_overrides_and_keeps_them() {
+    let bench = bench("[ \"$until\" = 0 ] || exit 1\nfor n in 1 2 3 4 5 6 7 8 9 10 11 12; do step $n 1.$n; done; checkpoint 12");
+    let finished = bench.run(&["train", "run.toml", "--until", "5"]);
+    assert_eq!(finished.code, Some(1), "the script fails when asked to stop: {finished:?}");
+    let finished = bench.run(&["train", "runs/tiny", "--set", "train.steps=12", "--json"]);
+    assert_eq!((finished.code, &finished.json()["steps"]), (Some(0), &12.into()), "{finished:?}");
+    assert!(bench.read("runs/tiny/run.toml").contains("steps = 12"));
+    assert_eq!(bench.run(&["status", "runs/tiny", "--json"]).json()["steps"], 12);
+}
+
+#[test]
+fn data_that_is_wrong_leaves_no_directory() {
+    let bench = bench(FIVE_STEPS);
+    bench.write("train.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+    let finished = bench.run(&["train", "run.toml"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.err.starts_with("error: BENCH/train.jsonl:1: "), "{finished:?}");
+    assert!(!bench.path("runs/tiny").exists());
+    bench.write("train.jsonl", "");
+    let finished = bench.run(&["train", "run.toml"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.err.contains("found no target tokens"), "{finished:?}");
+}
+
+#[test]
+fn a_signal_stops_with_a_checkpoint_and_exit_code_75() {
+    let script = "trap 'checkpoint 1; exit 75' USR1\nstep 1 2.0\nwhile :; do sleep 0.05; done";
+    for (ranks, signal) in [("1", "TERM"), ("2", "INT"), ("2", "USR1")] {
+        let bench = bench(script);
+        let mut command = bench.command(&["train", "run.toml", "--ranks", ranks, "--json"]);
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
+        let busy = bench.run(&["train", "runs/tiny"]);
+        assert_eq!(busy.code, Some(2), "{busy:?}");
+        assert!(busy.err.contains("another sirocco train is at work"), "{busy:?}");
+        assert_eq!(bench.run(&["status", "runs/tiny", "--json"]).json()["state"], "running");
+        send(&child, signal);
+        let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
+        assert_eq!(finished.code, Some(75), "{ranks} {signal}: {finished:?}");
+        assert_eq!(finished.json()["state"], "stopped");
+        assert_eq!(bench.run(&["status", "runs/tiny", "--json"]).json()["state"], "stopped");
+    }
+}
+
+#[test]
+fn a_killed_rank_is_named() {
+    let script =
+        "step 1 2.0\nif [ $rank = 1 ]; then sleep 0.3; kill -9 $$; fi\nsleep 0.6; echo 'error: rank 1 is gone' >&2; sleep 20";
+    let bench = bench(script);
+    let start = Instant::now();
+    let finished = bench.run(&["train", "run.toml", "--ranks", "2"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.err.contains("error: rank 1 of 2"), "{finished:?}");
+    assert!(finished.err.contains("was killed by signal 9 (SIGKILL)"), "{finished:?}");
+    assert!(finished.err.contains("sirocco train runs/tiny"), "{finished:?}");
+    assert!(!finished.err.contains("----"), "no banner of mpirun: {finished:?}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+
+    let solo = Bench::with_trainer("kill -9 $$");
+    workplace(&solo.path(""));
+    let finished = solo.run(&["train", "run.toml"]);
+    assert!(finished.err.contains("error: rank 0 of 1 was killed by signal 9 (SIGKILL)"), "{finished:?}");
+}
+
+#[test]
+fn an_error_of_the_ranks_is_shown_once_with_its_exit_code() {
+    for ranks in ["1", "2"] {
+        let bench = bench("echo 'error: a.safetensors: truncated' >&2; echo 'help: fetch it again' >&2; sleep 0.3; exit 4");
+        let finished = bench.run(&["train", "run.toml", "--ranks", ranks, "--json"]);
+        assert_eq!(finished.code, Some(4), "{finished:?}");
+        assert_eq!(finished.err.matches("truncated").count(), 1, "{finished:?}");
+        assert!(finished.err.contains("help: fetch it again"), "{finished:?}");
+        assert_eq!(finished.json()["error"]["exit_code"], 4);
+    }
+}
+
+#[test]
+fn the_ranks_share_the_cores_and_get_an_empty_standard_input() {
+    let bench = bench("cat >&2; echo done >\"$dir/stdin-$rank\"; for n in 1 2; do step $n 1.0; done; checkpoint 10");
+    let finished = bench.run(&["train", "run.toml", "--ranks", "2"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(bench.path("runs/tiny/stdin-0").exists() && bench.path("runs/tiny/stdin-1").exists());
+}
+
+#[test]
+fn tokenize_gives_ids_and_answer_spans() {
+    let bench = bench("");
+    let finished = bench.run(&["tokenize", "--tokenizer", "model", "--chat", "valid.jsonl"]);
+    assert_eq!((finished.code, finished.out.lines().count()), (Some(0), 16), "{finished:?}");
+    let first: serde_json::Value = serde_json::from_str(finished.out.lines().next().unwrap()).unwrap();
+    assert_eq!(first["assistant_spans"].as_array().map(Vec::len), Some(1));
+    bench.write("text.jsonl", "{\"text\": \"ab\"}\n{\"txet\": 1}\n");
+    let finished = bench.run(&["tokenize", "--tokenizer", "model", "--text", "text.jsonl"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.out.contains("\"assistant_spans\":[]"), "{finished:?}");
+    assert!(finished.err.starts_with("error: text.jsonl:2: "), "{finished:?}");
+}
