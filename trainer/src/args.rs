@@ -17,6 +17,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
+    /// One rank of a run; `sirocco train` starts as many as the run asks for.
+    Run(RunJob),
+    /// Loss, perplexity and tokens of a model on data, per file.
+    Eval(EvalJob),
+    /// Writes what a run has learnt in a form that other programs read.
+    Export(ExportJob),
+    /// What this program found of libtorch.
+    #[command(hide = true)]
+    Doctor(DoctorJob),
     /// Writes the logits of given tokens, for comparisons.
     #[command(hide = true)]
     Logits(LogitsJob),
@@ -29,7 +38,9 @@ impl Args {
     /// Whether errors are wanted as JSON, too.
     pub(crate) fn json(&self) -> bool {
         match &self.job {
-            Job::Logits(_) | Job::Bench(_) => false,
+            Job::Eval(job) => job.json,
+            Job::Export(job) => job.json,
+            Job::Run(_) | Job::Doctor(_) | Job::Logits(_) | Job::Bench(_) => false,
         }
     }
 }
@@ -50,6 +61,118 @@ impl From<Dtype> for sirocco_model::Dtype {
             Dtype::Fp32 => Self::Fp32,
         }
     }
+}
+
+/// Where the other ranks are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Group {
+    /// There are none.
+    Solo,
+    /// In the MPI job that started this process.
+    Mpi,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunJob {
+    /// Run directory, with run.toml and tokens/.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) dir: PathBuf,
+    /// Where the other ranks are.
+    #[arg(long, value_enum)]
+    pub(crate) comm: Group,
+    /// Threads that this rank computes with.
+    #[arg(long)]
+    pub(crate) threads: usize,
+    /// Stop after this step, with a checkpoint.
+    #[arg(long, value_name = "STEP")]
+    pub(crate) until: Option<u64>,
+}
+
+/// How a data file is written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DataFormat {
+    /// {"messages":[{"role","content"}…]} a line: the loss is that of the answers.
+    Chat,
+    /// {"text"} a line, or a .txt file: the loss is that of every token.
+    Text,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    bin_name = "sirocco eval",
+    after_help = "Examples:
+  sirocco eval models/smollm2-135m --data data/darija/valid.jsonl
+  sirocco eval models/smollm2-135m --adapter exports/demo-adapter --data data/darija/valid.jsonl --samples 5
+  sirocco eval exports/demo-merged --data data/darija/valid.jsonl --json"
+)]
+pub(crate) struct EvalJob {
+    /// Model directory in Hugging Face's layout.
+    pub(crate) model: PathBuf,
+    /// Data files; each is accounted for by itself.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) data: Vec<PathBuf>,
+    /// Adapter directory in PEFT's layout.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// How the data files are written.
+    #[arg(long, value_enum, default_value = "chat")]
+    pub(crate) format: DataFormat,
+    /// Most tokens of a document; the model's context if not given.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) sequence_length: Option<usize>,
+    /// Leave bad records out, counted, instead of stopping at the first.
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// Also answer the first N conversations of the first file, greedily, beside what the file answers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) samples: usize,
+    /// Element type of weights and products.
+    #[arg(long, value_enum, default_value = "bf16")]
+    pub(crate) dtype: Dtype,
+    /// Threads; all cores if not given.
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    bin_name = "sirocco export",
+    after_help = "Examples:
+  sirocco export runs/demo --to exports/demo-adapter --adapter     for PEFT, vLLM and sirocco serve --adapter
+  sirocco export runs/demo --to exports/demo-merged --merge        for whatever reads Hugging Face models"
+)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub(crate) struct ExportJob {
+    /// Run directory.
+    pub(crate) run: PathBuf,
+    /// Directory to write; must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Write the adapter alone, in PEFT's layout, fp32.
+    #[arg(long, group = "form")]
+    pub(crate) adapter: bool,
+    /// Write a whole model in Hugging Face's layout: base plus adapter, or what full fine-tuning made of it.
+    #[arg(long, group = "form")]
+    pub(crate) merge: bool,
+    /// Checkpoint to export; the newest if not given.
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step: Option<u64>,
+    /// Element type of a merged model.
+    #[arg(long, value_enum, default_value = "bf16")]
+    pub(crate) dtype: Dtype,
+    /// Print one JSON object instead of a sentence.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorJob {
+    /// Print JSON; there is no other form.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

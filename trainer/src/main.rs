@@ -2,9 +2,15 @@
 
 mod args;
 mod bench;
+mod doctor;
+mod eval;
+mod export;
 mod failure;
+mod logging;
 mod logits;
 mod models;
+mod run;
+mod samples;
 mod threads;
 
 use std::process::ExitCode;
@@ -21,6 +27,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json();
     let outcome = match args.job {
+        Job::Run(job) => run::run(&job),
+        Job::Eval(job) => eval::run(&job),
+        Job::Export(job) => export::run(&job),
+        Job::Doctor(_) => doctor::run(),
         Job::Logits(job) => logits::run(&job),
         Job::Bench(job) => bench::run(&job),
     };

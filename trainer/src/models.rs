@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sirocco_checkpoint::ModelDir;
-use sirocco_model::{Dtype, ModelConfig, Network};
+use sirocco_checkpoint::{AdapterDir, ModelDir};
+use sirocco_model::{Dtype, LoraConfig, ModelConfig, Network, Projection};
 use tch::Tensor;
 
 use crate::failure::Failure;
@@ -21,10 +21,20 @@ pub(crate) fn base(path: &Path, dtype: Dtype) -> Result<Network, Failure> {
 /// Loads a base model with an adapter on it, or without.
 pub(crate) fn with_adapter(path: &Path, adapter: Option<&Path>, dtype: Dtype) -> Result<Network, Failure> {
     let network = base(path, dtype)?;
-    match adapter {
-        None => Ok(network),
-        Some(_) => Err(Failure::usage("adapters cannot be read yet")),
+    let Some(adapter) = adapter else { return Ok(network) };
+    let directory = AdapterDir::open(adapter).map_err(Failure::file)?;
+    let in_adapter = |words: String| Failure::data(format!("{}: {words}", adapter.display()));
+    let mut targets = Vec::new();
+    for name in &directory.config().target_modules {
+        let target = Projection::from_name(name)
+            .ok_or_else(|| in_adapter(format!("target module {name}, expected one of the seven projections of a block")))?;
+        targets.push(target);
     }
+    let lora = LoraConfig { rank: directory.config().r, scale: directory.config().scaling(), targets };
+    let mut source = |name: &str| directory.tensor_bytes(name).map_err(Into::into);
+    network.with_adapter(&lora, &mut source).map_err(|error| {
+        in_adapter(error.to_string()).help(format!("is {} the model that the adapter was trained on?", path.display()))
+    })
 }
 
 /// A tensor's elements as little-endian bytes, row-major.

@@ -161,6 +161,14 @@ impl Network {
         }
     }
 
+    /// Hugging Face's names of every weight of the base, in the order of [`Network::merged`].
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let ends = std::iter::once(&self.embedding).chain(std::iter::once(&self.norm)).chain(self.head.as_ref());
+        let norms = self.blocks.iter().flat_map(|block| [&block.attention_norm, &block.feed_forward_norm]);
+        let linears = self.blocks.iter().flat_map(|block| block.linears.iter().map(|linear| &linear.weight));
+        ends.chain(norms).chain(linears).map(Weight::name)
+    }
+
     /// Every weight of the base by its Hugging Face name with adapters merged in, fp32: what an export writes, one at a time.
     pub fn merged(&self) -> impl Iterator<Item = (&str, Tensor)> {
         let plain = |weight: &Weight| weight.master().unwrap_or_else(|| weight.value()).to_kind(Kind::Float);

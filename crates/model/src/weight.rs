@@ -98,6 +98,16 @@ impl Weight {
         self.trained.as_mut().map(|trained| &mut trained.gradient)
     }
 
+    /// Shape, outermost dim first.
+    pub fn shape(&self) -> Vec<usize> {
+        self.value.size().iter().map(|&size| size as usize).collect()
+    }
+
+    /// Elements of the master copy, row-major; empty if not trained.
+    pub fn master_elements(&self) -> &[f32] {
+        self.trained.as_ref().map_or(&[], |trained| raw::elements(&trained.master))
+    }
+
     /// Elements of the gradient, row-major; empty if not trained.
     pub fn gradient_elements(&self) -> &[f32] {
         self.trained.as_ref().map_or(&[], |trained| raw::elements(&trained.gradient))
@@ -122,7 +132,16 @@ impl Weight {
         }
     }
 
-    /// Overwrites the master copy (on resume) and with it the value.
+    /// Overwrites the master copy with a file's tensor (on resume) and with it the value.
+    ///
+    /// # Errors
+    /// Another shape or element type, or a weight that is not trained.
+    pub fn restore_from(&mut self, stored: &FileTensor) -> Result<(), ModelError> {
+        let master = from_file(&self.name, stored, &self.value.size(), Kind::Float)?;
+        self.restore(&master)
+    }
+
+    /// Overwrites the master copy and with it the value.
     ///
     /// # Errors
     /// Another shape, or a weight that is not trained.

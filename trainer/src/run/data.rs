@@ -1,0 +1,61 @@
+//! The run's data: sequences of documents in a token cache, cut into steps, shares and micro-batches.
+
+use std::path::Path;
+
+use sirocco_config::Run;
+use sirocco_model::Batch;
+use sirocco_tokens::{Document, TokenCache, assemble, one_per_sequence, pack};
+
+use crate::failure::Failure;
+
+/// A token cache as sequences.
+pub(crate) struct Sequences {
+    cache: TokenCache,
+    /// The documents of each sequence.
+    sequences: Vec<Vec<usize>>,
+}
+
+impl Sequences {
+    /// Opens `RUN/tokens/NAME.tokens` and packs it; every rank does the same and gets the same.
+    pub(crate) fn open(directory: &Path, name: &str, run: &Run) -> Result<Self, Failure> {
+        let cache = TokenCache::open(&directory.join("tokens").join(format!("{name}.tokens"))).map_err(Failure::data)?;
+        let (lengths, most) = (cache.lengths(), run.data.sequence_length as usize);
+        let sequences = if run.data.packing { pack(&lengths, most, run.seed) } else { one_per_sequence(&lengths, most) };
+        Ok(Self { cache, sequences: sequences.map_err(Failure::data)? })
+    }
+
+    /// How many sequences there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Reads the documents of some sequences.
+    fn documents(&self, sequences: &[usize]) -> Result<Vec<Document>, Failure> {
+        let numbers = sequences.iter().flat_map(|&sequence| self.sequences[sequence].iter());
+        numbers.map(|&document| self.cache.document(document).map_err(Failure::data)).collect()
+    }
+
+    /// The batch of some sequences.
+    pub(crate) fn batch(&self, sequences: &[usize], vocabulary: i64) -> Result<Batch, Failure> {
+        let documents = self.documents(sequences)?;
+        let flat = assemble(&documents.iter().collect::<Vec<_>>());
+        Batch::new(flat.ids, flat.targets, &flat.offsets, vocabulary)
+            .map_err(|error| Failure::data(format!("{error}: the token cache is of another tokenizer than the model")))
+    }
+
+    /// Tokens and target tokens of some sequences, without computing anything: every rank knows the whole step's denominator.
+    pub(crate) fn count(&self, sequences: &[usize]) -> Result<Count, Failure> {
+        let documents = self.documents(sequences)?;
+        let tokens = documents.iter().map(|document| document.ids.len()).sum();
+        Ok(Count { tokens, targets: documents.iter().map(Document::target_count).sum() })
+    }
+}
+
+/// Sizes of a global batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    /// All tokens.
+    pub(crate) tokens: usize,
+    /// Tokens whose loss counts.
+    pub(crate) targets: usize,
+}

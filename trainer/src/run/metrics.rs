@@ -1,0 +1,93 @@
+//! metrics.jsonl: one object for each optimizer step, one for each evaluation.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// One optimizer step. Floating-point numbers are written with all digits.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct StepRecord {
+    /// Completed steps, from 1.
+    pub(crate) step: u64,
+    /// Mean over the target tokens of the global batch, before the update.
+    pub(crate) loss: f64,
+    pub(crate) target_tokens: usize,
+    pub(crate) tokens: usize,
+    /// Before clipping.
+    pub(crate) grad_norm: f64,
+    pub(crate) learning_rate: f64,
+    pub(crate) seconds: f64,
+    pub(crate) tokens_per_s: f64,
+    /// Of rank 0.
+    pub(crate) peak_memory_bytes: u64,
+}
+
+/// The file, open for appending. Only rank 0 has one.
+pub(crate) struct Metrics(File);
+
+impl Metrics {
+    /// Opens the file and drops what it says of steps after `step`: a run that resumes there does them again.
+    pub(crate) fn open(directory: &Path, step: u64) -> Result<Self, Failure> {
+        let path = directory.join("metrics.jsonl");
+        let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        let kept: String = text.lines().filter(|line| is_before(line, step)).flat_map(|line| [line, "\n"]).collect();
+        if kept != text {
+            let partial = path.with_extension("jsonl.partial");
+            std::fs::write(&partial, kept).and_then(|()| std::fs::rename(&partial, &path)).map_err(failed)?;
+        }
+        Ok(Self(OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?))
+    }
+
+    /// Appends a step.
+    pub(crate) fn step(&mut self, record: &StepRecord) -> Result<(), Failure> {
+        let line = serde_json::to_string(record).map_err(Failure::failed)?;
+        self.line(&line)
+    }
+
+    /// Appends an evaluation.
+    pub(crate) fn held_out(&mut self, step: u64, loss: f64) -> Result<(), Failure> {
+        self.line(&json!({"step": step, "valid_loss": loss}).to_string())
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), Failure> {
+        // One write a line, so that a reader never sees half of one.
+        self.0.write_all(format!("{line}\n").as_bytes()).map_err(|error| Failure::failed(format!("metrics.jsonl: {error}")))
+    }
+}
+
+/// Whether a line is whole and of a step up to `step`.
+fn is_before(line: &str, step: u64) -> bool {
+    let value: Result<Value, _> = serde_json::from_str(line);
+    value.ok().and_then(|value| value.get("step")?.as_u64()).is_some_and(|found| found <= step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_resumed_run_does_again_is_dropped_with_half_lines() {
+        let directory = std::env::temp_dir().join(format!("sirocco-metrics-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("metrics.jsonl");
+        std::fs::write(
+            &path,
+            "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"loss\":3.25}\n{\"step\":2,\"va",
+        )
+        .unwrap();
+        Metrics::open(&directory, 1).unwrap().held_out(2, 2.5).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"valid_loss\":2.5}\n");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
