@@ -18,7 +18,7 @@ impl Tokenizer {
     /// # Errors
     /// There is no chat template, it refuses the conversation, or a control token's text cannot be kept as text.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TokensError> {
-        self.encode_rendered(&self.render(messages, true)?)
+        self.encode_rendered(&self.render(messages, true)?, false)
     }
 
     /// A conversation as a document to learn from. The targets are each answer with its end-of-turn token: the first control
@@ -54,15 +54,16 @@ impl Tokenizer {
 
     /// The ids of `part`, the end of `whole`, whose start has the ids `before`.
     fn encode_part(&self, whole: &Rendered, part: &Rendered, before: &[u32]) -> Result<Vec<u32>, TokensError> {
-        if self.joins() {
-            // Such a tokenizer would write a part that stands alone as if it began a text: take it from the whole, where the
-            // whole has a token boundary at this place.
-            let ids = self.encode_rendered(whole)?;
+        let goes_on = !before.is_empty();
+        if goes_on && self.marks_starts() {
+            // Such a tokenizer may write a space into a part that stands alone: take the part from the whole, where the whole has
+            // a token boundary at this place.
+            let ids = self.encode_rendered(whole, false)?;
             if let Some(rest) = ids.strip_prefix(before) {
                 return Ok(rest.to_vec());
             }
         }
-        self.encode_rendered(part)
+        self.encode_rendered(part, goes_on)
     }
 
     /// A template whose generation prompt is shorter than what it writes before an answer would have its role markers learnt.

@@ -51,14 +51,14 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of a rendered conversation or part of one.
-    pub(crate) fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>, TokensError> {
+    /// The ids of a rendered conversation, or of a part of one that may go on from another part.
+    pub(crate) fn encode_rendered(&self, rendered: &Rendered, goes_on: bool) -> Result<Vec<u32>, TokensError> {
         if rendered.guarded.is_empty() {
-            return self.encode_control(&rendered.text);
+            return self.encode_going_on(&rendered.text, true, goes_on);
         }
         // The two ways must agree where they can be compared: on the same conversation without the control text.
         let neutral = self.neutral(rendered);
-        if self.encode_split(&neutral)? != self.encode_control(&neutral.text)? {
+        if self.encode_split(&neutral, goes_on)? != self.encode_going_on(&neutral.text, true, goes_on)? {
             let found = rendered.guarded.iter().find_map(|range| self.control_in(&rendered.text[range.clone()]));
             return Err(TokensError::ControlText {
                 place: "a message".to_owned(),
@@ -66,11 +66,11 @@ impl Tokenizer {
                 reason: "this tokenizer's tokens depend on what stands around them",
             });
         }
-        self.encode_split(rendered)
+        self.encode_split(rendered, goes_on)
     }
 
     /// Cuts at the template's own control tokens and encodes what is between them as text.
-    fn encode_split(&self, rendered: &Rendered) -> Result<Vec<u32>, TokensError> {
+    fn encode_split(&self, rendered: &Rendered, goes_on: bool) -> Result<Vec<u32>, TokensError> {
         let mut ids = Vec::new();
         let mut start = 0; // of the text that has not been encoded
         let mut at = 0;
@@ -82,7 +82,7 @@ impl Tokenizer {
             match self.control_at(&rendered.text[at..]) {
                 // One that reaches into a message is not the template's.
                 Some((token, id)) if !rendered.guarded.iter().any(|range| range.contains(&(at + token.len() - 1))) => {
-                    ids.extend(self.encode(&rendered.text[start..at])?);
+                    ids.extend(self.encode_going_on(&rendered.text[start..at], false, goes_on || start > 0)?);
                     ids.push(id);
                     at += token.len();
                     start = at;
@@ -90,7 +90,7 @@ impl Tokenizer {
                 _ => at += rendered.text[at..].chars().next().map_or(1, char::len_utf8),
             }
         }
-        ids.extend(self.encode(&rendered.text[start..])?);
+        ids.extend(self.encode_going_on(&rendered.text[start..], false, goes_on || start > 0)?);
         Ok(ids)
     }
 

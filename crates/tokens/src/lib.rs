@@ -6,6 +6,8 @@
 //! for the model. Nothing here pads: the end of a document is known by its length, never by a token id, so that an end token
 //! which doubles as the padding token is learnt like any other.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a document often has one target span")]
+
 mod cache;
 mod cache_file;
 mod chat;

@@ -67,7 +67,7 @@ mod tests {
     fn golden_for_ever() {
         let order = Order { seed: 1, sequences: 7, global_batch: 3 };
         let steps: Vec<Vec<usize>> = (0..5).map(|step| order.step(step)).collect();
-        assert_eq!(steps, [[0; 3]; 0]);
+        assert_eq!(steps, [[2, 5, 4], [0, 6, 3], [1, 5, 0], [1, 3, 2], [6, 4, 5]]);
         assert_eq!((order.epoch(2), order.epoch(3), order.steps(1), order.steps(3)), (0, 1, 3, 7));
     }
 

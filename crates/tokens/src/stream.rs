@@ -21,31 +21,28 @@ impl<'a> DecodeStream<'a> {
 
     /// Takes a token and gives the text that is now certain; `None` while a character is unfinished, and for control tokens.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        self.ids.push(id);
-        let text = self.pending();
-        if text.ends_with('\u{FFFD}') && self.ids.len() - self.emitted < MOST_HELD {
+        // What has no text is left out, as when all tokens are decoded together; it must not take the place of the context.
+        if self.tokenizer.is_control(id) || id as usize >= self.tokenizer.vocab_size() {
             return None;
         }
-        self.advance();
-        (!text.is_empty()).then_some(text)
+        self.ids.push(id);
+        let unfinished = self.pending().is_none_or(|text| text.is_empty() || text.ends_with('\u{FFFD}'));
+        if unfinished && self.ids.len() - self.emitted < MOST_HELD { None } else { self.finish() }
     }
 
     /// Ends the stream: the text that was held back, its unfinished bytes as U+FFFD.
     pub fn finish(&mut self) -> Option<String> {
-        let text = self.pending();
-        self.advance();
+        let text = self.pending().unwrap_or_else(|| self.tokenizer.decode(&self.ids[self.emitted..]));
+        self.ids.drain(..self.emitted);
+        self.emitted = self.ids.len();
         (!text.is_empty()).then_some(text)
     }
 
-    /// The text of the tokens held back, as it follows on the emitted ones.
-    fn pending(&self) -> String {
+    /// The text of the tokens held back, as it follows on the emitted ones; `None` where an unfinished character changes even
+    /// these, as it does when a tokenizer decodes a run of byte tokens together.
+    fn pending(&self) -> Option<String> {
         let before = self.tokenizer.decode(&self.ids[..self.emitted]);
         let all = self.tokenizer.decode(&self.ids);
-        all.strip_prefix(before.as_str()).unwrap_or_default().to_owned()
-    }
-
-    fn advance(&mut self) {
-        self.ids.drain(..self.emitted);
-        self.emitted = self.ids.len();
+        all.strip_prefix(before.as_str()).map(str::to_owned)
     }
 }

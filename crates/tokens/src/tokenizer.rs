@@ -5,7 +5,13 @@ use crate::settings::Settings;
 use crate::stream::DecodeStream;
 use crate::template::ChatTemplate;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use tokenizers::AddedToken;
+
+/// Put before a part that goes on from another, for tokenizers that treat the start of a text specially (SentencePiece's dummy
+/// prefix): a token of our own, dropped again. Private-use characters; where they stand in a text they are dropped with it.
+const MARK: &str = "\u{E0F2}sirocco:part\u{E0F3}";
 
 /// Text to token ids and back. Cheap to share by reference between threads.
 #[derive(Debug)]
@@ -21,7 +27,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     text_start: Vec<u32>,
-    joins: bool,
+    /// The id of [`MARK`] where a part of a text is encoded otherwise when it stands alone; else none.
+    mark: Option<u32>,
     vocab_size: usize,
     template: Option<ChatTemplate>,
     digest: String,
@@ -58,7 +65,7 @@ impl Tokenizer {
             bos,
             eos,
             text_start: Vec::new(),
-            joins: false,
+            mark: None,
             vocab_size: 0,
             template,
             digest,
@@ -81,14 +88,31 @@ impl Tokenizer {
         if let Some(at) = processed.get_ids().windows(plain.len().max(1)).position(|ids| ids == plain) {
             self.text_start = processed.get_ids()[..at].to_vec();
         }
-        // Some tokenizers mark the start of a text (SentencePiece's dummy prefix); then a part is not encoded like a whole.
+        let mut alike = true;
         if let Some((token, id)) = self.controls.first().cloned() {
             for text in ["a", " a"] {
                 let whole = self.encode_control(&format!("{token}{text}"))?;
-                self.joins |= whole != [vec![id], self.encode(text)?].concat();
+                alike &= whole == [vec![id], self.encode(text)?].concat();
             }
         }
+        if !alike {
+            for tokenizer in [&mut self.with_control, &mut self.as_text] {
+                tokenizer.add_tokens(&[AddedToken::from(MARK, false).normalized(false)]);
+            }
+            self.mark = self.with_control.token_to_id(MARK);
+        }
         Ok(())
+    }
+
+    fn ids(&self, tokenizer: &tokenizers::Tokenizer, text: &str, goes_on: bool) -> Result<Vec<u32>, TokensError> {
+        let marked = if goes_on && self.mark.is_some() { Cow::Owned(format!("{MARK}{text}")) } else { Cow::Borrowed(text) };
+        let encoding = tokenizer.encode_fast(&*marked, false).map_err(|error| TokensError::encode(&error))?;
+        Ok(encoding.get_ids().iter().copied().filter(|id| Some(*id) != self.mark).collect())
+    }
+
+    /// As [`Tokenizer::encode`] or, with `control`, [`Tokenizer::encode_control`], for a text that goes on from another.
+    pub(crate) fn encode_going_on(&self, text: &str, control: bool, goes_on: bool) -> Result<Vec<u32>, TokensError> {
+        self.ids(if control { &self.with_control } else { &self.as_text }, text, goes_on)
     }
 
     /// The ids of a text, with nothing put before or after it. The text of a control token stays text.
@@ -96,8 +120,7 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer cannot write the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokensError> {
-        let encoding = self.as_text.encode_fast(text, false).map_err(|error| TokensError::encode(&error))?;
-        Ok(encoding.get_ids().to_vec())
+        self.ids(&self.as_text, text, false)
     }
 
     /// The ids of a text in which control tokens are recognised: for text that a template or an operator wrote, never for what
@@ -106,8 +129,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_control(&self, text: &str) -> Result<Vec<u32>, TokensError> {
-        let encoding = self.with_control.encode_fast(text, false).map_err(|error| TokensError::encode(&error))?;
-        Ok(encoding.get_ids().to_vec())
+        self.ids(&self.with_control, text, false)
     }
 
     /// The text of some tokens, without control tokens. Bytes that are not UTF-8 become U+FFFD, unknown ids nothing.
@@ -171,8 +193,8 @@ impl Tokenizer {
     }
 
     /// Whether a part of a text is encoded otherwise when it stands alone.
-    pub(crate) fn joins(&self) -> bool {
-        self.joins
+    pub(crate) fn marks_starts(&self) -> bool {
+        self.mark.is_some()
     }
 
     /// A control token whose text is somewhere in `text`.
