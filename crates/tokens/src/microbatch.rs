@@ -5,13 +5,13 @@ use crate::document::Document;
 /// Documents of one micro-batch as flat lists of T tokens. There is no padding.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MicroBatch {
-    /// Token ids, [T].
+    /// Token ids, `[T]`.
     pub ids: Vec<i64>,
-    /// Position of each token within its document, [T]: 0 at the start of every document.
+    /// Position of each token within its document, `[T]`: 0 at the start of every document.
     pub positions: Vec<i64>,
-    /// Where documents start and end, [documents + 1]: document i has the tokens `offsets[i]..offsets[i + 1]`.
+    /// Where documents start and end, `[documents + 1]`: document i has the tokens `offsets[i]..offsets[i + 1]`.
     pub offsets: Vec<i64>,
-    /// [T]: what the token at t must predict, `ids[t + 1]`, where that one is a target of the same document; else -1.
+    /// `[T]`: what the token at t must predict, `ids[t + 1]`, where that one is a target of the same document; else -1.
     pub targets: Vec<i64>,
 }
 
