@@ -59,7 +59,7 @@ pub(crate) enum Flavour {
 impl Mpirun {
     /// Finds mpirun and asks it what it is.
     pub(crate) fn find() -> Result<Mpirun, Failure> {
-        let path = std::env::var_os(environment::MPIRUN.name).map_or_else(|| PathBuf::from("mpirun"), PathBuf::from);
+        let path = std::env::var_os(environment::MPIRUN.name).map_or_else(|| on_path("mpirun"), PathBuf::from);
         let missing = |reason: &dyn std::fmt::Display| {
             Failure::new(Kind::Machine, format_args!("{}: cannot be started: {reason}", path.display())).help(MPI_ADVICE)
         };
@@ -82,6 +82,13 @@ impl Mpirun {
         };
         ["-n".to_owned(), ranks.to_string()].into_iter().chain(words.iter().map(|word| (*word).to_owned())).collect()
     }
+}
+
+/// A program on PATH, or its bare name, whose start will then say that it is not there.
+fn on_path(name: &str) -> PathBuf {
+    let directories = std::env::var_os(environment::PATH.name).unwrap_or_default();
+    let found = std::env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// How a machine gets MPI.

@@ -302,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn adapter_settings_beside_full_are_named_not_swallowed() {
-        let file = RunFile::parse("method.kind = 'full'\nmethod.rank = 4", Path::new("run.toml")).unwrap();
-        let ignored = file.ignored();
-        assert_eq!(ignored.len(), 1);
-        assert_eq!((ignored[0].setting.as_str(), ignored[0].at.to_string().as_str()), ("[method] rank", "run.toml:2"));
+    fn settings_without_effect_are_named_not_swallowed() {
+        let text = "eval.every_steps = 3\nmethod.kind = 'full'\nmethod.rank = 4";
+        let ignored = RunFile::parse(text, Path::new("run.toml")).unwrap().ignored();
+        let seen: Vec<_> = ignored.iter().map(|ignored| format!("{} {}", ignored.at, ignored.setting)).collect();
+        assert_eq!(seen, ["run.toml:3 [method] rank", "run.toml:1 [eval] every_steps"]);
     }
 }

@@ -28,18 +28,26 @@ pub const MPIRUN: Variable = Variable {
     meaning: "the mpirun that starts the ranks, name or path; without it: the mpirun found on PATH",
 };
 
+/// Where `sirocco check` puts token caches that it makes only to see whether they can be made.
+pub const TMPDIR: Variable =
+    Variable { name: "TMPDIR", read_by: "sirocco", meaning: "the directory for short-lived files; without it: /tmp" };
+
+/// Where mpirun is looked for.
+pub const PATH: Variable =
+    Variable { name: "PATH", read_by: "sirocco", meaning: "where mpirun is looked for; without it: no run of several ranks" };
+
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MPIRUN];
+pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, TMPDIR];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_ours_and_distinct() {
-        let mut names: Vec<_> = ALL.iter().map(|variable| variable.name).collect();
-        assert!(names.iter().all(|name| name.starts_with("SIROCCO_")));
-        names.dedup();
-        assert_eq!(names.len(), ALL.len());
+    fn every_variable_is_told_once_and_whole() {
+        for (index, variable) in ALL.iter().enumerate() {
+            assert!(!variable.read_by.is_empty() && variable.meaning.contains("without it: "), "{variable:?}");
+            assert!(ALL[..index].iter().all(|other| other.name != variable.name), "{variable:?} is there twice");
+        }
     }
 }

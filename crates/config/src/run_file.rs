@@ -135,17 +135,22 @@ impl RunFile {
 
     /// Settings that were typed and change nothing; a program names them rather than keeping silent.
     pub fn ignored(&self) -> Vec<Ignored> {
-        if self.get("method.kind").and_then(|typed| typed.value.as_str()) != Some("full") {
-            return Vec::new();
+        let mut ignored = Vec::new();
+        let mut look = |section: &str, keys: &[&str], because: &'static str| {
+            for key in keys {
+                if let Some(typed) = self.get(&settings::dotted(section, key)) {
+                    ignored.push(Ignored { at: typed.at.clone(), setting: settings::label(section, key), because });
+                }
+            }
+        };
+        if self.get("method.kind").and_then(|typed| typed.value.as_str()) == Some("full") {
+            let because = "[method] kind = \"full\" trains every weight and has no adapter";
+            look("method", &["rank", "alpha", "targets"], because);
         }
-        let because = "[method] kind = \"full\" trains every weight and has no adapter";
-        let lora_only = ["rank", "alpha", "targets"].into_iter();
-        lora_only
-            .filter_map(|key| {
-                let typed = self.get(&settings::dotted("method", key))?;
-                Some(Ignored { at: typed.at.clone(), setting: settings::label("method", key), because })
-            })
-            .collect()
+        if self.get("data.valid").and_then(|typed| typed.value.as_array()).is_none_or(Vec::is_empty) {
+            look("eval", &["every_steps"], "[data] valid is empty");
+        }
+        ignored
     }
 
     /// What messages call the file.

@@ -89,6 +89,11 @@ pub(crate) struct Preflight {
 
 /// Refuses a run whose model, tokenizer or programs would fail it after its directory was made.
 pub(crate) fn preflight(run: &Run) -> Result<Preflight, Failure> {
+    if !run.model.path.is_dir() {
+        let message = format!("[model] path: {} is not there: expected a Hugging Face model directory", run.model.path.display());
+        let help = "sirocco model convert makes one from a GGUF file; relative paths start where the command is typed";
+        return Err(Failure::new(Kind::Input, message).help(help));
+    }
     let model = ModelDir::open(&run.model.path)?;
     let architecture = model.architecture()?;
     let mut parameters = 0;

@@ -1,12 +1,20 @@
 //! `sirocco model`: what a model is, another layout of it, whether it is whole.
 use std::path::Path;
 
-use serde_json::json;
-use sirocco_checkpoint::{ModelSummary, convert_consolidated, convert_gguf, inspect, verify};
+use serde::Serialize;
+use sirocco_checkpoint::{ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
 
 use crate::cli::{Convert, ModelAction, OnePath};
 use crate::output::{self, bytes, grouped};
 use crate::report::Failure;
+
+/// The fields of `verify --json`.
+#[derive(Serialize)]
+struct Whole {
+    ok: bool,
+    #[serde(flatten)]
+    verified: Verified,
+}
 
 pub(crate) fn run(action: &ModelAction) -> Result<(), Failure> {
     match action {
@@ -33,7 +41,7 @@ fn convert(arguments: &Convert) -> Result<(), Failure> {
 fn check(arguments: &OnePath) -> Result<(), Failure> {
     let verified = verify(&arguments.path)?;
     if arguments.json {
-        return output::json(&json!({ "verified": verified }));
+        return output::json(&Whole { ok: true, verified });
     }
     output::line(format_args!("{} is whole", arguments.path.display()))?;
     output::line(format_args!("tensors      {}", verified.tensors))?;

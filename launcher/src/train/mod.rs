@@ -20,7 +20,7 @@ use crate::output::{count, say};
 use crate::report::{Failure, Kind};
 use directory::RunDirectory;
 use metrics::Curve;
-use outcome::State;
+use outcome::{STOPPED, State};
 use progress::Progress;
 use summary::Summary;
 
@@ -40,8 +40,8 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let done = directory.newest_checkpoint()?.unwrap_or(0);
     let goal = arguments.until.map_or(steps, |until| until.min(steps));
     if done >= goal {
-        let state = if done >= steps { State::Complete } else { State::Stopped };
-        return Summary::of(&directory, &run, steps, state)?.print(arguments.json).map(|()| 0);
+        let (state, code) = if done >= steps { (State::Complete, 0) } else { (State::Stopped, STOPPED) };
+        return Summary::of(&directory, &run, steps, state)?.print(arguments.json).map(|()| code);
     }
     let (ranks, threads) = (count(run.ranks(), "rank"), count(ranks::threads(run.ranks()), "thread"));
     say(format_args!("{}: {done} of {steps} steps done, {ranks} of {threads}", directory.shown()));

@@ -3,5 +3,6 @@
 
 mod bench;
 mod help;
+mod json;
 mod run_files;
 mod training;
