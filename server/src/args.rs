@@ -12,7 +12,9 @@ Examples:
     -d '{\"model\": \"darija\", \"messages\": [{\"role\": \"user\", \"content\": \"Translate: good morning\"}]}'
 
 When it is ready it prints `listening on http://HOST:PORT` on standard output. SIGTERM or ctrl-C lets running requests
-finish (see --drain-seconds); a second one ends at once.";
+finish (see --drain-seconds); a second one ends at once. With --json the line is
+{\"event\": \"listening\", \"address\": \"http://HOST:PORT\", \"models\": [NAME, …]}, and an error is
+{\"error\": {\"kind\", \"message\", \"help\", \"exit_code\"}}.";
 
 /// Serve a model over HTTP with OpenAI's API
 #[derive(Debug, Clone, Parser)]
@@ -37,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     pub(crate) listen: String,
 
-    /// Threads for the computation [default: libtorch's choice, one per physical core]
+    /// Threads for the computation [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=4096))]
     pub(crate) threads: Option<i32>,
 

@@ -62,7 +62,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Address { .. } | Failure::Name { .. } => 2,
-            Failure::Engine(EngineError::Logits(_) | EngineError::Network(ModelError::Torch(_))) => 1,
+            Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
             Failure::Tokens(_) | Failure::Engine(_) => 4,
             Failure::Listen { .. } | Failure::System { .. } => 5,
             Failure::EngineEnded | Failure::Interrupted => 1,
@@ -72,7 +72,7 @@ impl Failure {
     fn kind(&self) -> &'static str {
         match self.exit_code() {
             2 => "usage",
-            4 => "file",
+            4 => "input",
             5 => "machine",
             _ => "failed",
         }

@@ -91,9 +91,7 @@ async fn start(args: &Args, names: Vec<String>) -> Result<(Arc<Service>, oneshot
     let threads = args.threads;
     let end_of_text = tokenizer.eos_id();
     let Started { engine, loaded, ended } = Engine::start(Arc::clone(&tokenizer), limits, move || {
-        if let Some(threads) = threads {
-            tch::set_num_threads(threads);
-        }
+        use_threads(threads);
         load(&source, end_of_text)
     })
     .map_err(|source| Failure::System { what: "the engine's thread", source })?;
@@ -101,6 +99,16 @@ async fn start(args: &Args, names: Vec<String>) -> Result<(Arc<Service>, oneshot
     let started = crate::http::now();
     let service = Service { engine, tokenizer, names, context, vocabulary, started, max_body: args.max_body };
     Ok((Arc::new(service), ended))
+}
+
+/// Sets how many threads libtorch and the network's own loops use; called on the thread that computes.
+fn use_threads(threads: Option<i32>) {
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(available);
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        warn!(%error, "the network's loops use another number of threads than --threads");
+    }
 }
 
 fn announce(address: SocketAddr, models: &[String], as_json: bool) -> Result<(), Failure> {

@@ -27,9 +27,17 @@ pub(crate) use transcript::{Piece, TokenScore};
 /// Why the engine could not advance a sequence or load a model.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
-    /// The network reported an error.
+    /// The network could not take a sequence further.
     #[error(transparent)]
     Network(#[from] sirocco_model::ModelError),
+    /// A model or adapter does not hold the network that its configuration describes.
+    #[error("{}: {source}", path.display())]
+    Load {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: sirocco_model::ModelError,
+    },
     /// A model or adapter directory is wrong.
     #[error(transparent)]
     Directory(#[from] sirocco_checkpoint::CheckpointError),

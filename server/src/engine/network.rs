@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sirocco_checkpoint::{AdapterDir, ModelDir};
-use sirocco_model::{Dtype, KvCache, LoraConfig, ModelConfig, Network, Projection, Wanted};
+use sirocco_model::{Dtype, KvCache, LoraConfig, ModelConfig, ModelError, Network, Projection, Wanted};
 
 use super::handle::Models;
 use super::{Context, EngineError, LanguageModel, Rows};
@@ -23,7 +23,7 @@ impl NetworkSource {
     /// Opens the directories and reads what does not need tensors.
     pub(crate) fn open(model: &Path, adapters: &[(String, PathBuf)], precision: Precision) -> Result<NetworkSource, EngineError> {
         let base = ModelDir::open(model)?;
-        let config = ModelConfig::from_json(base.config_text())?;
+        let config = ModelConfig::from_json(base.config_text()).map_err(in_directory(model))?;
         let adapters = adapters.iter().map(|(_, dir)| AdapterDir::open(dir)).collect::<Result<_, _>>()?;
         let dtype = match precision {
             Precision::Bf16 => Dtype::Bf16,
@@ -52,6 +52,11 @@ impl NetworkSource {
     }
 }
 
+/// Names the directory whose contents are wrong.
+fn in_directory(path: &Path) -> impl FnOnce(ModelError) -> EngineError {
+    move |source| EngineError::Load { path: path.to_owned(), source }
+}
+
 /// An id or an array of ids.
 fn ids(value: &Value) -> Vec<u32> {
     let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
@@ -60,12 +65,14 @@ fn ids(value: &Value) -> Vec<u32> {
 
 /// Reads the weights; called on the engine's thread. `end_of_text` is the tokenizer's own end token.
 pub(crate) fn load(source: &NetworkSource, end_of_text: Option<u32>) -> Result<Models, EngineError> {
-    let base = Network::load(&source.config, source.dtype, &mut |name| Ok(source.base.tensor_bytes(name)?))?;
+    let base = Network::load(&source.config, source.dtype, &mut |name| Ok(source.base.tensor_bytes(name)?))
+        .map_err(in_directory(source.base.path()))?;
     let mut networks: Vec<Box<dyn LanguageModel>> = Vec::new();
     let mut adapted = Vec::new();
     for adapter in &source.adapters {
         let lora = lora_config(adapter, source.config.layers)?;
-        adapted.push(base.with_adapter(&lora, &mut |name| Ok(adapter.tensor_bytes(name)?))?);
+        let network = base.with_adapter(&lora, &mut |name| Ok(adapter.tensor_bytes(name)?));
+        adapted.push(network.map_err(in_directory(adapter.path()))?);
     }
     networks.push(Box::new(base));
     networks.extend(adapted.into_iter().map(|network| Box::new(network) as Box<dyn LanguageModel>));

@@ -29,6 +29,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(max_body))
+        .layer(from_fn(move |request, next| refuse_announced_length(max_body, request, next)))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed on this request").into_response()
         }))
@@ -46,12 +47,23 @@ pub(crate) fn accept(headers: &HeaderMap, body: Result<Bytes, BytesRejection>, l
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body: larger than {limit} bytes"))
-                .with_code("request_too_large")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(limit),
         status => ApiError::new(status, format!("request body: {}", rejection.body_text())),
     })
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body: found more than {limit} bytes, expected at most that"))
+        .with_code("request_too_large")
+}
+
+/// Refuses a body by the length in its header, before any of it is read.
+async fn refuse_announced_length(limit: usize, request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match announced {
+        Some(length) if length > limit as u64 => too_large(limit).into_response(),
+        _ => next.run(request).await,
+    }
 }
 
 async fn no_such_path(uri: Uri) -> ApiError {
