@@ -28,10 +28,19 @@ sirocco() { # shows the command, then runs it
   printf '$ sirocco %s\n' "$*"
   "$bin/sirocco" "$@"
 }
+export_run() { # DIRECTORY OPTION: exports runs/demo, unless the directory is there and newer than the run
+  if [ -d "$1" ] && [ "$1" -nt runs/demo/checkpoints/LATEST ]; then
+    printf '%s is there\n' "$1"
+  else
+    rm -rf "$1"
+    sirocco export runs/demo --to "$1" "$2"
+  fi
+}
 evaluate() { # FILE MODEL-AND-OPTIONS…: held-out loss and a few translations; the numbers go to FILE
   local file=$1
   shift
-  sirocco eval "$@" --data "$held_out" --samples 4 --json >"$file"
+  printf '$ sirocco eval %s\n' "$* --data $held_out --samples 4"
+  "$bin/sirocco" eval "$@" --data "$held_out" --samples 4 --json >"$file"
   python3 scripts/demo_table.py samples "$file"
 }
 
@@ -64,11 +73,11 @@ else
 fi
 
 stage 5 'After: the same sentences'
-sirocco export runs/demo --to exports/demo-adapter --adapter
+export_run exports/demo-adapter --adapter
 evaluate "$notes/after.json" "$model" --adapter exports/demo-adapter
 
 stage 6 'One model of base and adapter'
-sirocco export runs/demo --to exports/demo-merged --merge
+export_run exports/demo-merged --merge
 
 stage 7 'Served over HTTP'
 printf '$ sirocco serve exports/demo-merged\n'

@@ -17,7 +17,7 @@ def load(*path):
 
 def samples(path):
     result = load(path)
-    print(f"\nheld-out loss per target token: {result['loss']:.4f}\n")
+    print(f"\nheld-out loss per target token: {result['total']['loss']:.4f}\n")
     for sample in result["samples"]:
         print(f"  {sample['prompt']}")
         print(f"    a person:  {sample['reference']}")
@@ -31,7 +31,7 @@ def steps_of(run):
 
 
 def summary(notes, run, adapter):
-    before, after = load(notes, "before.json")["loss"], load(notes, "after.json")["loss"]
+    before, after = (load(notes, name)["total"]["loss"] for name in ("before.json", "after.json"))
     steps = steps_of(run)
     tokens, seconds = sum(row["tokens"] for row in steps), sum(row["seconds"] for row in steps)
     size = sum(entry.stat().st_size for entry in os.scandir(adapter) if entry.name.endswith(".safetensors"))

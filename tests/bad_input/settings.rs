@@ -7,7 +7,7 @@ use sirocco_tests::program::run;
 fn a_misspelt_setting_is_named_with_its_neighbour() {
     let place = place();
     edit(&place, "run.toml", "global_batch", "globl_batch");
-    refused(train(place.path(), &[]), 2, &["run.toml:19", "[train] globl_batch", "did you mean global_batch"]);
+    refused(train(place.path(), &[]), 2, &["run.toml:18", "[train] globl_batch", "did you mean global_batch"]);
     assert!(!place.path().join("runs").exists());
 }
 
@@ -15,7 +15,7 @@ fn a_misspelt_setting_is_named_with_its_neighbour() {
 fn a_misspelt_section_is_named_with_its_neighbour() {
     let place = place();
     edit(&place, "run.toml", "[parallel]", "[paralel]");
-    refused(train(place.path(), &[]), 2, &["run.toml:24", "[paralel]", "[parallel]"]);
+    refused(train(place.path(), &[]), 2, &["run.toml:23", "[paralel]", "[parallel]"]);
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_misspelt_setting_on_the_command_line_is_named_too() {
 fn a_value_of_the_wrong_type_is_shown_with_what_was_expected() {
     let place = place();
     edit(&place, "run.toml", "rank = 4", "rank = \"four\"");
-    refused(train(place.path(), &[]), 2, &["run.toml:15", "[method] rank", "four", "expected"]);
+    refused(train(place.path(), &[]), 2, &["run.toml:14", "[method] rank", "four", "expected"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn the_darija_specification_keeps_its_word() {
     let bad: Vec<u64> = sentences.skipped.places.iter().map(|place| place.line).collect();
     assert_eq!(bad, [5038, 5058, 6559]); // text after a quote, a missing comma, a quote that is never closed
     assert_eq!((sentences.records, sentences.duplicates, sentences.kept), (10_001, 48, 9950));
-    assert_eq!((report.train.conversations, report.valid.conversations), (10_390, 559));
+    assert_eq!((report.train.conversations, report.valid.conversations), (10_731, 218));
     assert_eq!((words.records, words.duplicates, words.kept, words.skipped.count), (1000, 1, 999, 0));
     assert_eq!(words.answer_scripts[&Script::Arabic], 999);
 }
