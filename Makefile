@@ -45,11 +45,11 @@ lint: setup ## formatting and clippy, warnings as errors; dependency rules where
 test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 
-bench: build ## training and serving speed, against the numbers in benches/
-	@cargo bench --workspace --locked
+bench: build ## training speed and memory beside Transformers + PEFT; prints a report (needs what make demo leaves behind)
+	@python=$$(tests/oracle/python.sh) && "$$python" benches/lora_training.py --bin $(PROGRAMS)
 
 oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
-	@python=$$(tests/oracle/python.sh); for script in tests/oracle/make_*.py; do echo "$$script"; "$$python" "$$script"; done
+	@python=$$(tests/oracle/python.sh) && for script in tests/oracle/make_*.py crates/*/tests/oracle/make*.py; do echo "$$script"; "$$python" "$$script" || exit $$?; done
 
 interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind?
 	@tests/interop/run.sh --bin $(PROGRAMS)

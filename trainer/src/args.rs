@@ -98,13 +98,10 @@ pub(crate) enum DataFormat {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    bin_name = "sirocco eval",
-    after_help = "Examples:
+#[command(after_help = "Examples:
   sirocco eval models/smollm2-135m --data data/darija/valid.jsonl
   sirocco eval models/smollm2-135m --adapter exports/demo-adapter --data data/darija/valid.jsonl --samples 5
-  sirocco eval exports/demo-merged --data data/darija/valid.jsonl --json"
-)]
+  sirocco eval exports/demo-merged --data data/darija/valid.jsonl --json")]
 pub(crate) struct EvalJob {
     /// Model directory in Hugging Face's layout.
     pub(crate) model: PathBuf,
@@ -138,12 +135,9 @@ pub(crate) struct EvalJob {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    bin_name = "sirocco export",
-    after_help = "Examples:
+#[command(after_help = "Examples:
   sirocco export runs/demo --to exports/demo-adapter --adapter     for PEFT, vLLM and sirocco serve --adapter
-  sirocco export runs/demo --to exports/demo-merged --merge        for whatever reads Hugging Face models"
-)]
+  sirocco export runs/demo --to exports/demo-merged --merge        for whatever reads Hugging Face models")]
 #[command(group = clap::ArgGroup::new("form").required(true))]
 pub(crate) struct ExportJob {
     /// Run directory.

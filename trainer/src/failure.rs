@@ -30,7 +30,7 @@ impl Kind {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
-            Self::Data => "data",
+            Self::Data => "input",
             Self::Stopped => "stopped",
         }
     }

@@ -15,7 +15,7 @@ mod threads;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Args, Job};
 
@@ -24,7 +24,7 @@ use crate::args::{Args, Job};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = parse();
     let json = args.json();
     let outcome = match args.job {
         Job::Run(job) => run::run(&job),
@@ -35,4 +35,11 @@ fn main() -> ExitCode {
         Job::Bench(job) => bench::run(&job),
     };
     failure::exit_code(outcome, json)
+}
+
+/// The command line. `sirocco eval` and `sirocco export` become this program: their usage shows what was typed.
+fn parse() -> Args {
+    let passed_on = std::env::args_os().nth(1).is_some_and(|job| job == "eval" || job == "export");
+    let matches = Args::command().bin_name(if passed_on { "sirocco" } else { "sirocco-train" }).get_matches();
+    Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

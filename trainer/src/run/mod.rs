@@ -90,7 +90,7 @@ fn run_rank(job: &RunJob, communicator: &Arc<dyn Communicator>) -> Result<(), Fa
         }
         Ok(())
     };
-    if first == 0 {
+    if first == 0 && run.eval.every_steps > 0 {
         evaluate(&network, &mut metrics, 0)?;
     }
     let end = job.until.map_or(steps, |until| until.min(steps));
