@@ -1,7 +1,6 @@
 //! What can end the program: in words, with advice and an exit code.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use serde_json::json;
 use sirocco_model::ModelError;
@@ -91,14 +90,14 @@ impl Failure {
         }
     }
 
-    /// Prints the error on standard error, with `as_json` on standard output too.
-    pub(crate) fn report(&self, as_json: bool) -> ExitCode {
+    /// Prints the error on standard error, with `as_json` on standard output too, and gives the exit code.
+    pub(crate) fn report(&self, as_json: bool) -> u8 {
         report(self.kind(), &self.to_string(), self.help(), self.exit_code(), as_json)
     }
 }
 
-/// Prints an error in the form that all programs share. When even that fails there is nobody to tell.
-pub(crate) fn report(kind: &str, message: &str, help: Option<&str>, exit_code: u8, as_json: bool) -> ExitCode {
+/// Prints an error in the form that all programs share, and gives its exit code. When even that fails there is nobody to tell.
+pub(crate) fn report(kind: &str, message: &str, help: Option<&str>, exit_code: u8, as_json: bool) -> u8 {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "error: {message}");
     if let Some(help) = help {
@@ -108,5 +107,5 @@ pub(crate) fn report(kind: &str, message: &str, help: Option<&str>, exit_code: u
         let error = json!({"error": {"kind": kind, "message": message, "help": help, "exit_code": exit_code}});
         let _ = writeln!(std::io::stdout(), "{error}");
     }
-    ExitCode::from(exit_code)
+    exit_code
 }

@@ -42,19 +42,15 @@ fn main() -> ExitCode {
         .max_blocking_threads(TOKENIZER_THREADS)
         .enable_all()
         .build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(lifecycle::serve(&args));
-            // Connections that did not end are dropped rather than waited for.
-            runtime.shutdown_background();
-            result
-        }
-        Err(source) => Err(Failure::System { what: "the HTTP threads", source }),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(args.json),
-    }
+    let result = runtime.map_err(|source| Failure::System { what: "the HTTP threads", source }).and_then(|runtime| {
+        let result = runtime.block_on(lifecycle::serve(&args));
+        runtime.shutdown_background();
+        result
+    });
+    let code = result.map_or_else(|failure| failure.report(args.json), |()| 0);
+    // The engine's thread may be in the middle of a step that nobody waits for: the libraries' destructors must not run
+    // under it.
+    signal_hook::low_level::exit(i32::from(code))
 }
 
 /// Help and version are no errors; a wrong command line is, in JSON too if that was asked for.
@@ -64,5 +60,5 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let rendered = error.render().to_string();
     let message = rendered.trim_start_matches("error: ").trim_end();
-    failure::report("usage", message, None, 2, std::env::args_os().any(|argument| argument == "--json"))
+    ExitCode::from(failure::report("usage", message, None, 2, std::env::args_os().any(|argument| argument == "--json")))
 }

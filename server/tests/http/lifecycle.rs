@@ -48,6 +48,19 @@ fn out_of_patience_a_stream_ends_with_an_error_event() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once() {
+    let server = Server::start(&[], |_| {});
+    let mut streams: Vec<_> = (0..8).map(|seed| server.stream("/v1/completions", &long_answer(seed))).collect();
+    for stream in &mut streams {
+        stream.next().unwrap();
+    }
+    server.signal("TERM");
+    wait_for("log of the first signal", LIMIT, || server.log().contains("SIGTERM").then_some(()));
+    server.signal("TERM");
+    server.wait().expect_code(1).expect_words(&["error: a second signal"]);
+}
+
+#[test]
 fn an_idle_connection_does_not_hold_up_the_end() {
     let server = Server::start(&[], |_| {});
     let _idle = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
