@@ -81,21 +81,22 @@ export_run exports/demo-merged --merge
 
 stage 7 'Served over HTTP'
 printf '$ sirocco serve exports/demo-merged\n'
-"$bin/sirocco" serve exports/demo-merged --listen 127.0.0.1:0 >"$notes/server" &
+"$bin/sirocco" serve exports/demo-merged --listen 127.0.0.1:0 >"$notes/server" 2>"$notes/log" &
 server=$!
 address=
 for _ in $(seq 600); do
   address=$(sed -n 's/^listening on //p' "$notes/server")
   if [ -n "$address" ]; then break; fi
-  kill -0 "$server" 2>/dev/null || { wait "$server"; exit 1; }
+  kill -0 "$server" 2>/dev/null || break
   sleep 0.1
 done
+[ -n "$address" ] || { cat "$notes/log" >&2; exit 1; }
 printf 'listening on %s\n\n> %s\n' "$address" "$question"
 python3 scripts/chat.py "$address" "$question"
 kill -TERM "$server"
-wait "$server"
+wait "$server" # its exit status is 0 after a clean stop, and ours is not otherwise
 server=
-printf '(server stopped)\n'
+printf '(the server has stopped)\n'
 
 stage 8 'What happened'
 python3 scripts/demo_table.py summary "$notes" runs/demo exports/demo-adapter
