@@ -9,8 +9,8 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw.rs"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 6] =
-    ["sirocco", "sirocco-config", "sirocco-corpus", "sirocco-tokens", "sirocco-comm", "sirocco-checkpoint"];
+const WITHOUT_LIBTORCH: [&str; 7] =
+    ["sirocco", "sirocco-optim", "sirocco-config", "sirocco-corpus", "sirocco-tokens", "sirocco-comm", "sirocco-checkpoint"];
 
 const LONGEST_FILE: usize = 400;
 
@@ -117,6 +117,29 @@ fn login_node_crates_never_reach_libtorch() {
             }
         }
     }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let (metadata, files) = (metadata(), text_files());
+    let mut unused = Vec::new();
+    for package in metadata.workspace_packages() {
+        let folder = package.manifest_path.parent().and_then(|path| path.strip_prefix(&metadata.workspace_root).ok());
+        let folder = format!("{}/", folder.expect("a member's folder"));
+        let sources: Vec<_> = files.iter().filter(|file| file.is_rust() && file.name.starts_with(&folder)).collect();
+        for name in package.dependencies.iter().map(|dependency| dependency.name.replace('-', "_")) {
+            if !sources.iter().any(|file| file.text.contains(&name)) {
+                unused.push(format!("{folder}Cargo.toml: {name}"));
+            }
+        }
+    }
+    let root = &files.iter().find(|file| file.name == "Cargo.toml").expect("Cargo.toml").text;
+    let listed = root.split("[workspace.dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or_default();
+    let used: BTreeSet<_> =
+        metadata.workspace_packages().into_iter().flat_map(|p| p.dependencies.iter().map(|d| d.name.clone())).collect();
+    let names = listed.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    unused.extend(names.filter(|name| !used.contains(*name)).map(|name| format!("Cargo.toml: {name}")));
+    none_of(unused, "a dependency that is listed is used");
 }
 
 #[test]
