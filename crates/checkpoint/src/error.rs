@@ -117,6 +117,17 @@ pub enum CheckpointError {
     },
 }
 
+/// Whom an error tells to act: programs choose their exit code and advice by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// A file that was given is wrong, incomplete or cannot be read: another file, or a repaired one, would do.
+    File,
+    /// The machine or the program failed while running, above all while writing: the same command may succeed later.
+    Running,
+    /// What was asked for cannot be done as it was asked: another command would do.
+    Usage,
+}
+
 /// Short for a result with [`CheckpointError`].
 pub type Result<T, E = CheckpointError> = std::result::Result<T, E>;
 
@@ -149,6 +160,21 @@ impl CheckpointError {
         Self::Misuse { path: path.to_path_buf(), part: part.into(), found: found.into(), expected: expected.into() }
     }
 
+    /// Whose fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Io { action: "read" | "open" | "list", .. }
+            | Self::Malformed { .. }
+            | Self::MissingTensor { .. }
+            | Self::TensorMismatch { .. }
+            | Self::Unsupported { .. }
+            | Self::Altered { .. }
+            | Self::BadLatest { .. } => ErrorClass::File,
+            Self::Io { .. } | Self::DiskFull { .. } | Self::Misuse { .. } => ErrorClass::Running,
+            Self::Occupied { .. } => ErrorClass::Usage,
+        }
+    }
+
     /// The file or directory that the error is about.
     pub fn path(&self) -> &Path {
         match self {
@@ -176,6 +202,25 @@ mod tests {
         assert!(matches!(full, CheckpointError::DiskFull { .. }));
         let denied = CheckpointError::io("write", Path::new("x"), io::ErrorKind::PermissionDenied.into());
         assert!(matches!(denied, CheckpointError::Io { .. }));
+    }
+
+    #[test]
+    fn reading_is_the_files_fault_and_writing_the_machines() {
+        let denied = |action| CheckpointError::io(action, Path::new("x"), io::ErrorKind::PermissionDenied.into()).class();
+        for action in ["read", "open", "list"] {
+            assert_eq!(denied(action), ErrorClass::File, "{action}");
+        }
+        for action in ["write", "create", "rename", "remove", "sync"] {
+            assert_eq!(denied(action), ErrorClass::Running, "{action}");
+        }
+        let full = CheckpointError::io("write", Path::new("x"), io::ErrorKind::StorageFull.into());
+        assert_eq!(full.class(), ErrorClass::Running);
+        let malformed = CheckpointError::malformed(Path::new("x"), "header", "9 bytes", "at least 10 bytes");
+        assert_eq!(malformed.class(), ErrorClass::File);
+        let latest = CheckpointError::BadLatest { path: "x".into(), source: Box::new(malformed), good: None };
+        assert_eq!(latest.class(), ErrorClass::File);
+        let occupied = CheckpointError::Occupied { path: "x".into(), found: "a file".into(), expected: "nothing".into() };
+        assert_eq!(occupied.class(), ErrorClass::Usage);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use adapter::{AdapterDir, Factor, parse_peft_name, peft_name, write_adapter}
 pub use adapter_config::AdapterConfig;
 pub use architecture::Architecture;
 pub use convert::{convert_consolidated, convert_gguf};
-pub use error::{CheckpointError, Result};
+pub use error::{CheckpointError, ErrorClass, Result};
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufValue};
 pub use inspect::{Layout, ModelSummary, inspect};
 pub use model_dir::ModelDir;
