@@ -3,7 +3,7 @@
 use crate::cache_file::{
     CacheHeader, CacheInputsRecord, CacheTables, CacheWriter, FRONT, Row, SourceCounts, numbers, read_at, read_tables,
 };
-use crate::document::Document;
+use crate::document::{Document, count_targets};
 use crate::error::TokensError;
 use crate::ingest::{Format, Ingest, IngestProgress};
 use crate::tokenizer::Tokenizer;
@@ -33,6 +33,7 @@ pub struct TokenCache {
     path: PathBuf,
     file: File,
     header: CacheHeader,
+    digest: String,
     rows: Vec<Row>,
     spans: Vec<std::ops::Range<u32>>,
 }
@@ -73,8 +74,8 @@ impl TokenCache {
     /// The file cannot be read, is not a token cache, or is cut short or altered.
     pub fn open(path: &Path) -> Result<TokenCache, TokensError> {
         let mut file = File::open(path).map_err(|source| TokensError::io(path, "open", source))?;
-        let CacheTables { header, rows, spans } = read_tables(path, &mut file)?;
-        Ok(TokenCache { path: path.to_path_buf(), file, header, rows, spans })
+        let CacheTables { header, digest, rows, spans } = read_tables(path, &mut file)?;
+        Ok(TokenCache { path: path.to_path_buf(), file, header, digest, rows, spans })
     }
 
     /// Whether building from these inputs would give this cache.
@@ -114,6 +115,12 @@ impl TokenCache {
         &self.header
     }
 
+    /// The SHA-256 of the cache's content in hexadecimal digits, as it was checked when the cache was opened: the one that the
+    /// file ends with, which covers every byte before it. Equal digests are equal caches.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
     /// Documents.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -127,6 +134,18 @@ impl TokenCache {
     /// Tokens of each document, for packing.
     pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|row| row.tokens as usize).collect()
+    }
+
+    /// Tokens of a document and how many of them count in the loss ([`Document::target_count`]), without reading the file.
+    /// `None` if there is no document of this number.
+    pub fn counts(&self, document: usize) -> Option<(usize, usize)> {
+        let row = self.rows.get(document)?;
+        Some((row.tokens as usize, count_targets(self.spans_of(row), row.tokens)))
+    }
+
+    /// The target spans of a row; [`TokenCache::open`] has checked that they are there.
+    fn spans_of(&self, row: &Row) -> &[std::ops::Range<u32>] {
+        &self.spans[row.first_span as usize..row.first_span as usize + row.spans as usize]
     }
 
     /// Index of the data file (in [`CacheHeader::sources`]) that a document comes from.
@@ -144,7 +163,6 @@ impl TokenCache {
             return Err(TokensError::Length { what: "the number of a document".into(), found: document, expected });
         };
         let bytes = read_at(&self.path, &self.file, FRONT + row.first * 4, u64::from(row.tokens) * 4)?;
-        let spans = row.first_span as usize..row.first_span as usize + row.spans as usize;
-        Ok(Document { ids: numbers(&bytes), targets: self.spans[spans].to_vec() })
+        Ok(Document { ids: numbers(&bytes), targets: self.spans_of(row).to_vec() })
     }
 }

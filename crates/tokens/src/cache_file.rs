@@ -180,6 +180,8 @@ impl Drop for CacheWriter {
 /// The tables of a cache file that has been checked as a whole.
 pub(crate) struct CacheTables {
     pub(crate) header: CacheHeader,
+    /// The file's own digest, in hexadecimal digits.
+    pub(crate) digest: String,
     pub(crate) rows: Vec<Row>,
     pub(crate) spans: Vec<Range<u32>>,
 }
@@ -190,7 +192,7 @@ pub(crate) fn read_tables(path: &Path, file: &mut File) -> Result<CacheTables, T
     if size < FRONT + TAIL {
         return Err(TokensError::damaged(path, format!("the file has {size} bytes; expected a token cache")));
     }
-    let front = check_digest(path, file, size)?;
+    let (front, digest) = check_digest(path, file, size)?;
     if front[..8] != *MAGIC {
         return Err(TokensError::damaged(path, "the file begins with other bytes; expected a token cache"));
     }
@@ -214,7 +216,7 @@ pub(crate) fn read_tables(path: &Path, file: &mut File) -> Result<CacheTables, T
     }
     let rows = parse_rows(&read_at(path, file, tokens_end, rows_size)?);
     let spans = parse_spans(&read_at(path, file, tokens_end + rows_size, spans_size)?);
-    let tables = CacheTables { header, rows, spans };
+    let tables = CacheTables { header, digest, rows, spans };
     if tables.agree() { Ok(tables) } else { Err(disagrees()) }
 }
 
@@ -261,8 +263,8 @@ pub(crate) fn read_at(path: &Path, file: &File, offset: u64, size: u64) -> Resul
     Ok(bytes)
 }
 
-/// Compares the digest at the end with the rest; gives the first [`FRONT`] bytes.
-fn check_digest(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>, TokensError> {
+/// Compares the digest at the end with the rest; gives the first [`FRONT`] bytes and the digest.
+fn check_digest(path: &Path, file: &mut File, size: u64) -> Result<(Vec<u8>, String), TokensError> {
     let front = read_at(path, file, 0, FRONT)?;
     let expected = read_at(path, file, size - 32, 32)?;
     let mut sha256 = Sha256::new();
@@ -274,10 +276,9 @@ fn check_digest(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>, Toke
             count => sha256.update(&block[..count]),
         }
     }
-    let found = sha256.finalize();
-    if found[..] == expected[..] {
-        return Ok(front);
+    let (found, expected) = (sirocco_corpus::hex(&sha256.finalize()), sirocco_corpus::hex(&expected));
+    if found == expected {
+        return Ok((front, found));
     }
-    let (found, expected) = (sirocco_corpus::hex(&found), sirocco_corpus::hex(&expected));
     Err(TokensError::damaged(path, format!("the SHA-256 of the content is {found}; expected {expected} (cut short or altered)")))
 }

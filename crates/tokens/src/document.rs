@@ -15,7 +15,11 @@ pub struct Document {
 impl Document {
     /// How many of its tokens count in the loss. The first token never does: nothing stands before it to predict it from.
     pub fn target_count(&self) -> usize {
-        let length = self.ids.len() as u32;
-        self.targets.iter().map(|span| span.end.min(length).saturating_sub(span.start.max(1)) as usize).sum()
+        count_targets(&self.targets, self.ids.len() as u32)
     }
+}
+
+/// [`Document::target_count`] of a document with these target spans and so many tokens.
+pub(crate) fn count_targets(targets: &[Range<u32>], length: u32) -> usize {
+    targets.iter().map(|span| span.end.min(length).saturating_sub(span.start.max(1)) as usize).sum()
 }

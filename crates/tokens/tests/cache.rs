@@ -66,6 +66,8 @@ fn documents_come_back_with_their_sources_and_counts() {
     let found = documents(&cache);
     assert_eq!((cache.len(), cache.source(1), cache.source(2), cache.source(3)), (3, Some(0), Some(1), None));
     assert_eq!(cache.lengths(), found.iter().map(|document| document.ids.len()).collect::<Vec<_>>());
+    let counts = |document: &Document| Some((document.ids.len(), document.target_count()));
+    assert!((0..3).all(|document| cache.counts(document) == counts(&found[document])) && cache.counts(3).is_none());
     let header = cache.header();
     assert_eq!(header.tokens, cache.lengths().iter().sum::<usize>() as u64);
     assert_eq!((header.sources[0].documents, header.sources[1].documents), (2, 1));
@@ -82,8 +84,10 @@ fn the_same_inputs_give_the_same_bytes() {
     let case = Case::new(&[("a.jsonl", &lines)]);
     case.build().unwrap();
     let first = fs::read(case.path()).unwrap();
-    case.build().unwrap();
+    let again = case.build().unwrap();
     assert!(fs::read(case.path()).unwrap() == first);
+    assert_eq!(again.digest(), sirocco_corpus::sha256_hex(&first[..first.len() - 32]));
+    assert_eq!(case.open().unwrap().digest(), again.digest());
 }
 
 #[test]
