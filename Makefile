@@ -17,7 +17,7 @@ unexport CARGO_BUILD_RUSTFLAGS
 
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
-PROGRAMS := $(abspath $(CARGO_TARGET_DIR))/release
+PROGRAMS := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/release
 PREFIX ?= /usr/local
 
 .PHONY: help setup build demo fmt lint test bench oracle interop install clean
@@ -31,8 +31,9 @@ setup: ## find or install the compiler, MPI and libtorch; does nothing when they
 build: setup ## the three programs, in $CARGO_TARGET_DIR/release
 	@cargo build --release --workspace --locked
 
+demo: export NEEDS_PYTHON := yes
 demo: build ## from nothing to a served fine-tune of a small real model
-	@SIROCCO_BIN=$(PROGRAMS) scripts/demo.sh
+	@SIROCCO_BIN="$(PROGRAMS)" scripts/demo.sh
 
 fmt: ## format every file
 	@cargo fmt --all
@@ -46,19 +47,19 @@ test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 
 bench: build ## training speed and memory beside Transformers + PEFT; prints a report (needs what make demo leaves behind)
-	@python=$$(tests/oracle/python.sh) && "$$python" benches/lora_training.py --bin $(PROGRAMS)
+	@python=$$(tests/oracle/python.sh) && "$$python" benches/lora_training.py --bin "$(PROGRAMS)"
 
 oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
 	@python=$$(tests/oracle/python.sh) && for script in tests/oracle/make_*.py crates/*/tests/oracle/make*.py; do echo "$$script"; "$$python" "$$script" || exit $$?; done
 
 interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind?
-	@tests/interop/run.sh --bin $(PROGRAMS)
+	@tests/interop/run.sh --bin "$(PROGRAMS)"
 
 install: build ## the programs and the recipes, into PREFIX
-	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/sirocco
-	@install -m 755 $(PROGRAMS)/sirocco $(PROGRAMS)/sirocco-train $(PROGRAMS)/sirocco-serve $(DESTDIR)$(PREFIX)/bin
-	@cp -R configs datasets $(DESTDIR)$(PREFIX)/share/sirocco
-	@install -m 644 LICENSE NOTICE README.md $(DESTDIR)$(PREFIX)/share/sirocco
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sirocco"
+	@install -m 755 "$(PROGRAMS)/sirocco" "$(PROGRAMS)/sirocco-train" "$(PROGRAMS)/sirocco-serve" "$(DESTDIR)$(PREFIX)/bin"
+	@cp -R configs datasets "$(DESTDIR)$(PREFIX)/share/sirocco"
+	@install -m 644 LICENSE NOTICE README.md "$(DESTDIR)$(PREFIX)/share/sirocco"
 
 clean: ## remove build outputs; models, data, runs and exports stay
 	@cargo clean

@@ -5,7 +5,7 @@
 #   SIROCCO_CACHE   where downloads are kept, shared by every clone (default: ~/.cache/sirocco)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=${SIROCCO_BIN:-${CARGO_TARGET_DIR:-target}/release}
+bin=$(realpath -s -- "${SIROCCO_BIN:-${CARGO_TARGET_DIR:-target}/release}")
 downloads=${SIROCCO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sirocco}/downloads
 model=models/smollm2-135m
 held_out=data/darija/valid.jsonl
@@ -55,10 +55,13 @@ sirocco model inspect "$model"
 stage 2 'A corpus: English sentences and their Moroccan Darija (Darija Open Dataset)'
 if [ ! -d data/sources/pydoda-1.0.3 ]; then
   archive=$(python3 scripts/fetch.py doda "$downloads")
-  mkdir -p data/sources
-  tar -xzf "$archive" -C data/sources # read as data; nothing of it is run
+  rm -rf data/sources/partial # of a demonstration that was broken off
+  mkdir -p data/sources/partial
+  tar -xzf "$archive" -C data/sources/partial # read as data; nothing of it is run
+  mv data/sources/partial/pydoda-1.0.3 data/sources/
+  rm -r data/sources/partial
 fi
-if [ ! -f "$held_out" ]; then
+if [ ! -f data/darija/report.md ]; then # written last
   sirocco data prepare datasets/doda.toml
 fi
 
@@ -90,7 +93,11 @@ for _ in $(seq 600); do
   kill -0 "$server" 2>/dev/null || break
   sleep 0.1
 done
-[ -n "$address" ] || { cat "$notes/log" >&2; exit 1; }
+if [ -z "$address" ]; then
+  cat "$notes/log" >&2
+  printf 'demo: the server has ended, or gave no address within 60 s; above is what it said\n' >&2
+  exit 1
+fi
 printf 'listening on %s\n\n> %s\n' "$address" "$question"
 python3 scripts/chat.py "$address" "$question"
 kill -TERM "$server"
@@ -100,10 +107,11 @@ printf '(the server has stopped)\n'
 
 stage 8 'What happened'
 python3 scripts/demo_table.py summary "$notes" runs/demo exports/demo-adapter
-cat <<'NEXT'
+cat <<NEXT
 
 Next:
-  sirocco serve models/smollm2-135m --adapter darija=exports/demo-adapter     the base, with the adapter by request
-  sirocco train runs/demo --set train.steps=120                               train on from the last checkpoint
-  make test                                                                   everything a change must pass
+  export PATH="$bin:\$PATH"
+  sirocco serve models/smollm2-135m --adapter darija=exports/demo-adapter   # the base, with the adapter by request
+  sirocco train runs/demo --set train.steps=120                             # train on from the last checkpoint
+  make test                                                                 # everything a change must pass
 NEXT

@@ -5,6 +5,7 @@
 #   LIBTORCH        a libtorch or PyTorch 2.11.0 to use instead of the pinned wheel (a cluster's own module): the directory that
 #                   holds lib/ and include/. Keep it set: without it the next run goes back to the pinned wheel.
 #   SIROCCO_CACHE   where downloads and libtorch are kept, shared by every clone (default: ~/.cache/sirocco)
+#   NEEDS_PYTHON    not empty: Python is needed even if libtorch is there (make sets it for the demonstration)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +22,17 @@ case "$(uname -s)-$arch" in
   *) fail "Sirocco builds on x86_64 and aarch64 Linux; this is $(uname -s) on $arch" ;;
 esac
 have cargo || fail "no cargo: install a Rust toolchain (rust-toolchain.toml names the version), or module load Rust"
+
+# --- Where libtorch is, or will be: the cluster's own, or the pinned wheel ------------------------------------------------------
+
+if [ -n "${LIBTORCH:-}" ]; then
+  [ -d "$LIBTORCH" ] || fail "LIBTORCH is $LIBTORCH, which is not a directory"
+  libtorch=$(cd "$LIBTORCH" && pwd)
+else
+  libtorch=$cache/libtorch-$torch_version-$arch
+fi
+python= # downloads are made with it
+if [ -n "${NEEDS_PYTHON:-}" ] || [ ! -d "$libtorch" ]; then python=needed; fi
 
 # --- System packages: a C++ compiler, libclang (bindgen reads mpi.h with it), MPI, Python for downloads -------------------------
 
@@ -43,20 +55,34 @@ missing_packages() {
   [ -n "$(find_libclang)" ] || echo libclang-dev
   have mpicc || echo libopenmpi-dev
   have mpirun || have srun || echo openmpi-bin
-  have python3 || echo python3
-  { have python3 && python3 -c 'import pip' 2>/dev/null; } || [ -n "${PIP_INDEX_URL:-}" ] || echo python3-pip
+  if [ -n "$python" ]; then
+    have python3 || echo python3
+    { have python3 && python3 -c 'import pip' 2>/dev/null; } || [ -n "${PIP_INDEX_URL:-}" ] || echo python3-pip
+  fi
+}
+
+# What is better to have. g++ alone would do, at ten times the build time of libtorch's bindings.
+extra_packages() {
+  have clang++ || echo clang
+  [ -z "$python" ] || compgen -G '/etc/ssl/certs/*.pem' >/dev/null || echo ca-certificates
 }
 
 missing=$(missing_packages | tr '\n' ' ')
 if [ "$(id -u)" = 0 ] && have apt-get; then
-  # g++ alone would do, at ten times the build time of libtorch's bindings; where we may install, we install clang.
-  case " $missing" in *' clang '*) ;; *) have clang++ || missing="${missing}clang " ;; esac
-  if [ -n "$missing" ]; then
-    say "installing ${missing}(apt)"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq || say "apt-get update failed; trying with the package lists that are here"
+  extra=
+  # Only the first time: where it cannot be installed, later runs do not wait for the network again.
+  if [ -n "$missing" ] || [ ! -f .cargo/config.toml ]; then extra=$(extra_packages | tr '\n' ' '); fi
+  install_packages() {
     # shellcheck disable=SC2086  # a list of package names
-    apt-get install -y -qq --no-install-recommends $missing >/dev/null || fail "apt-get could not install: $missing"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null
+  }
+  if [ -n "$missing$extra" ]; then
+    say "installing $missing$extra(apt)"
+    apt-get update -qq || say "apt-get update failed; trying with the package lists that are here"
+    if ! install_packages "$missing$extra"; then
+      [ -z "$missing" ] || install_packages "$missing" || fail "apt-get could not install: $missing"
+      say "going on without: $extra"
+    fi
   fi
 elif [ -n "$missing" ]; then
   say "missing: $missing"
@@ -66,8 +92,11 @@ elif [ -n "$missing" ]; then
   say "  EasyBuild:                  eb --robot OpenMPI-4.1.6-GCC-13.2.0.eb Clang-17.0.6-GCCcore-13.2.0.eb"
   exit 5
 fi
+if [ -n "$python" ] && ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))'; then
+  fail "python3 is $(python3 --version 2>&1), and downloads need 3.9 or later: put a newer one first on PATH (module load Python)"
+fi
 
-# --- libtorch: the cluster's own, or the pinned wheel unpacked once per user -----------------------------------------------------
+# --- libtorch: the pinned wheel, unpacked once per user --------------------------------------------------------------------------
 
 unpack_libtorch() {
   local into=$1 torch cupti cudart
@@ -90,20 +119,14 @@ version_of() {
   fi
 }
 
-if [ -n "${LIBTORCH:-}" ]; then
-  [ -d "$LIBTORCH" ] || fail "LIBTORCH is $LIBTORCH, which is not a directory"
-  libtorch=$(cd "$LIBTORCH" && pwd)
-else
-  libtorch=$cache/libtorch-$torch_version-$arch
+if [ ! -d "$libtorch" ]; then
+  mkdir -p "$cache"
+  exec 9>"$cache/.lock"
+  flock 9 # two clones that set up at once unpack once
   if [ ! -d "$libtorch" ]; then
-    mkdir -p "$cache"
-    exec 9>"$cache/.lock"
-    flock 9 # two clones that set up at once unpack once
-    if [ ! -d "$libtorch" ]; then
-      unpack_libtorch "$libtorch"
-    fi
-    exec 9>&-
+    unpack_libtorch "$libtorch"
   fi
+  exec 9>&-
 fi
 [ -f "$libtorch/lib/libtorch_cpu.so" ] || fail "no lib/libtorch_cpu.so under $libtorch: set LIBTORCH to the directory that holds lib/ and include/ of PyTorch $torch_version"
 found=$(version_of "$libtorch")
