@@ -10,6 +10,11 @@ use crate::error::{CheckpointError, Result};
 /// Model classes whose tensors are those of [`Architecture::expected_tensors`].
 const KNOWN: [&str; 2] = ["MistralForCausalLM", "LlamaForCausalLM"];
 
+/// No size of a real model comes near this; it keeps the product of any two sizes far inside 64 bits.
+const LARGEST_SIZE: usize = 1 << 28;
+/// No real model comes near this either; a file must not ask for names of any number of blocks.
+const MOST_LAYERS: usize = 4096;
+
 /// Sizes and constants of a network, all read from its configuration, none guessed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Architecture {
@@ -41,7 +46,7 @@ pub struct Architecture {
     pub sliding_window: Option<usize>,
 }
 
-/// Looks fields up and words what is wrong with them.
+/// Looks fields up and words what is wrong with them. A field that is null counts as absent.
 struct Fields<'a> {
     path: &'a Path,
     config: &'a Value,
@@ -53,22 +58,78 @@ impl Fields<'_> {
         CheckpointError::malformed(self.path, field, found, expected)
     }
 
-    fn size(&self, field: &str) -> Result<usize> {
-        self.optional_size(field)?.ok_or_else(|| self.wrong(field, &Value::Null, "a positive integer"))
+    fn unsupported(&self, field: &str, found: &Value, expected: &str) -> CheckpointError {
+        CheckpointError::unsupported(self.path, field, found.to_string(), expected)
     }
 
-    fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+    fn size(&self, field: &str) -> Result<usize> {
+        self.required(field, LARGEST_SIZE)
+    }
+
+    fn required(&self, field: &str, largest: usize) -> Result<usize> {
+        let expected = || self.wrong(field, &Value::Null, &format!("a whole number from 1 to {largest}"));
+        self.optional(field, largest)?.ok_or_else(expected)
+    }
+
+    fn optional(&self, field: &str, largest: usize) -> Result<Option<usize>> {
         match &self.config[field] {
             Value::Null => Ok(None),
             value => {
-                let size = value.as_u64().filter(|n| (1..=u64::from(u32::MAX)).contains(n));
-                size.map(|n| Some(n as usize)).ok_or_else(|| self.wrong(field, value, "a positive integer"))
+                let size = value.as_u64().filter(|n| (1..=largest as u64).contains(n));
+                let wrong = || self.wrong(field, value, &format!("a whole number from 1 to {largest}"));
+                size.map(|n| Some(n as usize)).ok_or_else(wrong)
             }
+        }
+    }
+
+    fn flag(&self, field: &str) -> Result<bool> {
+        match &self.config[field] {
+            Value::Null => Ok(false),
+            value => value.as_bool().ok_or_else(|| self.wrong(field, value, "true or false")),
         }
     }
 
     fn positive(&self, field: &str, value: &Value) -> Result<f64> {
         value.as_f64().filter(|x| *x > 0.0).ok_or_else(|| self.wrong(field, value, "a positive number"))
+    }
+
+    fn one_of(&self, field: &str, found: &Value, names: &[&str]) -> Result<()> {
+        if found.as_str().is_some_and(|name| names.contains(&name)) {
+            return Ok(());
+        }
+        Err(self.unsupported(field, found, &names.join(" or ")))
+    }
+
+    /// What other architectures have and this one has not.
+    fn refuse_variants(&self) -> Result<()> {
+        self.one_of("model_type", &self.config["model_type"], &["mistral", "llama"])?;
+        if !self.config["hidden_act"].is_null() {
+            self.one_of("hidden_act", &self.config["hidden_act"], &["silu"])?;
+        }
+        for field in ["attention_bias", "mlp_bias"] {
+            if self.flag(field)? {
+                return Err(self.unsupported(field, &Value::Bool(true), "false"));
+            }
+        }
+        for field in ["rope_scaling", "rope_parameters"] {
+            self.refuse_scaled_rope(field)?;
+        }
+        match &self.config["quantization_config"] {
+            Value::Null => Ok(()),
+            found => Err(self.unsupported("quantization_config", found, "weights in F32, F16 or BF16")),
+        }
+    }
+
+    /// Older releases of Transformers call the kind `type`. Only `rope_scaling` must name one: it is there only to change something.
+    fn refuse_scaled_rope(&self, field: &str) -> Result<()> {
+        let scaling = &self.config[field];
+        let kinds: Vec<&Value> =
+            ["rope_type", "type"].iter().map(|name| &scaling[*name]).filter(|kind| !kind.is_null()).collect();
+        let named = !kinds.is_empty() || field == "rope_parameters";
+        if scaling.is_null() || (scaling.is_object() && named && kinds.iter().all(|kind| **kind == "default")) {
+            return Ok(());
+        }
+        Err(self.unsupported(field, scaling, "rope_type \"default\""))
     }
 
     /// At the top, or in `rope_parameters` where newer releases of Transformers put it.
@@ -78,14 +139,29 @@ impl Fields<'_> {
                 let expected = "rope_theta, at the top or in rope_parameters (it has no safe default)";
                 Err(self.wrong("rope_theta", &Value::Null, expected))
             }
-            (Value::Null, inner) => self.positive("rope_parameters.rope_theta", inner),
-            (outer, Value::Null) => self.positive("rope_theta", outer),
-            (outer, inner) if outer.as_f64() == inner.as_f64() => self.positive("rope_theta", outer),
-            (outer, inner) => Err(self.wrong("rope_theta", outer, &format!("the same as rope_parameters.rope_theta, {inner}"))),
+            (Value::Null, inner) => self.positive("rope_theta", inner),
+            (outer, inner) if !inner.is_null() && outer.as_f64() != inner.as_f64() => {
+                Err(self.wrong("rope_theta", outer, &format!("the same as rope_parameters.rope_theta, {inner}")))
+            }
+            (outer, _) => self.positive("rope_theta", outer),
         }
+    }
+
+    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize> {
+        let head_dim = match self.optional("head_dim", LARGEST_SIZE)? {
+            Some(head_dim) => head_dim,
+            None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+            None => return Err(self.wrong("head_dim", &Value::Null, "it, since hidden_size is no multiple of the heads")),
+        };
+        if !head_dim.is_multiple_of(2) {
+            return Err(self.wrong("head_dim", &json!(head_dim), "an even number (rotary embedding turns pairs)"));
+        }
+        Ok(head_dim)
     }
 }
 
+// The crate `model` reads the same file for the network itself. Both follow the same rules: tests/fixtures/configs.json holds the
+// verdicts that both are tested against.
 impl Architecture {
     /// Reads a configuration that came from `path`.
     ///
@@ -93,45 +169,34 @@ impl Architecture {
     /// Names the field that is missing, wrong or not supported.
     pub fn from_config(path: &Path, config: &Value) -> Result<Self> {
         let fields = Fields { path, config };
-        let class = config["architectures"][0].as_str().unwrap_or_default().to_string();
-        if !KNOWN.contains(&class.as_str()) {
-            return Err(CheckpointError::unsupported(
-                path,
-                "architectures",
-                config["architectures"].to_string(),
-                KNOWN.join(" or "),
-            ));
-        }
-        for field in ["attention_bias", "mlp_bias"] {
-            if config[field] == true {
-                return Err(CheckpointError::unsupported(path, field, "true", "false"));
-            }
-        }
+        let class = &config["architectures"][0];
+        fields.one_of("architectures", class, &KNOWN)?;
+        fields.refuse_variants()?;
         let (hidden_size, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
-        let head_dim = match fields.optional_size("head_dim")? {
-            Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
-            None => return Err(fields.wrong("head_dim", &Value::Null, "it, since hidden_size is no multiple of the heads")),
-        };
-        let kv_heads = fields.optional_size("num_key_value_heads")?.unwrap_or(heads);
+        let kv_heads = fields.optional("num_key_value_heads", LARGEST_SIZE)?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             return Err(fields.wrong("num_key_value_heads", &json!(kv_heads), &format!("a divisor of the {heads} heads")));
         }
         Ok(Self {
-            class,
-            layers: fields.size("num_hidden_layers")?,
+            class: class.as_str().unwrap_or_default().to_string(),
+            layers: fields.required("num_hidden_layers", MOST_LAYERS)?,
             hidden_size,
             heads,
             kv_heads,
-            head_dim,
+            head_dim: fields.head_dim(hidden_size, heads)?,
             ffn_size: fields.size("intermediate_size")?,
             vocab_size: fields.size("vocab_size")?,
             rope_theta: fields.rope_theta()?,
             rms_norm_eps: fields.positive("rms_norm_eps", &config["rms_norm_eps"])?,
-            tied_embeddings: config["tie_word_embeddings"] == true,
+            tied_embeddings: fields.flag("tie_word_embeddings")?,
             context_length: fields.size("max_position_embeddings")?,
-            sliding_window: fields.optional_size("sliding_window")?,
+            sliding_window: fields.optional("sliding_window", LARGEST_SIZE)?,
         })
+    }
+
+    /// The longest document, in tokens, that can be trained on and served: the context, or one attention window where that is shorter.
+    pub fn longest_document(&self) -> usize {
+        self.sliding_window.map_or(self.context_length, |window| window.min(self.context_length))
     }
 
     /// The configuration in Hugging Face's words, without token ids.
@@ -192,8 +257,8 @@ pub(crate) mod tests {
 
     pub(crate) fn tiny() -> Value {
         json!({
-            "architectures": ["MistralForCausalLM"], "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1,
-            "head_dim": 8, "intermediate_size": 64, "vocab_size": 20, "num_hidden_layers": 1, "rms_norm_eps": 1e-5,
+            "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_size": 32, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 64, "vocab_size": 20, "num_hidden_layers": 1, "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0, "max_position_embeddings": 64, "tie_word_embeddings": true, "sliding_window": null,
         })
     }
@@ -224,15 +289,39 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn wrong_fields_are_named() {
-        for (field, value) in [("hidden_size", json!(-3)), ("vocab_size", json!("x")), ("num_key_value_heads", json!(3))] {
-            let mut config = tiny();
-            config[field] = value;
-            assert!(read(&config).unwrap_err().to_string().contains(field));
-        }
+    fn another_class_is_not_supported() {
         let mut config = tiny();
         config["architectures"] = json!(["MixtralForCausalLM"]);
         assert!(matches!(read(&config), Err(CheckpointError::Unsupported { .. })));
+    }
+
+    /// The same cases as in the crate `model`: neither may accept what the other refuses.
+    #[test]
+    fn the_verdicts_are_those_that_every_reader_gives() {
+        let cases: Value = serde_json::from_str(include_str!("../../../tests/fixtures/configs.json")).unwrap();
+        let read = |case: &Value| {
+            let mut config = cases["base"].clone();
+            let fields = config.as_object_mut().unwrap();
+            fields.extend(case["set"].as_object().unwrap().clone());
+            case["remove"].as_array().into_iter().flatten().for_each(|key| drop(fields.remove(key.as_str().unwrap())));
+            read(&config)
+        };
+        for case in cases["accepted"].as_array().unwrap() {
+            let architecture = read(case).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let found = json!({
+                "layers": architecture.layers, "kv_heads": architecture.kv_heads, "head_dim": architecture.head_dim,
+                "tied": architecture.tied_embeddings, "rope_theta": architecture.rope_theta,
+                "sliding_window": architecture.sliding_window, "longest_document": architecture.longest_document(),
+            });
+            for (key, expected) in case["gives"].as_object().unwrap() {
+                assert_eq!(&found[key], expected, "{key} of {case}");
+            }
+        }
+        for case in cases["refused"].as_array().unwrap() {
+            let error = read(case).expect_err(&case.to_string()).to_string();
+            let key = case["key"].as_str().unwrap();
+            assert!(error.starts_with(&format!("config.json: {key}: found ")), "{case}: {error}");
+        }
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) fn read_params(dir: &Path) -> Result<Architecture> {
     // Most of Mistral's own files give no length; 32768 is what its dense models without a window were made for.
     // The same fields under Hugging Face's names, so that one reader checks both.
     let config = json!({
-        "architectures": ["MistralForCausalLM"],
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral",
         "hidden_size": params["dim"], "num_hidden_layers": params["n_layers"], "head_dim": params["head_dim"],
         "intermediate_size": params["hidden_dim"], "num_attention_heads": params["n_heads"],
         "num_key_value_heads": params["n_kv_heads"], "rms_norm_eps": params["norm_eps"], "vocab_size": params["vocab_size"],

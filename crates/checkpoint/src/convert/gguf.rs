@@ -104,7 +104,8 @@ pub(crate) fn architecture(gguf: &Gguf) -> Result<Architecture> {
         let part = "key llama.attention.head_count_kv";
         return Err(CheckpointError::malformed(gguf.path(), part, kv_heads.to_string(), format!("a divisor of {heads}")));
     }
-    Ok(architecture)
+    // The same sizes under Hugging Face's names, so that nothing is converted that the result's reader would refuse.
+    Architecture::from_config(gguf.path(), &architecture.to_config())
 }
 
 /// Settings that change the numbers and that the network does not have.
