@@ -81,10 +81,10 @@ pub(crate) struct RunJob {
     #[arg(long, value_enum)]
     pub(crate) comm: Group,
     /// Threads that this rank computes with.
-    #[arg(long)]
-    pub(crate) threads: usize,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: u16,
     /// Stop after this step, with a checkpoint.
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) until: Option<u64>,
 }
 
@@ -127,8 +127,8 @@ pub(crate) struct EvalJob {
     #[arg(long, value_enum, default_value = "bf16")]
     pub(crate) dtype: Dtype,
     /// Threads; all cores if not given.
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: Option<u16>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -193,26 +193,26 @@ pub(crate) struct BenchJob {
     #[arg(long)]
     pub(crate) model: PathBuf,
     /// Sequences in a step.
-    #[arg(long, default_value_t = 4)]
-    pub(crate) sequences: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) sequences: u16,
     /// Tokens in a sequence.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) length: usize,
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) length: u16,
     /// Tokens in a document, if not the whole sequence.
-    #[arg(long)]
-    pub(crate) document: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) document: Option<u16>,
     /// Micro-batches in a step.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) micro_batches: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) micro_batches: u16,
     /// LoRA rank, on all seven projections.
-    #[arg(long, default_value_t = 16)]
-    pub(crate) rank: usize,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rank: u16,
     /// Threads; all cores if not given.
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: Option<u16>,
     /// Steps to measure, after one to warm up.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) steps: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) steps: u16,
     /// Element type of weights and products.
     #[arg(long, value_enum, default_value = "bf16")]
     pub(crate) dtype: Dtype,

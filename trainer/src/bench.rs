@@ -4,41 +4,33 @@ use std::time::Instant;
 
 use serde_json::json;
 use sirocco_model::{Batch, LoraConfig, Projection, Recompute, Trained};
-use sirocco_optim::{AdamW, AdamWConfig, Parameter};
+use sirocco_optim::{AdamW, AdamWConfig};
 
 use crate::args::BenchJob;
 use crate::failure::Failure;
+use crate::run::step::apply;
 use crate::{models, threads};
 
 pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
-    let threads = threads::use_threads(job.threads);
+    let threads = threads::use_threads(job.threads)?;
+    let [sequences, length, micro_batches, rank, document] =
+        [job.sequences, job.length, job.micro_batches, job.rank, job.document.unwrap_or(job.length)].map(usize::from);
     let mut network = models::base(&job.model, job.dtype.into())?;
-    let lora = LoraConfig { rank: job.rank, scale: 2.0, targets: Projection::ALL.to_vec() };
+    let lora = LoraConfig { rank, scale: 2.0, targets: Projection::ALL.to_vec() };
     network.train(&Trained::Lora(lora, 1));
     let vocabulary = network.config().vocabulary;
-    let tokens = job.sequences * job.length;
+    let tokens = sequences * length;
     let mut optimizer = AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 });
     let mut seconds = Vec::new();
     for step in 0..=job.steps {
         let start = Instant::now();
-        let document = job.document.unwrap_or(job.length);
-        let micro = job.sequences.div_ceil(job.micro_batches);
-        for first in (0..job.sequences).step_by(micro) {
-            let count = micro.min(job.sequences - first) * job.length;
-            let batch = random_batch(step as u64 * 1000 + first as u64, (count, document), vocabulary)?;
+        let micro_batch = sequences.div_ceil(micro_batches);
+        for first in (0..sequences).step_by(micro_batch) {
+            let count = micro_batch.min(sequences - first) * length;
+            let batch = random_batch(u64::from(step) * 1000 + first as u64, (count, document), vocabulary)?;
             network.loss_and_gradients(&batch, 1.0 / tokens as f64, Recompute::None, &mut ()).map_err(Failure::model)?;
         }
-        let names: Vec<String> = network.trained().iter().map(|weight| weight.name().to_string()).collect();
-        let mut weights = network.trained_mut();
-        let parameters = weights.iter_mut().zip(&names).map(|(weight, name)| {
-            let (values, gradient) = weight.master_and_gradient();
-            Parameter { name, values, gradient }
-        });
-        optimizer.step(1e-4, 1.0, parameters).map_err(Failure::failed)?;
-        for weight in weights {
-            weight.master_and_gradient().1.fill(0.0);
-            weight.refresh();
-        }
+        apply(&mut network, &mut optimizer, 1e-4, 1.0)?;
         if step > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }

@@ -7,7 +7,7 @@ use crate::failure::{Failure, print_line};
 use crate::threads;
 
 pub(crate) fn run() -> Result<(), Failure> {
-    let threads = threads::use_threads(None);
+    let threads = threads::use_threads(None)?;
     let ones = Tensor::ones([64, 64], (Kind::BFloat16, Device::Cpu));
     let product = ones.matmul(&ones).double_value(&[0, 0]);
     if product != 64.0 {

@@ -40,11 +40,16 @@ struct Account {
 }
 
 pub(crate) fn run(job: &EvalJob) -> Result<(), Failure> {
-    threads::use_threads(job.threads);
+    if job.samples > 0 && matches!(job.format, DataFormat::Text) {
+        return Err(Failure::usage("--samples answers conversations, and --format is text").help("leave one of the two out"));
+    }
+    threads::use_threads(job.threads)?;
     let tokenizer = Tokenizer::open(&job.model).map_err(Failure::data)?;
     let network = models::with_adapter(&job.model, job.adapter.as_deref(), job.dtype.into())?;
-    let scratch = Scratch::new()?;
-    let cache = tokenise(job, &tokenizer, network.config().longest_document(), &scratch.0)?;
+    // The tokens are as confidential as the data: a directory of an unpredictable name that nobody else can read.
+    let scratch = tempfile::Builder::new().prefix("sirocco-eval-").tempdir();
+    let scratch = scratch.map_err(|error| Failure::failed(format!("cannot make a directory for temporary files: {error}")))?;
+    let cache = tokenise(job, &tokenizer, network.config().longest_document(), scratch.path())?;
     let sums = losses(&network, &cache)?;
     let sources: Vec<Account> = cache
         .header()
@@ -54,7 +59,7 @@ pub(crate) fn run(job: &EvalJob) -> Result<(), Failure> {
         .map(|(source, sum)| Account {
             file: Some(source.file.clone()),
             documents: source.documents,
-            skipped: source.records - source.documents.min(source.records),
+            skipped: source.skipped.count,
             tokens: source.tokens,
             ..Account::of(*sum)
         })
@@ -103,24 +108,6 @@ impl Report {
             print_line(&format!("\nprompt     {}\nreference  {}\nanswer     {}", sample.prompt, sample.reference, sample.answer));
         }
         Ok(())
-    }
-}
-
-/// A directory of this process's own for the token cache, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("sirocco-eval-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left behind lies in the directory for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

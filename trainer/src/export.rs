@@ -8,24 +8,25 @@ use sirocco_checkpoint::{
     write_adapter,
 };
 use sirocco_config::{Method, Run};
-use sirocco_model::{Dtype, Network};
+use sirocco_model::Dtype;
 use tch::Kind;
 
 use crate::args::{self, ExportJob};
 use crate::failure::{Failure, print_line};
-use crate::run::saved::names;
-use crate::run::{read_run, trained};
+use crate::run::saved::{Identity, MASTER, names};
+use crate::run::settings::{read_run, trained};
 use crate::{models, threads};
 
 pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
-    threads::use_threads(None);
+    threads::use_threads(None)?;
     let run = read_run(&job.run)?;
     let checkpoint = open(&job.run, job.step)?;
-    let network = trained_names(&run)?;
+    let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
+    Identity::new(&run, &base, None)?.verify(checkpoint.state())?;
     if job.adapter {
-        adapter(job, &run, &checkpoint, network)?
+        adapter(job, &run, &checkpoint)?;
     } else {
-        merged(job, &run, &checkpoint, network)?
+        merged(job, &run, &checkpoint, &base)?;
     }
     let step = checkpoint.state().step;
     let form = if job.adapter { "adapter" } else { "merged" };
@@ -49,21 +50,14 @@ fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
     })
 }
 
-/// The base with what the run trains made ready to be restored: names and shapes come from the network.
-fn trained_names(run: &Run) -> Result<Network, Failure> {
-    let mut network = models::base(&run.model.path, Dtype::Fp32)?;
-    network.train(&trained(run));
-    Ok(network)
-}
-
-fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, network: Network) -> Result<(), Failure> {
+/// Writes what the checkpoint holds of the adapter; the base is not needed.
+fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint) -> Result<(), Failure> {
     let Method::Lora { rank, alpha, targets } = &run.method else {
         return Err(Failure::usage("the run trained every weight, so there is no adapter").help("--merge writes the whole model"));
     };
     let mut tensors: Vec<(String, OwnedTensor)> = Vec::new();
-    for weight in network.trained() {
-        let [master, ..] = names(weight.name());
-        tensors.push((weight.name().to_string(), checkpoint.tensor(&master).map_err(Failure::file)?));
+    for (master, name) in checkpoint.names().filter_map(|name| Some((name, name.strip_prefix(MASTER)?))) {
+        tensors.push((name.to_string(), checkpoint.tensor(master).map_err(Failure::file)?));
     }
     let views: Result<Vec<(String, TensorView<'_>)>, _> =
         tensors.iter().map(|(name, tensor)| tensor.view().map(|view| (name.clone(), view))).collect();
@@ -79,7 +73,10 @@ fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, network: Network
     Ok(())
 }
 
-fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, mut network: Network) -> Result<(), Failure> {
+/// Writes the base with what was learnt put in, tensor by tensor.
+fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, base: &ModelDir) -> Result<(), Failure> {
+    let mut network = models::network(base, Dtype::Fp32)?;
+    network.train(&trained(run));
     for weight in network.trained_mut() {
         let [master, ..] = names(weight.name());
         weight.restore_from(&checkpoint.tensor_bytes(&master).map_err(Failure::file)?).map_err(Failure::model)?;
@@ -88,10 +85,9 @@ fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, mut network: Netw
         args::Dtype::Bf16 => (FileType::BF16, Kind::BFloat16),
         args::Dtype::Fp32 => (FileType::F32, Kind::Float),
     };
-    let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
     let shape = |name: &str| base.spec(name).map(|spec| spec.shape.clone()).unwrap_or_default();
     let specs = network.names().map(|name| TensorSpec::new(name, file_type, shape(name))).collect();
-    let mut export = ModelExport::start(&base, &job.to, specs).map_err(Failure::file)?;
+    let mut export = ModelExport::start(base, &job.to, specs).map_err(Failure::file)?;
     for (name, tensor) in network.merged() {
         export.write(name, &models::bytes(&tensor.to_kind(kind))).map_err(Failure::file)?;
     }

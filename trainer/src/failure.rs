@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
-use sirocco_checkpoint::CheckpointError;
+use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
 use sirocco_model::ModelError;
 
@@ -22,6 +22,7 @@ enum Kind {
     Failed = 1,
     Usage = 2,
     Data = 4,
+    Machine = 5,
     Stopped = 75,
 }
 
@@ -31,6 +32,7 @@ impl Kind {
             Self::Failed => "failed",
             Self::Usage => "usage",
             Self::Data => "input",
+            Self::Machine => "machine",
             Self::Stopped => "stopped",
         }
     }
@@ -74,20 +76,26 @@ impl Failure {
         }
     }
 
-    /// A file's error. A full disk and a file that cannot be reached are not the file's fault.
+    /// A file's error.
     pub(crate) fn file(error: CheckpointError) -> Self {
+        let failure = match error.class() {
+            ErrorClass::File => Self::data(&error),
+            ErrorClass::Running => Self::failed(&error),
+            ErrorClass::Usage => Self::usage(&error),
+        };
         match error {
-            CheckpointError::DiskFull { .. } => {
-                Self::failed(error).help("free some space; the newest published checkpoint is whole")
-            }
-            CheckpointError::Io { .. } => Self::data(error),
-            other => Self::data(other),
+            CheckpointError::DiskFull { .. } => failure.help("free some space and try again; what was published before is whole"),
+            CheckpointError::Occupied { .. } => failure.help("choose a directory that does not exist yet"),
+            _ => failure,
         }
     }
 
     /// A collective's error.
     pub(crate) fn collective(error: CommError) -> Self {
-        Self::failed(error)
+        match error {
+            CommError::Start { .. } => Self::new(Kind::Machine, error).help("sirocco doctor says what MPI this machine has"),
+            other => Self::failed(other),
+        }
     }
 
     /// What goes into a log.
@@ -96,16 +104,20 @@ impl Failure {
     }
 }
 
-/// Prints a failure in the form of all programs and gives its exit code.
-pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
-    let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    let code = failure.kind as u8;
+/// Prints a failure on standard error, in the form of all programs.
+pub(crate) fn tell(failure: &Failure) {
     let mut text = format!("error: {}\n", failure.message);
     if let Some(help) = &failure.help {
         text.push_str(&format!("help: {help}\n"));
     }
     // Nobody is left to tell if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The exit code of a job; a failure is told as JSON, too, where that is wanted.
+pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    let code = failure.kind as u8;
     if json {
         let error = json!({"kind": failure.kind.name(), "message": failure.message, "help": failure.help, "exit_code": code});
         print_line(&json!({ "error": error }).to_string());

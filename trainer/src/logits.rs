@@ -18,7 +18,7 @@ struct Documents {
 }
 
 pub(crate) fn run(job: &LogitsJob) -> Result<(), Failure> {
-    threads::use_threads(None);
+    threads::use_threads(None)?;
     let network = models::with_adapter(&job.model, job.adapter.as_deref(), job.dtype.into())?;
     let documents = read_documents(&job.ids)?;
     let offsets: Vec<i64> = std::iter::once(0)

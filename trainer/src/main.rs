@@ -27,14 +27,19 @@ fn main() -> ExitCode {
     let args = parse();
     let json = args.json();
     let outcome = match args.job {
+        // A rank tells of its failure itself, before it leaves the others.
         Job::Run(job) => run::run(&job),
-        Job::Eval(job) => eval::run(&job),
-        Job::Export(job) => export::run(&job),
-        Job::Doctor(_) => doctor::run(),
-        Job::Logits(job) => logits::run(&job),
-        Job::Bench(job) => bench::run(&job),
+        Job::Eval(job) => told(eval::run(&job)),
+        Job::Export(job) => told(export::run(&job)),
+        Job::Doctor(_) => told(doctor::run()),
+        Job::Logits(job) => told(logits::run(&job)),
+        Job::Bench(job) => told(bench::run(&job)),
     };
     failure::exit_code(outcome, json)
+}
+
+fn told(outcome: Result<(), failure::Failure>) -> Result<(), failure::Failure> {
+    outcome.inspect_err(failure::tell)
 }
 
 /// The command line. `sirocco eval` and `sirocco export` become this program: their usage shows what was typed.

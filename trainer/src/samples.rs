@@ -35,10 +35,12 @@ fn answer_one(network: &Network, tokenizer: &Tokenizer, conversation: Conversati
     let reference = messages.pop().map(|message| message.content).unwrap_or_default();
     let prompt = messages.last().map(|message| message.content.clone()).unwrap_or_default();
     let ids = tokenizer.chat_prompt(&messages).map_err(Failure::data)?;
-    let mut cache = KvCache::new(network, ids.len() + LONGEST);
+    // A prompt that fills the context leaves no room for an answer; the evaluation before it still counts.
+    let room = network.config().longest_document().saturating_sub(ids.len()).min(LONGEST);
+    let mut cache = KvCache::new(network, ids.len() + room);
     let mut answer = Vec::new();
     let mut next = ids;
-    while answer.len() < LONGEST {
+    while answer.len() < room {
         let logits = network.decode(&next, &mut cache, Wanted::Last).map_err(Failure::model)?;
         let token = logits.argmax(-1, false).int64_value(&[0]) as u32;
         if Some(token) == tokenizer.eos_id() {

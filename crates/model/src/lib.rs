@@ -19,7 +19,7 @@ pub mod linear;
 pub mod lora;
 pub mod network;
 pub mod ops;
-pub mod raw;
+mod raw;
 pub mod weight;
 
 pub use batch::{Batch, Documents};

@@ -86,23 +86,10 @@ impl Lora {
         let bound = 1.0 / (inputs as f64).sqrt();
         let a = uniform(seed, &a_name, config.rank * inputs as usize, bound).view([config.rank as i64, inputs]);
         let b = Tensor::zeros([outputs, config.rank as i64], (tch::Kind::Float, tch::Device::Cpu));
-        Self::from_masters([(a_name, a), (b_name, b)], config.scale, dtype)
+        Self { a: Weight::trained(a_name, a, dtype), b: Weight::trained(b_name, b, dtype), scale: config.scale }
     }
 
-    /// Trained factors. The master copies are fp32 whatever the network's dtype; values are rounded from them.
-    fn from_masters([(a_name, a), (b_name, b)]: [(String, Tensor); 2], scale: f64, dtype: Dtype) -> Self {
-        let trained = |name: String, master: &Tensor| {
-            let mut weight = Weight::frozen(name, master.to_kind(dtype.kind()));
-            weight.train();
-            // `train` took the rounded value for its master copy; the exact one takes its place. Shapes are equal by construction.
-            let restored = weight.restore(master);
-            debug_assert!(restored.is_ok());
-            weight
-        };
-        Self { a: trained(a_name, &a), b: trained(b_name, &b), scale }
-    }
-
-    /// Factors from an adapter's file, for training to go on with them or, frozen in effect, for inference.
+    /// Factors from an adapter's file, for inference.
     pub(crate) fn load(
         module: &str,
         (outputs, inputs): (i64, i64),
@@ -113,12 +100,11 @@ impl Lora {
         let rank = config.rank as i64;
         let mut factor = |name: String, shape: [i64; 2]| {
             let stored = source(&name).map_err(|reason| ModelError::Source { name: name.clone(), reason: reason.to_string() })?;
-            let tensor = from_file(&name, &stored, &shape, tch::Kind::Float)?;
-            Ok::<_, ModelError>((name, tensor))
+            let value = from_file(&name, &stored, &shape, dtype.kind())?;
+            Ok::<_, ModelError>(Weight::frozen(name, value))
         };
         let [a_name, b_name] = factor_names(module);
-        let factors = [factor(a_name, [rank, inputs])?, factor(b_name, [outputs, rank])?];
-        Ok(Self::from_masters(factors, config.scale, dtype))
+        Ok(Self { a: factor(a_name, [rank, inputs])?, b: factor(b_name, [outputs, rank])?, scale: config.scale })
     }
 }
 

@@ -84,7 +84,7 @@ impl Network {
         };
         let (d, v) = (config.hidden, config.vocabulary);
         let embedding = weight("model.embed_tokens.weight".to_string(), &[v, d])?;
-        let mut blocks = Vec::with_capacity(config.layers);
+        let mut blocks = Vec::new();
         for layer in 0..config.layers {
             let norm = |name: &str| format!("model.layers.{layer}.{name}.weight");
             let attention_norm = weight(norm("input_layernorm"), &[d])?;

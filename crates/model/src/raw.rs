@@ -10,18 +10,24 @@ use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 /// A Rust type with the memory layout of a libtorch element type.
-pub trait Plain: Copy + Send + Sync + 'static {
+///
+/// # Safety
+/// Every bit pattern of an element of `KIND` must be a value of the type, of the same size and alignment.
+pub unsafe trait Plain: Copy + Send + Sync + 'static {
     /// libtorch's name for it.
     const KIND: Kind;
 }
 
-impl Plain for f32 {
+// SAFETY: libtorch's Float is an IEEE single.
+unsafe impl Plain for f32 {
     const KIND: Kind = Kind::Float;
 }
-impl Plain for bf16 {
+// SAFETY: libtorch's BFloat16 is the upper half of an IEEE single in 16 bits, as is `half::bf16`.
+unsafe impl Plain for bf16 {
     const KIND: Kind = Kind::BFloat16;
 }
-impl Plain for i64 {
+// SAFETY: the same integer.
+unsafe impl Plain for i64 {
     const KIND: Kind = Kind::Int64;
 }
 
@@ -62,9 +68,12 @@ impl Element for bf16 {
 ///
 /// # Panics
 /// If the tensor has another element type, is not contiguous or is not on the CPU: a mistake in this crate, never in its input.
-pub fn elements<P: Plain>(tensor: &Tensor) -> &[P] {
+pub(crate) fn elements<P: Plain>(tensor: &Tensor) -> &[P] {
     check::<P>(tensor);
-    // SAFETY: `check` established element type, contiguity and device, so `data_ptr` points to `numel` initialised elements, which live
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: `check` established element type, contiguity and device, so `data_ptr` points to `numel` elements (of any bit pattern where fresh, which `Plain` allows), which live
     // as long as the tensor. Writers take `&mut Tensor`; operations of this crate never write to a tensor that another one still reads.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const P, tensor.numel()) }
 }
@@ -73,8 +82,11 @@ pub fn elements<P: Plain>(tensor: &Tensor) -> &[P] {
 ///
 /// # Panics
 /// As [`elements`].
-pub fn elements_mut<P: Plain>(tensor: &mut Tensor) -> &mut [P] {
+pub(crate) fn elements_mut<P: Plain>(tensor: &mut Tensor) -> &mut [P] {
     check::<P>(tensor);
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
     // SAFETY: as in `elements`; `&mut Tensor` makes this the only slice made through this handle, and callers pass tensors that they
     // have just made or own, of which no other view is in use.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut P, tensor.numel()) }
@@ -93,7 +105,7 @@ fn check<P: Plain>(tensor: &Tensor) {
 
 /// Runs `work`, compiled for the widest vector unit of this processor. The loops inside must be inlined into `work` to profit.
 #[inline(always)]
-pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         if std::is_x86_feature_detected!("avx512f")

@@ -64,6 +64,13 @@ impl Weight {
         Self { name: name.into(), value, trained: None }
     }
 
+    /// A weight that is trained, from its fp32 master copy; the value is rounded from it.
+    pub(crate) fn trained(name: impl Into<String>, master: Tensor, dtype: Dtype) -> Self {
+        // In fp32 this is the master copy itself: `to_kind` gives another handle on the same memory.
+        let value = master.to_kind(dtype.kind());
+        Self { name: name.into(), value, trained: Some(Trained { gradient: master.zeros_like(), master }) }
+    }
+
     /// Begins to train it: from here on there are an fp32 master copy and an fp32 gradient, at zero.
     pub fn train(&mut self) {
         let master = self.value.to_kind(Kind::Float).copy();
@@ -164,8 +171,10 @@ impl Weight {
         }
     }
 
-    /// The same weight for another network: shares the value, is not trained there.
+    /// The same weight for another network, not trained there. A frozen value is shared; one that is still trained is copied, because
+    /// its memory changes at every step.
     pub(crate) fn share(&self) -> Self {
-        Self::frozen(self.name.clone(), self.value.shallow_clone())
+        let value = if self.trained.is_some() { self.value.copy() } else { self.value.shallow_clone() };
+        Self::frozen(self.name.clone(), value)
     }
 }

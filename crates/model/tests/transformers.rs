@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use sirocco_model::weight::FileTensor;
-use sirocco_model::{Batch, Dtype, KvCache, ModelConfig, Network, Recompute, Trained, Wanted};
+use sirocco_model::{Batch, Dtype, KvCache, LoraConfig, ModelConfig, Network, Projection, Recompute, Trained, Wanted};
 use tch::{Kind, Tensor};
 
 /// The project's bound for logits in fp32.
@@ -119,6 +119,38 @@ fn bf16_stays_near_fp32() {
     let batch = batch(&File::open(&directory, "forward.safetensors"), &exact);
     let (exact, rounded) = (exact.loss(&batch).unwrap().sum, rounded.loss(&batch).unwrap().sum);
     assert!((exact - rounded).abs() / exact < 2e-2, "{exact} {rounded}");
+}
+
+/// Relative bound of a gradient's norm of differences in bf16: eight bits of mantissa, rounded at each of a few dozen operations.
+const GRADIENT_BF16: f64 = 5e-2;
+
+#[test]
+fn gradients_in_bf16_stay_near_those_of_fp32_and_a_step_reaches_the_values() {
+    let directory = directory("tiny-mistral");
+    let lora = LoraConfig { rank: 4, scale: 2.0, targets: Projection::ALL.to_vec() };
+    for trained in [Trained::Full, Trained::Lora(lora, 7)] {
+        let gradients = |dtype| {
+            let mut network = network(&directory, dtype);
+            network.train(&trained);
+            // B starts at zero, which would leave A without a gradient.
+            for weight in network.trained_mut().into_iter().filter(|weight| weight.name().contains("lora_B")) {
+                weight
+                    .master_and_gradient()
+                    .0
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(n, value)| *value = (n % 7) as f32 * 0.02 - 0.05);
+                weight.refresh();
+            }
+            let batch = batch(&File::open(&directory, "forward.safetensors"), &network);
+            network.loss_and_gradients(&batch, 1.0 / batch.target_count() as f64, Recompute::None, &mut ()).unwrap();
+            network.trained().iter().map(|weight| weight.gradient().unwrap().copy()).collect::<Vec<_>>()
+        };
+        for (number, (exact, rounded)) in gradients(Dtype::Fp32).iter().zip(gradients(Dtype::Bf16)).enumerate() {
+            let difference = (exact - rounded).norm().double_value(&[]) / exact.norm().double_value(&[]);
+            assert!(difference < GRADIENT_BF16, "{trained:?}, weight {number}: {difference:e}");
+        }
+    }
 }
 
 #[test]

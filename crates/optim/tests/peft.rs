@@ -84,7 +84,12 @@ fn follow(mut network: Network, oracle: &File, peak: f64) {
 fn lora_follows_peft() {
     let oracle = File::open("lora.safetensors");
     let lora = LoraConfig { rank: 4, scale: 2.0, targets: Projection::ALL.to_vec() };
-    let network = base().with_adapter(&lora, &mut |name| Ok(oracle.tensor(&format!("initial.{name}")))).unwrap();
+    let mut network = base();
+    network.train(&Trained::Lora(lora, 1));
+    for weight in network.trained_mut() {
+        let initial = oracle.tensor(&format!("initial.{}", weight.name()));
+        weight.restore_from(&initial).unwrap();
+    }
     follow(network, &oracle, 2e-2);
 }
 

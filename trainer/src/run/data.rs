@@ -24,6 +24,11 @@ impl Sequences {
         Ok(Self { cache, sequences: sequences.map_err(Failure::data)? })
     }
 
+    /// SHA-256 of the token cache.
+    pub(crate) fn digest(&self) -> &str {
+        self.cache.digest()
+    }
+
     /// How many sequences there are.
     pub(crate) fn len(&self) -> usize {
         self.sequences.len()
@@ -43,16 +48,18 @@ impl Sequences {
             .map_err(|error| Failure::data(format!("{error}: the token cache is of another tokenizer than the model")))
     }
 
-    /// Tokens and target tokens of some sequences, without computing anything: every rank knows the whole step's denominator.
-    pub(crate) fn count(&self, sequences: &[usize]) -> Result<Count, Failure> {
-        let documents = self.documents(sequences)?;
-        let tokens = documents.iter().map(|document| document.ids.len()).sum();
-        Ok(Count { tokens, targets: documents.iter().map(Document::target_count).sum() })
+    /// Tokens and target tokens of some sequences, without reading them: every rank knows the whole step's denominator.
+    pub(crate) fn count(&self, sequences: &[usize]) -> Count {
+        let numbers = sequences.iter().flat_map(|&sequence| self.sequences[sequence].iter());
+        numbers.filter_map(|&document| self.cache.counts(document)).fold(Count::default(), |sum, (tokens, targets)| Count {
+            tokens: sum.tokens + tokens,
+            targets: sum.targets + targets,
+        })
     }
 }
 
 /// Sizes of a global batch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Count {
     /// All tokens.
     pub(crate) tokens: usize,

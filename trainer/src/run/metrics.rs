@@ -31,7 +31,8 @@ pub(crate) struct StepRecord {
 pub(crate) struct Metrics(File);
 
 impl Metrics {
-    /// Opens the file and drops what it says of steps after `step`: a run that resumes there does them again.
+    /// Opens the file and drops what it says of steps after `step`: a run that resumes there does them again. One that starts over
+    /// (`step` 0) keeps nothing.
     pub(crate) fn open(directory: &Path, step: u64) -> Result<Self, Failure> {
         let path = directory.join("metrics.jsonl");
         let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
@@ -68,7 +69,7 @@ impl Metrics {
 /// Whether a line is whole and of a step up to `step`.
 fn is_before(line: &str, step: u64) -> bool {
     let value: Result<Value, _> = serde_json::from_str(line);
-    value.ok().and_then(|value| value.get("step")?.as_u64()).is_some_and(|found| found <= step)
+    value.ok().and_then(|value| value.get("step")?.as_u64()).is_some_and(|found| found <= step && step > 0)
 }
 
 #[cfg(test)]
@@ -88,6 +89,8 @@ mod tests {
         Metrics::open(&directory, 1).unwrap().held_out(2, 2.5).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"valid_loss\":2.5}\n");
+        Metrics::open(&directory, 0).unwrap().held_out(0, 4.5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"step\":0,\"valid_loss\":4.5}\n");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

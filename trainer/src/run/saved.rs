@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
-use sirocco_checkpoint::{Checkpoint, Checkpoints, Cursor, Dtype, Mesh, RunState, ShardRecord, TensorView};
+use sirocco_checkpoint::{Checkpoint, Checkpoints, Cursor, Dtype, Mesh, ModelDir, RunState, ShardRecord, TensorView};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
 use sirocco_model::Network;
@@ -13,25 +13,58 @@ use sirocco_tokens::Order;
 
 use crate::failure::Failure;
 
+/// What the names of master copies begin with in a checkpoint.
+pub(crate) const MASTER: &str = "master/";
+
 /// Names of a weight's three tensors in a checkpoint.
 pub(crate) fn names(weight: &str) -> [String; 3] {
-    [format!("master/{weight}"), format!("first_moment/{weight}"), format!("second_moment/{weight}")]
+    [format!("{MASTER}{weight}"), format!("first_moment/{weight}"), format!("second_moment/{weight}")]
 }
 
-/// Identifies what must not change when a run is resumed, and the base it started from.
+/// What a checkpoint belongs to: settings that must not change, the base it started from, the data it has seen.
 pub(crate) struct Identity {
-    pub(crate) config_digest: String,
-    pub(crate) model_digest: String,
+    config_digest: String,
+    model_digest: String,
+    /// None where only weights are wanted, as for an export.
+    data_digest: Option<String>,
 }
 
 impl Identity {
-    pub(crate) fn new(run: &Run, model_digest: String) -> Self {
+    /// The identity of a run as its directory and its base are now.
+    pub(crate) fn new(run: &Run, base: &ModelDir, data_digest: Option<&str>) -> Result<Self, Failure> {
         let fixed = json!({
             "seed": run.seed, "dtype": run.model.dtype, "method": run.method, "format": run.data.format,
             "sequence_length": run.data.sequence_length, "packing": run.data.packing, "global_batch": run.train.global_batch,
         });
         let digest = Sha256::digest(fixed.to_string().as_bytes());
-        Self { config_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(), model_digest }
+        Ok(Self {
+            config_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            model_digest: base.digest().map_err(Failure::file)?,
+            data_digest: data_digest.map(str::to_string),
+        })
+    }
+
+    /// Refuses a checkpoint that belongs to something else.
+    pub(crate) fn verify(&self, state: &RunState) -> Result<(), Failure> {
+        let of = format!("the checkpoint of step {}", state.step);
+        if state.config_digest != self.config_digest {
+            return Err(Failure::usage(format!(
+                "{of} was made with other settings of seed, model.dtype, data, method or train.global_batch than run.toml has"
+            ))
+            .help("put the settings back as the run was started, or start a new run"));
+        }
+        let differs = |what: &str, found: &str, expected: &str| format!("{of} was made {what} {expected}, found {found}");
+        if state.model_digest != self.model_digest {
+            let words = differs("on base weights with SHA-256", &self.model_digest, &state.model_digest);
+            return Err(Failure::data(words).help("put the base model back as it was, or start a new run"));
+        }
+        match &self.data_digest {
+            Some(found) if *found != state.data_digest => {
+                let words = differs("on training tokens with SHA-256", found, &state.data_digest);
+                Err(Failure::data(words).help("put the data files back as they were and remove RUN/tokens, or start a new run"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -71,20 +104,17 @@ impl Saver<'_> {
         };
         let records: Vec<ShardRecord> = self.everyone(written)?;
         let published = match writer {
-            Some(writer) if first => self
-                .checkpoints
-                .publish(writer, records, self.state(step))
-                .map(|_| ())
-                .map_err(Failure::file)
-                .and_then(|()| self.prune()),
+            Some(writer) if first => {
+                self.checkpoints.publish(writer, records, self.state(step)).map(|_| ()).map_err(Failure::file)
+            }
             _ => Ok(()),
         };
         self.everyone(published)?;
+        if first && let Err(error) = self.checkpoints.prune(self.run.checkpoint.keep as usize) {
+            // The new checkpoint is whole; an old one that somebody still reads is no reason to end the run.
+            tracing::warn!("an old checkpoint stays: {error}");
+        }
         Ok(())
-    }
-
-    fn prune(&self) -> Result<(), Failure> {
-        self.checkpoints.prune(self.run.checkpoint.keep as usize).map(|_| ()).map_err(Failure::file)
     }
 
     /// This rank's weights: every n-th of the list, so that shares are about equal.
@@ -123,6 +153,7 @@ impl Saver<'_> {
             mesh: Mesh { pp: pp as usize, dp: dp as usize, fsdp: fsdp as usize, tp: tp as usize },
             config_digest: self.identity.config_digest.clone(),
             model_digest: self.identity.model_digest.clone(),
+            data_digest: self.identity.data_digest.clone().unwrap_or_default(),
             extra: Map::new(),
         }
     }
@@ -161,17 +192,7 @@ pub(crate) fn restore(
     config: AdamWConfig,
 ) -> Result<AdamW, Failure> {
     let state = checkpoint.state();
-    if state.config_digest != identity.config_digest {
-        return Err(Failure::usage(format!(
-            "the checkpoint of step {} was made with other settings of seed, model.dtype, data, method or train.global_batch",
-            state.step
-        ))
-        .help("resume with the settings that the run was started with, or start a new run"));
-    }
-    if state.model_digest != identity.model_digest {
-        return Err(Failure::data(format!("the checkpoint of step {} was made on other base weights", state.step))
-            .help("put the base model back as it was, or start a new run"));
-    }
+    identity.verify(state)?;
     let mut moments = BTreeMap::new();
     for weight in network.trained_mut() {
         let [master, first, second] = names(weight.name());

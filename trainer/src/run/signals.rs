@@ -2,10 +2,10 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use sirocco_comm::{Communicator, DeadPeer, Peer};
 
@@ -14,25 +14,46 @@ use crate::failure::Failure;
 /// How long a rank that found a dead one stays, so that the others do not take it for a second victim.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Starts to listen. The flag becomes true at the first SIGTERM, SIGINT or SIGUSR1.
-pub(crate) fn listen(communicator: &Arc<dyn Communicator>) -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(|error| Failure::failed(format!("signals: {error}")))?;
-    let (flag, communicator): (_, Weak<dyn Communicator>) = (Arc::clone(&stop), Arc::downgrade(communicator));
-    std::thread::spawn(move || {
-        for signal in &mut signals {
-            let dead = communicator.upgrade().map(|communicator| communicator.dead_peers()).unwrap_or_default();
-            if signal == SIGTERM && !dead.is_empty() {
-                leave_after(&dead);
+/// What signals have asked for so far.
+pub(super) struct Signalled {
+    stop: Arc<AtomicBool>,
+    peers: Arc<OnceLock<Weak<dyn Communicator>>>,
+}
+
+impl Signalled {
+    /// Starts to listen for SIGTERM, SIGINT, SIGHUP and SIGUSR1.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listening = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]);
+        let mut signals = listening.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+        let signalled = Self { stop: Arc::new(AtomicBool::new(false)), peers: Arc::new(OnceLock::new()) };
+        let (stop, peers) = (Arc::clone(&signalled.stop), Arc::clone(&signalled.peers));
+        std::thread::spawn(move || {
+            for signal in &mut signals {
+                let communicator = peers.get().and_then(Weak::upgrade);
+                let dead = communicator.map(|communicator| communicator.dead_peers()).unwrap_or_default();
+                if signal == SIGTERM && !dead.is_empty() {
+                    leave_after(&dead);
+                }
+                stop.store(true, Ordering::Relaxed);
             }
-            flag.store(true, Ordering::Relaxed);
-        }
-    });
-    Ok(stop)
+        });
+        Ok(signalled)
+    }
+
+    /// From here on a SIGTERM is held against the ranks that have died.
+    pub(super) fn watch_peers(&self, communicator: &Arc<dyn Communicator>) {
+        // Called once; a second group would be a mistake of this program and is left out.
+        let _ = self.peers.set(Arc::downgrade(communicator));
+    }
+
+    /// Whether this rank was asked to stop.
+    pub(super) fn stop_is_wanted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// mpirun sends SIGTERM to the survivors of a dead rank and SIGKILL a second later. The main thread may be deep in a backward, so this
-/// one says what happened and ends the process.
+/// one says what happened and ends the process, without destructors: other threads still compute.
 fn leave_after(dead: &[DeadPeer]) -> ! {
     let mut text = String::new();
     for dead in dead {
@@ -42,5 +63,5 @@ fn leave_after(dead: &[DeadPeer]) -> ! {
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
     std::thread::sleep(LINGER);
-    std::process::exit(1)
+    signal_hook::low_level::exit(1)
 }

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
-use sirocco_model::{Network, Recompute};
+use sirocco_model::Network;
 use sirocco_optim::{AdamW, Parameter, Schedule, clip, sum_of_squares};
 use sirocco_parallel::data::GradientReduction;
 use sirocco_tokens::Order;
 
 use super::data::Sequences;
 use super::metrics::StepRecord;
+use super::settings;
 use crate::failure::Failure;
 use crate::models::peak_memory;
 
@@ -40,7 +41,7 @@ pub(crate) fn step(
 ) -> Result<Stepped, Failure> {
     let start = Instant::now();
     let sequences = plan.order.step(step);
-    let count = plan.data.count(&sequences)?;
+    let count = plan.data.count(&sequences);
     if count.targets == 0 {
         return Err(Failure::data(format!(
             "step {}: the global batch of {} sequences has no target tokens",
@@ -82,10 +83,7 @@ pub(crate) fn step(
 fn gradients(plan: &Plan<'_>, network: &mut Network, sequences: &[usize], targets: usize) -> Result<f64, Failure> {
     let (communicator, run) = (plan.communicator, plan.run);
     let share = Order::share(sequences, communicator.rank(), communicator.size());
-    let recompute = match run.parallel.recompute {
-        sirocco_config::Recompute::None => Recompute::None,
-        sirocco_config::Recompute::Full => Recompute::Full,
-    };
+    let recompute = settings::recompute(run);
     let mut reduction = GradientReduction::new(communicator, (run.parallel.bucket_mb as usize) << 20);
     let micro_batches: Vec<&[usize]> = share.chunks(run.train.micro_batch as usize).collect();
     let mut loss_sum = 0.0;
@@ -100,7 +98,7 @@ fn gradients(plan: &Plan<'_>, network: &mut Network, sequences: &[usize], target
         };
         loss_sum += loss.map_err(Failure::model)?.sum;
     }
-    reduction.finish(network).map_err(Failure::collective)?;
+    reduction.finish(network).map_err(Failure::failed)?;
     Ok(loss_sum)
 }
 
@@ -120,7 +118,12 @@ fn agree(communicator: &dyn Communicator, local: Local) -> Result<Local, Failure
 }
 
 /// Updates the master copies, brings the values up to date and clears the gradients.
-fn apply(network: &mut Network, optimizer: &mut AdamW, learning_rate: f64, gradient_scale: f64) -> Result<(), Failure> {
+pub(crate) fn apply(
+    network: &mut Network,
+    optimizer: &mut AdamW,
+    learning_rate: f64,
+    gradient_scale: f64,
+) -> Result<(), Failure> {
     let names: Vec<String> = network.trained().iter().map(|weight| weight.name().to_string()).collect();
     let mut weights = network.trained_mut();
     let parameters = weights.iter_mut().zip(&names).map(|(weight, name)| {

@@ -56,11 +56,6 @@ impl Checkpoint {
         &self.manifest.state
     }
 
-    /// The whole manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
     /// All tensors of all ranks.
     pub fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
         self.tensors.specs()
@@ -90,13 +85,5 @@ impl Checkpoint {
     /// As for [`Checkpoint::tensor`].
     pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
         self.tensor(name).map(OwnedTensor::into_parts)
-    }
-
-    /// Reads one tensor, lends it to `use_it`, and frees it.
-    ///
-    /// # Errors
-    /// As for [`Checkpoint::tensor`].
-    pub fn with_tensor<R>(&self, name: &str, use_it: impl FnOnce(TensorView<'_>) -> R) -> Result<R> {
-        self.tensors.with_tensor(name, use_it)
     }
 }

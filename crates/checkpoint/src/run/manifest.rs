@@ -57,6 +57,8 @@ pub struct RunState {
     pub config_digest: String,
     /// SHA-256 (hex) of the base model, as [`crate::ModelDir::digest`].
     pub model_digest: String,
+    /// SHA-256 (hex) of the tokens that the run is trained on.
+    pub data_digest: String,
     /// Small values of the trainer's own, such as counters.
     #[serde(default)]
     pub extra: Map<String, Value>,

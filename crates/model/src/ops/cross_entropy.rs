@@ -1,6 +1,7 @@
 //! The loss: the head's matrix product and cross-entropy in one, over a few rows at a time, so that the logits are never whole.
 //!
-//! Rows without a target are left out before the product. The sum of losses is fp32 within a row and fp64 over rows.
+//! Rows without a target are left out before the product. The logits have the activations' type (in bf16 each is rounded once, as in
+//! Transformers); the softmax and the loss are computed in fp32. The sum of losses is fp32 within a row and fp64 over rows.
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};

@@ -1,0 +1,75 @@
+//! The loop over steps: when to measure, when to save, when to stop.
+
+use sirocco_model::Network;
+use sirocco_optim::AdamW;
+
+use super::data::Sequences;
+use super::evaluate::held_out_loss;
+use super::metrics::Metrics;
+use super::saved::Saver;
+use super::signals::Signalled;
+use super::step::{Plan, step};
+use crate::failure::Failure;
+
+/// A run in progress on one rank.
+pub(super) struct Training<'a> {
+    pub(super) plan: Plan<'a>,
+    pub(super) saver: Saver<'a>,
+    pub(super) held_out: Option<&'a Sequences>,
+    pub(super) network: Network,
+    pub(super) optimizer: AdamW,
+    /// Of rank 0.
+    pub(super) metrics: Option<Metrics>,
+}
+
+impl Training<'_> {
+    /// Goes on from `first` completed steps to `end`, or until any rank is asked to stop.
+    pub(super) fn go(&mut self, first: u64, end: u64, signalled: &Signalled) -> Result<(), Failure> {
+        let (steps, run) = (self.plan.schedule.steps, self.plan.run);
+        if first == 0 && run.eval.every_steps > 0 {
+            self.evaluate(0)?;
+        }
+        let mut completed = first;
+        let mut stopped = false;
+        while completed < end && !stopped {
+            stopped = self.step(completed, signalled.stop_is_wanted())?;
+            completed += 1;
+            let due = |every: u64| every > 0 && completed.is_multiple_of(every);
+            // Whoever asks for a stop may not wait for an evaluation.
+            if stopped {
+                self.saver.save(&self.network, &self.optimizer, completed)?;
+            }
+            if completed == steps || (due(run.eval.every_steps) && !stopped) {
+                self.evaluate(completed)?;
+            }
+            if due(run.checkpoint.every_steps) || completed == end {
+                self.saver.save(&self.network, &self.optimizer, completed)?;
+            }
+        }
+        if completed < steps {
+            return Err(Failure::stopped(format!("stopped on request after step {completed} of {steps}, with a checkpoint")));
+        }
+        Ok(())
+    }
+
+    /// One step and its record; whether any rank wants to stop.
+    fn step(&mut self, completed: u64, stop: bool) -> Result<bool, Failure> {
+        let stepped = step(&self.plan, &mut self.network, &mut self.optimizer, completed, stop)?;
+        tracing::info!(step = stepped.record.step, loss = stepped.record.loss, seconds = stepped.record.seconds, "step");
+        if let Some(metrics) = &mut self.metrics {
+            metrics.step(&stepped.record)?;
+        }
+        Ok(stepped.stop)
+    }
+
+    fn evaluate(&mut self, completed: u64) -> Result<(), Failure> {
+        let Some(held_out) = self.held_out else { return Ok(()) };
+        let micro_batch = self.plan.run.train.micro_batch as usize;
+        let loss = held_out_loss(&self.network, held_out, micro_batch, self.plan.communicator)?;
+        if let (Some(metrics), Some(loss)) = (&mut self.metrics, loss) {
+            tracing::info!(step = completed, loss, "held out");
+            metrics.held_out(completed, loss)?;
+        }
+        Ok(())
+    }
+}
