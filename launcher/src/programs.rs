@@ -32,8 +32,17 @@ pub(crate) fn become_program(name: &str, arguments: impl IntoIterator<Item = OsS
         Ok(path) => path,
         Err(failure) => return failure,
     };
-    let error = Command::new(&path).args(arguments).exec();
+    let error = share_cores(Command::new(&path).args(arguments)).exec();
     Failure::new(Kind::Machine, format_args!("{}: cannot be started: {error}", path.display()))
+}
+
+/// Lets waiting threads of a program that computes give their cores up soon, unless the user has said how they should wait.
+///
+/// OpenMP threads wait for each other many times in a token. By default they spin for milliseconds first; when something else wants
+/// the cores, a chat answer then takes ten times as long or more. Spinning briefly costs nothing on a machine of one's own.
+pub(crate) fn share_cores(command: &mut Command) -> &mut Command {
+    let said = [environment::SPIN_COUNT, environment::WAIT_POLICY].iter().any(|said| std::env::var_os(said.name).is_some());
+    if said { command } else { command.env(environment::SPIN_COUNT.name, "1000") }
 }
 
 /// The `mpirun` of this machine and the options that it understands.

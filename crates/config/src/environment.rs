@@ -36,8 +36,22 @@ pub const TMPDIR: Variable =
 pub const PATH: Variable =
     Variable { name: "PATH", read_by: "sirocco", meaning: "where mpirun is looked for; without it: no run of several ranks" };
 
+/// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
+pub const SPIN_COUNT: Variable = Variable {
+    name: "GOMP_SPINCOUNT",
+    read_by: "libtorch",
+    meaning: "turns of a waiting OpenMP thread before it sleeps; without it: 1000, so that a shared core is given up soon",
+};
+
+/// OpenMP's own setting of the same; where it is given, it holds.
+pub const WAIT_POLICY: Variable = Variable {
+    name: "OMP_WAIT_POLICY",
+    read_by: "libtorch",
+    meaning: "active or passive waiting of OpenMP threads; without it: see GOMP_SPINCOUNT",
+};
+
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, TMPDIR];
+pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, SPIN_COUNT, TMPDIR, WAIT_POLICY];
 
 #[cfg(test)]
 mod tests {

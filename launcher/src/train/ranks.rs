@@ -1,4 +1,4 @@
-//! Starts the ranks, forwards signals to them, shows their progress, and waits for the end.
+//! Starts the ranks, shows their progress, and waits for the end.
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -7,16 +7,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use rustix::process::geteuid;
 
-use crate::output::say;
-use crate::programs::{Mpirun, TRAINER, beside};
+use crate::programs::{Mpirun, TRAINER, beside, share_cores};
 use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::Follower;
 use crate::train::progress::Progress;
+use crate::train::requests::Requests;
 use crate::train::voices::Voices;
 
 /// How often metrics and signals are looked at.
@@ -35,14 +33,15 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) voices: Voices,
+    /// A signal had asked for a stop.
+    pub(crate) requested: bool,
 }
 
 /// Starts the ranks and waits until the last has ended.
 pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Failure> {
     let solo = start.ranks == 1;
     let mut follower = Follower::from_end(&start.directory.metrics());
-    let watch = |error: std::io::Error| Failure::new(Kind::Failed, format_args!("cannot watch for signals: {error}"));
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(watch)?;
+    let mut requests = Requests::listen(start.directory, start.ranks)?;
     let mut command = command(start)?;
     let program = command.get_program().to_owned();
     let mut child = command
@@ -51,14 +50,11 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     // Closes our copy of the lock file: from here on the ranks hold the run.
     drop(command);
     let lines = listen(&mut child);
-    let (mut voices, mut requests) = (Voices::default(), 0);
+    let (mut voices, mut stepping) = (Voices::default(), false);
     let status = loop {
-        for signal in signals.pending() {
-            requests += 1;
-            forward(&child, Request { signal, solo, again: requests > 1 });
-        }
+        requests.heed(&child, stepping);
         lines.try_iter().filter_map(|line| voices.hear(&line, solo)).for_each(|line| progress.say(&line));
-        follow(&mut follower, progress);
+        stepping |= follow(&mut follower, progress);
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) => std::thread::sleep(BEAT),
@@ -71,7 +67,7 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     }
     follow(&mut follower, progress);
     progress.end();
-    Ok(Ended { status, voices })
+    Ok(Ended { status, voices, requested: requests.any() })
 }
 
 /// Cores for each rank of this machine.
@@ -89,6 +85,7 @@ fn command(start: Start<'_>) -> Result<Command, Failure> {
     if let Some(step) = start.until {
         command.args(["--until", &step.to_string()]);
     }
+    share_cores(&mut command);
     // In a group of its own, so that Ctrl-C reaches the ranks only through us: mpirun would kill them at once.
     command.stdin(start.lock).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     Ok(command)
@@ -125,37 +122,12 @@ fn send_lines(pipe: Box<dyn Read + Send>, sender: &Sender<String>) {
     }
 }
 
-fn follow(follower: &mut Follower, progress: &mut Progress) {
+/// Shows what is new in the metrics; `true` if anything is.
+fn follow(follower: &mut Follower, progress: &mut Progress) -> bool {
     // A metrics file that cannot be read now may be readable at the next beat; the trainer reports its own failures.
-    follower.poll().unwrap_or_default().iter().for_each(|record| progress.show(record));
-}
-
-/// A signal that came in, and to whom it goes.
-#[derive(Clone, Copy)]
-struct Request {
-    signal: i32,
-    solo: bool,
-    again: bool,
-}
-
-/// The first signal of any kind asks for a stop at the next step. mpirun hands only SIGUSR1 on to its ranks (at SIGTERM it kills
-/// them), so that is what it gets. A second Ctrl-C means now.
-fn forward(child: &Child, request: Request) {
-    let signal = match request {
-        Request { signal: SIGINT, again: true, solo: true } => Signal::KILL,
-        Request { signal: SIGINT, again: true, solo: false } => Signal::TERM,
-        Request { again: true, .. } => return,
-        Request { .. } => Signal::USR1,
-    };
-    if request.again {
-        say(format_args!("stopping now; the newest checkpoint stays"));
-    } else {
-        say(format_args!("stopping after this step with a checkpoint (Ctrl-C again: at once)"));
-    }
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // A child that has just ended needs no signal.
-        let _ = kill_process(pid, signal);
-    }
+    let records = follower.poll().unwrap_or_default();
+    records.iter().for_each(|record| progress.show(record));
+    !records.is_empty()
 }
 
 /// The signal that ended the process itself, if one did.
