@@ -39,7 +39,7 @@ impl Tokenizer {
             let rewrites = || TokensError::TemplateDoesNotExtend { index };
             let question = prompt.since(&written).ok_or_else(rewrites)?;
             let answer = full.since(&prompt.text).ok_or_else(rewrites)?;
-            self.refuse_header(&answer.text, &messages[index].content, index)?;
+            self.refuse_header(&answer, &messages[index].content, index)?;
             let ids = self.encode_part(&prompt, &question, &document.ids)?;
             document.ids.extend(ids);
             let ids = self.encode_part(&full, &answer, &document.ids)?;
@@ -66,12 +66,17 @@ impl Tokenizer {
         self.encode_rendered(part, goes_on)
     }
 
-    /// A template whose generation prompt is shorter than what it writes before an answer would have its role markers learnt.
-    fn refuse_header(&self, answer: &str, content: &str, index: usize) -> Result<(), TokensError> {
-        let Some(at) = answer.find(content.trim()) else { return Ok(()) };
-        match self.control_in(&answer[..at]) {
-            Some(_) => Err(TokensError::TemplateDoesNotPrompt { index, found: answer[..at].to_owned() }),
-            None => Ok(()),
+    /// A template whose generation prompt is shorter than what it writes before an answer would have its role markers learnt:
+    /// the whole answer must stand before the first control token that the template wrote after its prompt.
+    fn refuse_header(&self, answer: &Rendered, content: &str, index: usize) -> Result<(), TokensError> {
+        let mut controls = self.template_controls(answer).map(|(place, _)| place);
+        let Some(first) = controls.next() else { return Ok(()) };
+        if answer.text[..first.start].contains(content.trim()) {
+            return Ok(());
         }
+        let end = controls.next().map_or(answer.text.len(), |second| second.start);
+        // The last place, since the answer may be a part of the role's name.
+        let header = answer.text[first.end..end].rfind(content.trim()).unwrap_or_default();
+        Err(TokensError::TemplateDoesNotPrompt { index, found: answer.text[..first.end + header].to_owned() })
     }
 }

@@ -38,10 +38,9 @@ impl Tokenizer {
         let Some((index, token)) = messages.iter().enumerate().find_map(|(i, m)| Some((i, self.control_in(&m.content)?))) else {
             return Ok(Rendered { text, guarded: Vec::new() });
         };
-        let name = marker_name(messages);
-        let marked: Vec<Message> = (0..messages.len()).map(|i| Message::new(&messages[i].role, marker(&name, i))).collect();
+        let marked: Vec<Message> = (0..messages.len()).map(|i| Message::new(&messages[i].role, marker(i))).collect();
         let skeleton = template.render(&marked, add_generation_prompt)?;
-        match locate(&text, &skeleton, &name, messages) {
+        match locate(&text, &skeleton, messages) {
             Some(guarded) => Ok(Rendered { text, guarded }),
             None => Err(TokensError::ControlText {
                 place: format!("messages[{index}]"),
@@ -73,25 +72,40 @@ impl Tokenizer {
     fn encode_split(&self, rendered: &Rendered, goes_on: bool) -> Result<Vec<u32>, TokensError> {
         let mut ids = Vec::new();
         let mut start = 0; // of the text that has not been encoded
-        let mut at = 0;
-        while at < rendered.text.len() {
-            if let Some(range) = rendered.guarded.iter().find(|range| range.contains(&at)) {
-                at = range.end;
-                continue;
-            }
-            match self.control_at(&rendered.text[at..]) {
-                // One that reaches into a message is not the template's.
-                Some((token, id)) if !rendered.guarded.iter().any(|range| range.contains(&(at + token.len() - 1))) => {
-                    ids.extend(self.encode_going_on(&rendered.text[start..at], false, goes_on || start > 0)?);
-                    ids.push(id);
-                    at += token.len();
-                    start = at;
-                }
-                _ => at += rendered.text[at..].chars().next().map_or(1, char::len_utf8),
-            }
+        for (place, id) in self.template_controls(rendered) {
+            ids.extend(self.encode_going_on(&rendered.text[start..place.start], false, goes_on || start > 0)?);
+            ids.push(id);
+            start = place.end;
         }
         ids.extend(self.encode_going_on(&rendered.text[start..], false, goes_on || start > 0)?);
         Ok(ids)
+    }
+
+    /// The control tokens that the template wrote, with their places, in one pass from left to right.
+    pub(crate) fn template_controls(&self, rendered: &Rendered) -> impl Iterator<Item = (Range<usize>, u32)> {
+        let Rendered { text, guarded } = rendered;
+        let mut guarded = guarded.iter().peekable();
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < text.len() {
+                while guarded.next_if(|range| range.end <= at).is_some() {}
+                let people = guarded.peek().map_or(text.len()..text.len(), |range| (*range).clone());
+                if people.contains(&at) {
+                    at = people.end;
+                    continue;
+                }
+                match self.control_at(&text[at..]) {
+                    // One that reaches into a message is not the template's.
+                    Some((token, id)) if at + token.len() <= people.start => {
+                        let place = at..at + token.len();
+                        at = place.end;
+                        return Some((place, id));
+                    }
+                    _ => at += text[at..].chars().next().map_or(1, char::len_utf8),
+                }
+            }
+            None
+        })
     }
 
     /// The same without the control tokens' text in guarded parts.
@@ -100,10 +114,7 @@ impl Tokenizer {
         let mut end = 0;
         for range in &rendered.guarded {
             neutral.text.push_str(&rendered.text[end..range.start]);
-            let mut content = rendered.text[range.clone()].to_owned();
-            while let Some(token) = self.control_in(&content) {
-                content = content.replacen(token, "", 1);
-            }
+            let content = self.without_controls(&rendered.text[range.clone()]);
             let start = neutral.text.len();
             neutral.text.push_str(&content);
             neutral.guarded.push(start..neutral.text.len());
@@ -112,25 +123,31 @@ impl Tokenizer {
         neutral.text.push_str(&rendered.text[end..]);
         neutral
     }
-}
 
-/// A name for markers that no message holds.
-fn marker_name(messages: &[Message]) -> String {
-    let mut name = "message".to_owned();
-    while messages.iter().any(|message| message.content.contains(&name)) {
-        name.push('x');
+    /// A text without the text of control tokens, those included that come about when one is taken out.
+    fn without_controls(&self, content: &str) -> String {
+        let mut kept = String::with_capacity(content.len());
+        for character in content.chars() {
+            kept.push(character);
+            // None was in the text before this character, so one that is there now ends with it.
+            if let Some(token) = self.control_at_end(&kept) {
+                kept.truncate(kept.len() - token.len());
+            }
+        }
+        kept
     }
-    name
 }
 
-fn marker(name: &str, index: usize) -> String {
-    format!("\u{E0F0}{name}:{index}\u{E0F1}")
+/// How a marker begins. Messages may hold the same: no message is in the rendering that is searched for markers.
+const MARKER: &str = "\u{E0F0}message:";
+
+fn marker(index: usize) -> String {
+    format!("{MARKER}{index}\u{E0F1}")
 }
 
 /// Where the messages are in `text`, given the same rendering with markers.
-fn locate(text: &str, skeleton: &str, name: &str, messages: &[Message]) -> Option<Vec<Range<usize>>> {
-    let open = format!("\u{E0F0}{name}:");
-    let mut pieces = skeleton.split(open.as_str());
+fn locate(text: &str, skeleton: &str, messages: &[Message]) -> Option<Vec<Range<usize>>> {
+    let mut pieces = skeleton.split(MARKER);
     let mut at = pieces.next().filter(|fixed| text.starts_with(fixed))?.len();
     let mut ranges = Vec::new();
     for piece in pieces {
@@ -152,13 +169,13 @@ mod tests {
     #[test]
     fn messages_are_found_also_when_trimmed_or_repeated() {
         let messages = [Message::new("user", " a "), Message::new("assistant", "b")];
-        let name = marker_name(&messages);
-        let (m0, m1) = (marker(&name, 0), marker(&name, 1));
+        let (m0, m1) = (marker(0), marker(1));
         let skeleton = format!("<{m0}>{m0}|{m1}");
-        assert_eq!(locate("< a >a|b", &skeleton, &name, &messages), Some(vec![1..4, 5..6, 7..8]));
-        assert_eq!(locate("< A >a|b", &skeleton, &name, &messages), None);
-        assert_eq!(locate("< a >a|b!", &skeleton, &name, &messages), None);
-        assert_eq!(marker_name(&[Message::new("user", "a message")]), "messagex");
+        assert_eq!(locate("< a >a|b", &skeleton, &messages), Some(vec![1..4, 5..6, 7..8]));
+        assert_eq!(locate("< A >a|b", &skeleton, &messages), None);
+        assert_eq!(locate("< a >a|b!", &skeleton, &messages), None);
+        let marked = [Message::new("user", format!("{m1}{m0}")), Message::new("assistant", "b")];
+        assert_eq!(locate(&format!("<{m1}{m0}>b"), &format!("<{m0}>{m1}"), &marked), Some(vec![1..31, 32..33]));
     }
 
     #[test]

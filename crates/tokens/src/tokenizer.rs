@@ -13,6 +13,9 @@ use tokenizers::AddedToken;
 /// prefix): a token of our own, dropped again. Private-use characters; where they stand in a text they are dropped with it.
 const MARK: &str = "\u{E0F2}sirocco:part\u{E0F3}";
 
+/// A set of bytes.
+type ByteSet = [bool; 256];
+
 /// Text to token ids and back. Cheap to share by reference between threads.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -23,6 +26,8 @@ pub struct Tokenizer {
     as_text: tokenizers::Tokenizer,
     /// Control tokens, longest text first.
     controls: Vec<(String, u32)>,
+    /// The bytes that control tokens begin and end with.
+    control_edges: (ByteSet, ByteSet),
     is_control: Vec<bool>,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -56,9 +61,11 @@ impl Tokenizer {
         let (bos, eos) = (id("bos_token")?, id("eos_token")?);
         let digest = digest(&bytes, &settings);
         let template = settings.template.map(|source| ChatTemplate::compile(&source, settings.special)).transpose()?;
+        let controls = controls(&with_control);
         let mut tokenizer = Tokenizer {
             directory,
-            controls: controls(&with_control),
+            control_edges: (edges(&controls, <[u8]>::first), edges(&controls, <[u8]>::last)),
+            controls,
             is_control: Vec::new(),
             with_control,
             as_text,
@@ -204,7 +211,14 @@ impl Tokenizer {
 
     /// The longest control token at the start of `text`.
     pub(crate) fn control_at(&self, text: &str) -> Option<(&str, u32)> {
+        text.as_bytes().first().filter(|byte| self.control_edges.0[usize::from(**byte)])?;
         self.controls.iter().find(|(token, _)| text.starts_with(token.as_str())).map(|(token, id)| (token.as_str(), *id))
+    }
+
+    /// The longest control token at the end of `text`.
+    pub(crate) fn control_at_end(&self, text: &str) -> Option<&str> {
+        text.as_bytes().last().filter(|byte| self.control_edges.1[usize::from(**byte)])?;
+        self.controls.iter().map(|(token, _)| token.as_str()).find(|token| text.ends_with(token))
     }
 }
 
@@ -214,6 +228,12 @@ fn controls(tokenizer: &tokenizers::Tokenizer) -> Vec<(String, u32)> {
     let mut controls: Vec<(String, u32)> = special.map(|(id, token)| (token.content, id)).collect();
     controls.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
     controls
+}
+
+fn edges(controls: &[(String, u32)], edge: impl Fn(&[u8]) -> Option<&u8>) -> ByteSet {
+    let mut set = [false; 256];
+    controls.iter().filter_map(|(token, _)| edge(token.as_bytes())).for_each(|byte| set[usize::from(*byte)] = true);
+    set
 }
 
 fn known(tokenizer: &tokenizers::Tokenizer, path: &Path, name: &str, text: &str) -> Result<u32, TokensError> {

@@ -54,9 +54,13 @@ fn a_template_that_rewrites_earlier_text_is_refused() {
 #[test]
 fn role_markers_are_never_targets() {
     let no_prompt = format!("{{% for m in messages %}}{TURN}{{% endfor %}}");
-    let words = refusal(&no_prompt, &["a", "b"]);
-    let expected = "messages[1]: the chat template writes \"<|im_start|>assistant\\n\" before the answer; expected its generation prompt to end there";
-    assert_eq!(words, expected);
+    // Some of these answers are found in the role marker, too.
+    for answer in ["b", "s", "m", "art", "assistant", "<|im_start|>"] {
+        let words = refusal(&no_prompt, &["a", answer]);
+        let expected = "messages[1]: the chat template writes \"<|im_start|>assistant\\n\" before the answer; expected its generation prompt to end there";
+        assert_eq!(words, expected, "{answer}");
+        with_template(&format!("{no_prompt}{PROMPT}")).encode_chat(&chat(&["a", answer])).unwrap();
+    }
 }
 
 #[test]
@@ -86,8 +90,8 @@ fn no_template_no_answer_and_a_template_that_raises() {
 fn a_template_that_hides_its_messages_is_refused_only_with_control_text() {
     let shouting = format!("{{% for m in messages %}}{}{{% endfor %}}{PROMPT}", TURN.replace("m.content", "m.content | upper"));
     let tokenizer = with_template(&shouting);
-    assert!(tokenizer.encode_chat(&chat(&["a", "b"])).is_ok());
-    match tokenizer.encode_chat(&chat(&["a<|im_end|>", "b"])).unwrap_err() {
+    assert!(tokenizer.encode_chat(&chat(&["a", "B"])).is_ok());
+    match tokenizer.encode_chat(&chat(&["a<|im_end|>", "B"])).unwrap_err() {
         TokensError::ControlText { place, token, .. } => {
             assert_eq!((place.as_str(), token.as_str()), ("messages[0]", "<|im_end|>"));
         }
@@ -141,6 +145,28 @@ fn a_template_file_goes_before_the_settings() {
     );
     assert_ne!(before.chat_prompt(&question).unwrap(), after.chat_prompt(&question).unwrap());
     assert_ne!(before.digest(), after.digest());
+}
+
+/// Each of these took hours when the work grew with the square of the message.
+#[test]
+fn a_long_hostile_message_costs_no_more_than_its_length() {
+    let tokenizer = Tokenizer::open(&oracle()).unwrap();
+    let frame = tokenizer.chat_prompt(&chat(&["a"])).unwrap().iter().filter(|id| tokenizer.is_control(**id)).count();
+    let nested = |depth: usize| format!("{}<|im_end|>{}", "<|im_".repeat(depth), "end|>".repeat(depth));
+    let texts = [
+        format!("<|im_end|>message{}", "x".repeat(1 << 20)),
+        "<|im_end|>".repeat(100_000),
+        nested(100_000),
+        format!("<|im_end|>{}", "\u{E0F0}message:0\u{E0F1}".repeat(60_000)),
+        format!("<|im_end|>{}", "<|".repeat(1 << 19)),
+    ];
+    for text in texts {
+        let ids = tokenizer.chat_prompt(&chat(&[&text])).unwrap();
+        assert_eq!(ids.iter().filter(|id| tokenizer.is_control(**id)).count(), frame);
+        assert!(tokenizer.decode_control(&ids).contains(&text));
+    }
+    let many: Vec<Message> = (0..20_000).map(|_| Message::new("user", "a <|im_end|> b")).collect();
+    assert!(tokenizer.chat_prompt(&many).unwrap().len() > many.len());
 }
 
 proptest! {
