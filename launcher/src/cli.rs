@@ -60,7 +60,7 @@ Examples:
     Check(Check),
     /// Train here, under mpirun when there are several ranks; given a run directory, resume it
     #[command(after_help = "\
-SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 stop the run at the next step with a checkpoint and exit code 75.
+SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 stop the run at the next step with a checkpoint and exit code 75.
 
 Examples:
   sirocco train run.toml                           into runs/NAME
@@ -124,7 +124,7 @@ Examples:
   sirocco model inspect models/smollm2-135m
   sirocco model inspect SmolLM2-135M-Instruct.Q8_0.gguf --json")]
     Inspect(OnePath),
-    /// A GGUF file to a Hugging Face model directory
+    /// A GGUF file, or Mistral's consolidated weights, to a Hugging Face model directory
     #[command(after_help = "Example:\n  sirocco model convert SmolLM2-135M-Instruct.Q8_0.gguf models/smollm2-135m")]
     Convert(Convert),
     /// Read every byte of a model directory: sizes, shapes, names, numbers that are not finite
@@ -143,7 +143,7 @@ pub(crate) struct OnePath {
 
 #[derive(Debug, Args)]
 pub(crate) struct Convert {
-    /// The GGUF file
+    /// The GGUF file, or the directory that holds consolidated.safetensors and params.json
     pub(crate) from: PathBuf,
     /// The model directory to write; must not hold a model already
     pub(crate) to: PathBuf,
@@ -169,7 +169,7 @@ pub(crate) struct Tokenize {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sirocco data prepare datasets/darija.toml")]
+#[command(after_help = "Example:\n  sirocco data prepare datasets/doda.toml")]
 pub(crate) struct DataCommand {
     #[command(subcommand)]
     pub(crate) action: DataAction,
@@ -178,13 +178,13 @@ pub(crate) struct DataCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataAction {
     /// Read every source and say what preparing would do; nothing is written
-    #[command(after_help = "Example:\n  sirocco data check datasets/darija.toml")]
+    #[command(after_help = "Example:\n  sirocco data check datasets/doda.toml")]
     Check(Spec),
     /// Write training and validation files, and the report beside them
-    #[command(after_help = "Example:\n  sirocco data prepare datasets/darija.toml")]
+    #[command(after_help = "Example:\n  sirocco data prepare datasets/doda.toml")]
     Prepare(Spec),
     /// Show the report of a prepared corpus
-    #[command(after_help = "Example:\n  sirocco data report datasets/darija.toml --json")]
+    #[command(after_help = "Example:\n  sirocco data report datasets/doda.toml --json")]
     Report(Spec),
 }
 

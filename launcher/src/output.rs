@@ -1,4 +1,5 @@
-//! Standard output for results, standard error for everything else. A reader that has gone away (`| head`) is no error.
+//! Standard output for results, standard error for everything else. A reader that has gone away (`| head`) ends the command, and is
+//! no error.
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
 
@@ -30,12 +31,10 @@ pub(crate) fn say(text: Arguments<'_>) {
 }
 
 fn written(result: io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::Failed, format_args!("standard output: cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
+    result.map_err(|error| {
+        let kind = if error.kind() == ErrorKind::BrokenPipe { Kind::Unread } else { Kind::Failed };
+        Failure::new(kind, format_args!("standard output: cannot write: {error}"))
+    })
 }
 
 /// A number with thousands apart: 1 234 567.

@@ -12,6 +12,8 @@ use crate::output;
 /// An exit code and the word for it in `{"error":{"kind":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// No failure: whoever read standard output has left (`| head`), so there is nothing more to do.
+    Unread = 0,
     /// Failed while running.
     Failed = 1,
     /// The command line or the configuration is wrong.
@@ -38,6 +40,7 @@ impl Kind {
 
     fn word(self) -> &'static str {
         match self {
+            Kind::Unread => "unread",
             Kind::Failed => "failed",
             Kind::Usage => "usage",
             Kind::Policy => "policy",
@@ -71,8 +74,16 @@ impl Failure {
         self
     }
 
+    /// For a command whose exit code says more than that nobody read its output.
+    pub(crate) fn unless_unread(self) -> Result<(), Failure> {
+        if self.kind == Kind::Unread { Ok(()) } else { Err(self) }
+    }
+
     /// Prints the error in our form, and as an object on standard output if `as_json`. Returns the exit code.
     pub(crate) fn show(&self, as_json: bool) -> u8 {
+        if self.kind == Kind::Unread {
+            return self.kind as u8;
+        }
         output::say(format_args!("error: {}", self.message));
         if let Some(help) = &self.help {
             output::say(format_args!("help: {help}"));

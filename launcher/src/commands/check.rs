@@ -1,10 +1,12 @@
 //! `sirocco check`: everything that would be refused later, now. The first part is what `sirocco train` asks before it writes.
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde::Serialize;
 use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
 use sirocco_config::Run;
 use sirocco_tokens::Tokenizer;
+use tempfile::TempDir;
 
 use crate::cli;
 use crate::output::{self, count, grouped};
@@ -34,8 +36,8 @@ pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     let found = preflight(&run)?;
     let directory = directory_of(&run, None);
     RunDirectory::free(&directory)?;
-    let scratch = Scratch::new()?;
-    let data = tokens::prepare(&run, &scratch.0)?;
+    let scratch = scratch()?;
+    let data = tokens::prepare(&run, scratch.path())?;
     let steps = data.steps(&run)?;
     let (ranks, threads) = (run.ranks(), threads(run.ranks()));
     if arguments.json {
@@ -60,23 +62,11 @@ fn describe(name: &str, split: &Split) -> Result<(), Failure> {
     output::line(format_args!("{name:11}{documents} in {sequences}, {tokens} tokens, {targets} of them targets{skipped}"))
 }
 
-/// A directory for what is made only to see whether it can be.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Scratch, Failure> {
-        let path = std::env::temp_dir().join(format!("sirocco-check-{}", std::process::id()));
-        let made = std::fs::create_dir_all(&path);
-        made.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be made: {error}", path.display())))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind after a failure here is the system's to clear.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A new directory that nobody else can look into, for what is made only to see whether it can be. Removed when dropped.
+fn scratch() -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("sirocco-check-").permissions(Permissions::from_mode(0o700)).tempdir();
+    let temporary = std::env::temp_dir();
+    made.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: no directory can be made: {error}", temporary.display())))
 }
 
 /// What the model and the machine say about a run, read from headers only.

@@ -10,6 +10,9 @@ use crate::programs::absolute;
 use crate::report::{Failure, Kind};
 use crate::train::metrics::Curve;
 
+/// What a preparation that was broken off can leave.
+const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
+
 /// `runs/NAME`, absolute.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
@@ -45,7 +48,7 @@ impl RunDirectory {
     }
 
     /// Refuses a directory that holds a run, or anything that is not ours.
-    fn refuse_other_contents(&self) -> Result<(), Failure> {
+    pub(crate) fn refuse_other_contents(&self) -> Result<(), Failure> {
         let shown = self.shown.display();
         if self.run_file().is_file() {
             let name = RunFile::read(&self.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()).map(|run| run.name);
@@ -59,7 +62,7 @@ impl RunDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|error| self.failed("cannot be read", &error))?,
         };
-        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| name != "tokens" && name != ".lock");
+        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| !LEAVINGS.iter().any(|known| name == known));
         match foreign {
             None => Ok(()),
             Some(name) => {
@@ -73,14 +76,16 @@ impl RunDirectory {
     pub(crate) fn clear(&self, made: bool) {
         // The failure that is about to be shown matters more than these.
         let _ = fs::remove_dir_all(self.tokens());
+        let _ = fs::remove_file(self.path.join("run.toml.partial"));
         let _ = fs::remove_file(self.path.join(".lock"));
         if made {
             let _ = fs::remove_dir(&self.path);
         }
     }
 
-    /// Keeps every other `sirocco train` out of the directory. The lock belongs to the open file, which the trainer inherits
-    /// as its standard input: it holds until the last rank has ended, even if this program is killed.
+    /// Keeps every other `sirocco train` out of the directory. The lock belongs to the open file, which is the standard input of
+    /// the process that is started (the only rank, or mpirun, which outlives its ranks): it holds until that has ended, even
+    /// if this program is killed.
     pub(crate) fn lock(&self) -> Result<File, Failure> {
         let path = self.path.join(".lock");
         let open = || File::options().create(true).append(true).read(true).open(&path);
@@ -161,6 +166,7 @@ mod tests {
         let (directory, made) = RunDirectory::for_new_run(&path).unwrap();
         assert!(made);
         fs::create_dir(directory.tokens()).unwrap();
+        fs::write(path.join("run.toml.partial"), "").unwrap();
         assert!(!RunDirectory::for_new_run(&path).unwrap().1);
         directory.clear(true);
         assert!(!path.exists());

@@ -5,6 +5,7 @@ pub(crate) mod metrics;
 mod outcome;
 mod progress;
 pub(crate) mod ranks;
+mod requests;
 mod summary;
 pub(crate) mod tokens;
 mod voices;
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let goal = arguments.until.map_or(steps, |until| until.min(steps));
     if done >= goal {
         let (state, code) = if done >= steps { (State::Complete, 0) } else { (State::Stopped, STOPPED) };
-        return Summary::of(&directory, &run, steps, state)?.print(arguments.json).map(|()| code);
+        return Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread).map(|()| code);
     }
     let (ranks, threads) = (count(run.ranks(), "rank"), count(ranks::threads(run.ranks()), "thread"));
     say(format_args!("{}: {done} of {steps} steps done, {ranks} of {threads}", directory.shown()));
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
     let (state, code) = outcome::judge(&ended, &directory, run.ranks())?;
-    Summary::of(&directory, &run, steps, state)?.print(arguments.json)?;
+    Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread)?;
     Ok(code)
 }
 
@@ -81,6 +82,8 @@ fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
     preflight(&run)?;
     let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
     let lock = directory.lock()?;
+    // Another command may have made a run here since the first look.
+    directory.refuse_other_contents()?;
     let prepare = || {
         let steps = tokens::prepare(&run, &directory.tokens())?.steps(&run)?;
         directory.write_run(&run)?;

@@ -2,8 +2,10 @@
 use std::fmt::Write as _;
 use std::process::ExitStatus;
 
+use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::signal_name;
 
+use crate::output::say;
 use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, ended_by};
@@ -28,8 +30,18 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
     match ended.status.code() {
         Some(0) => Ok((State::Done, 0)),
         Some(code) if code == i32::from(STOPPED) => Ok((State::Stopped, STOPPED)),
+        _ if stopped_before_listening(ended) => {
+            say(format_args!("stopped before the first step"));
+            Ok((State::Stopped, STOPPED))
+        }
         _ => Err(failure(ended, directory, ranks)),
     }
+}
+
+/// Whether the request to stop itself ended a rank, or mpirun, which did not handle signals yet: nothing was lost.
+fn stopped_before_listening(ended: &Ended) -> bool {
+    let signal = ended.voices.death().map(|death| death.signal).or(ended_by(ended.status));
+    ended.requested && signal == Some(SIGUSR1)
 }
 
 fn failure(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Failure {
@@ -133,7 +145,7 @@ mod tests {
     fn ended(raw_status: i32, lines: &[&str]) -> Ended {
         let mut voices = Voices::default();
         lines.iter().for_each(|line| drop(voices.hear(line, false)));
-        Ended { status: ExitStatus::from_raw(raw_status), voices }
+        Ended { status: ExitStatus::from_raw(raw_status), voices, requested: false }
     }
 
     fn directory(path: &Path) -> RunDirectory {
@@ -170,6 +182,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failure = judge(&ended(101 << 8, &["[1,1]<stderr>:thread 'main' panicked"]), &directory(dir.path()), 2).unwrap_err();
         assert_eq!(failure.message, "mpirun ended with exit code 101 and no error message\n  rank 1: thread 'main' panicked");
+    }
+
+    #[test]
+    fn a_request_that_comes_before_the_ranks_listen_is_a_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path());
+        let line = "mpirun noticed that process rank 1 with PID 0 on node cn042 exited on signal 10 (User defined signal 1).";
+        for (status, lines, ranks) in [(SIGUSR1, &[][..], 1), (SIGUSR1, &[], 2), (138 << 8, &[line], 2)] {
+            let mut ended = ended(status, lines);
+            assert!(judge(&ended, &directory, ranks).is_err(), "nobody asked");
+            ended.requested = true;
+            assert_eq!(judge(&ended, &directory, ranks).unwrap(), (State::Stopped, 75));
+        }
     }
 
     #[test]

@@ -43,12 +43,48 @@ impl Tokens {
 }
 
 /// Opens the caches under `tokens`, or makes what is not there. A cache that is there is what the run began with: it stays,
-/// even if the data files have changed since.
+/// even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that is made
+/// again holds is compared by the trainer with what its checkpoint began with.
 pub(crate) fn open_or_build(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
+    let tokenizer = Tokenizer::open(&run.model.path)?.digest();
     split_by(run, |side, files| {
         let path = tokens.join(side);
-        if path.is_file() { Ok(TokenCache::open(&path)?) } else { build(run, &path, files) }
+        if !path.is_file() {
+            return build(run, &path, files);
+        }
+        let cache = TokenCache::open(&path)?;
+        expect_inputs(&cache, run, &tokenizer).map_err(|(what, found, expected)| TokensError::CacheStale {
+            path,
+            what: what.to_owned(),
+            found,
+            expected,
+        })?;
+        Ok(cache)
     })
+}
+
+/// Compares what a cache was made with, the data files aside, with what the run says. The error is what, found, expected.
+fn expect_inputs(cache: &TokenCache, run: &Run, tokenizer: &str) -> Result<(), (&'static str, String, String)> {
+    let made = &cache.header().inputs;
+    let (format, length) = (format_of(run), run.data.sequence_length);
+    if made.tokenizer != tokenizer {
+        return Err(("the tokenizer's digest", made.tokenizer.clone(), tokenizer.to_owned()));
+    }
+    if made.format != format {
+        let name = |format: sirocco_tokens::Format| format!("{format:?}").to_lowercase();
+        return Err(("the format", name(made.format), name(format)));
+    }
+    if made.sequence_length as u64 != length {
+        return Err(("sequence_length", made.sequence_length.to_string(), length.to_string()));
+    }
+    Ok(())
+}
+
+fn format_of(run: &Run) -> sirocco_tokens::Format {
+    match run.data.format {
+        Format::Chat => sirocco_tokens::Format::Chat,
+        Format::Text => sirocco_tokens::Format::Text,
+    }
 }
 
 /// Makes the caches under `tokens`, in place of any that a preparation left there which was broken off.
@@ -84,15 +120,12 @@ fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
 }
 
 fn build(run: &Run, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
-    let Data { format, sequence_length, on_bad, .. } = run.data;
+    let Data { sequence_length, on_bad, .. } = run.data;
     let tokenizer = Tokenizer::open(&run.model.path)?;
     let inputs = TokenCacheInputs {
         tokenizer: &tokenizer,
         files,
-        format: match format {
-            Format::Chat => sirocco_tokens::Format::Chat,
-            Format::Text => sirocco_tokens::Format::Text,
-        },
+        format: format_of(run),
         sequence_length: sequence_length as usize,
         on_bad: match on_bad {
             OnBad::Fail => sirocco_corpus::OnBad::Fail,
@@ -155,8 +188,14 @@ impl From<TokensError> for Failure {
             TokensError::NoTargets { .. } => {
                 "chat data needs answers by the assistant; plain text needs data.format=text".to_owned()
             }
-            TokensError::CacheDamaged { path, .. } | TokensError::CacheStale { path, .. } => {
-                format!("remove {} to make it again from the data files", path.display())
+            TokensError::CacheDamaged { path, .. } => {
+                let path = path.display();
+                format!(
+                    "remove {path} to make it again; a run with a checkpoint goes on only if the data files are what they were"
+                )
+            }
+            TokensError::CacheStale { .. } => {
+                "put the tokenizer and the settings back that the run began with, or start a new run".to_owned()
             }
             _ => return Failure::new(kind, error),
         };

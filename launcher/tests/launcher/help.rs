@@ -1,5 +1,7 @@
 //! The help of every command, as a snapshot: the surface changes only on purpose.
 
+use std::path::Path;
+
 use crate::bench::Bench;
 
 #[test]
@@ -29,6 +31,39 @@ fn help_of_every_command() {
         let name = if command.is_empty() { "sirocco".to_owned() } else { command.join("-") };
         insta::assert_snapshot!(name, finished.out);
     }
+}
+
+#[test]
+fn paths_in_examples_are_there_after_a_clone_or_after_the_demonstration() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let demonstration = std::fs::read_to_string(repository.join("scripts/demo.sh")).unwrap();
+    let bench = Bench::new();
+    let commands: &[&[&str]] = &[
+        &["model"],
+        &["model", "inspect"],
+        &["model", "convert"],
+        &["model", "verify"],
+        &["tokenize"],
+        &["data"],
+        &["data", "check"],
+        &["data", "prepare"],
+        &["data", "report"],
+        &["check"],
+        &["train"],
+        &["status"],
+    ];
+    let mut seen = 0;
+    for command in commands {
+        let help = bench.run(&[*command, &["--help"]].concat()).out;
+        let (_, examples) = help.split_once("Example").unwrap();
+        for path in examples.split_whitespace().filter(|word| word.contains('/') && !word.starts_with("/scratch/")) {
+            seen += 1;
+            // `runs/NAME` is where a run file without --dir goes.
+            let known = path == "runs/NAME" || demonstration.contains(path) || repository.join(path).exists();
+            assert!(known, "{command:?} names {path}");
+        }
+    }
+    assert!(seen > 10, "{seen}");
 }
 
 #[test]

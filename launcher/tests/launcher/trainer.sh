@@ -22,3 +22,8 @@ checkpoint() {
   mkdir -p "$dir/checkpoints/$name"
   printf '%s\n' "$name" >"$dir/checkpoints/LATEST"
 }
+# The sign that signals are handled from now on: the log, which a rank opens only then.
+ready() {
+  mkdir -p "$dir/logs"
+  echo ready >>"$(printf '%s/logs/rank-%05d.log' "$dir" "$rank")"
+}

@@ -1,4 +1,6 @@
 //! `sirocco train` from run file to exit code: the trainer is a script, mpirun is the real one.
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sirocco_tests::material::workplace;
@@ -24,7 +26,7 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn send(child: &std::process::Child, signal: &str) {
-    let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -100,10 +102,10 @@ fn data_that_is_wrong_leaves_no_directory() {
 #[test]
 fn a_signal_stops_with_a_checkpoint_and_exit_code_75() {
     let script = "trap 'checkpoint 1; exit 75' USR1\nstep 1 2.0\nwhile :; do sleep 0.05; done";
-    for (ranks, signal) in [("1", "TERM"), ("2", "INT"), ("2", "USR1")] {
+    for (ranks, signal) in [("1", "TERM"), ("2", "INT"), ("2", "USR1"), ("1", "HUP")] {
         let bench = bench(script);
         let mut command = bench.command(&["train", "run.toml", "--ranks", ranks, "--json"]);
-        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
         let busy = bench.run(&["train", "runs/tiny"]);
         assert_eq!(busy.code, Some(2), "{busy:?}");
@@ -115,6 +117,60 @@ fn a_signal_stops_with_a_checkpoint_and_exit_code_75() {
         assert_eq!(finished.json()["state"], "stopped");
         assert_eq!(bench.run(&["status", "runs/tiny", "--json"]).json()["state"], "stopped");
     }
+}
+
+#[test]
+fn a_signal_right_after_the_start_waits_until_the_ranks_listen() {
+    let script = ": >\"$dir/started-$rank\"; sleep 0.7\ntrap 'checkpoint 1; exit 75' USR1\nready\nwhile :; do sleep 0.05; done";
+    for ranks in ["1", "2"] {
+        let bench = bench(script);
+        let mut command = bench.command(&["train", "run.toml", "--ranks", ranks]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the start", || bench.path("runs/tiny/started-0").exists());
+        send(&child, "TERM");
+        let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
+        assert_eq!(finished.code, Some(75), "{ranks}: {finished:?}");
+        assert!(finished.out.contains("checkpoint  step 1"), "{ranks}: {finished:?}");
+    }
+}
+
+#[test]
+fn under_nohup_a_run_outlives_the_terminal() {
+    let bench = bench("trap 'checkpoint 1; exit 75' USR1\nready\nstep 1 2.0\nwhile :; do sleep 0.05; done");
+    let mut command = Command::new("nohup");
+    command.arg(bench.path("bin/sirocco")).args(["train", "run.toml"]).current_dir(bench.path(""));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
+    send(&child, "HUP");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(child.try_wait().unwrap(), None);
+    send(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn a_run_is_resumed_with_the_tokens_that_it_began_with() {
+    let bench = bench(FIVE_STEPS);
+    assert_eq!(bench.run(&["train", "run.toml"]).code, Some(0));
+    let text = bench.read("runs/tiny/run.toml");
+    let length = text.lines().find(|line| line.starts_with("sequence_length = ")).unwrap();
+    bench.write("runs/tiny/run.toml", &text.replace(length, "sequence_length = 96"));
+    let finished = bench.run(&["train", "runs/tiny"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.err.contains("expected 96") && finished.err.contains("start a new run"), "{finished:?}");
+    bench.write("runs/tiny/run.toml", &text);
+    std::fs::remove_file(bench.path("runs/tiny/tokens/train.tokens")).unwrap();
+    assert_eq!(bench.run(&["train", "runs/tiny"]).code, Some(0));
+    assert!(bench.path("runs/tiny/tokens/train.tokens").is_file());
+}
+
+#[test]
+fn check_works_in_a_directory_of_its_own_and_removes_it() {
+    let bench = bench("");
+    std::fs::create_dir(bench.path("tmp")).unwrap();
+    let output = bench.command(&["check", "run.toml"]).env("TMPDIR", bench.path("tmp")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(std::fs::read_dir(bench.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]
@@ -169,4 +225,21 @@ fn tokenize_gives_ids_and_answer_spans() {
     assert_eq!(finished.code, Some(4), "{finished:?}");
     assert!(finished.out.contains("\"assistant_spans\":[]"), "{finished:?}");
     assert!(finished.err.starts_with("error: text.jsonl:2: "), "{finished:?}");
+}
+
+#[test]
+fn tokenize_ends_when_its_reader_leaves() {
+    let bench = bench("");
+    let line = "{\"text\": \"ab ab ab ab ab ab ab ab\"}\n";
+    // More than could be tokenised in the time that the test waits.
+    bench.write("text.jsonl", &line.repeat(2_000_000));
+    let mut command = bench.command(&["tokenize", "--tokenizer", "model", "--text", "text.jsonl"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("\"ids\""), "{first}");
+    let start = Instant::now();
+    let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
+    assert_eq!((finished.code, finished.err.as_str()), (Some(0), ""), "{finished:?}");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
