@@ -28,7 +28,7 @@ pub use inspect::{Layout, ModelSummary, inspect};
 pub use model_dir::ModelDir;
 pub use model_export::ModelExport;
 pub use model_writer::{FileDigest, ModelWriter};
-pub use run::{Checkpoint, CheckpointWriter, Checkpoints, Cursor, Manifest, Mesh, RunState, ShardRecord};
+pub use run::{Checkpoint, CheckpointWriter, Checkpoints, Cursor, Mesh, RunState, ShardRecord};
 pub use safetensors::Dtype;
 pub use safetensors::tensor::TensorView;
 pub use tensor_file::{OwnedTensor, TensorFile, TensorFileWriter, TensorSpec};

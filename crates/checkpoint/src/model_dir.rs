@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -108,14 +107,6 @@ impl ModelDir {
         self.tensor(name).map(OwnedTensor::into_parts)
     }
 
-    /// Reads one tensor, lends it to `use_it`, and frees it: loading never holds more than one tensor's bytes.
-    ///
-    /// # Errors
-    /// As for [`ModelDir::tensor`].
-    pub fn with_tensor<R>(&self, name: &str, use_it: impl FnOnce(TensorView<'_>) -> R) -> Result<R> {
-        self.tensors.with_tensor(name, use_it)
-    }
-
     /// Size and SHA-256 of config.json and of each file of weights. Reads all of them.
     ///
     /// # Errors
@@ -208,7 +199,7 @@ mod tests {
             let model = ModelDir::open(dir.path()).unwrap();
             assert_eq!(model.names().collect::<Vec<_>>(), ["a", "b", "c"]);
             assert_eq!(model.tensor_bytes("c").unwrap(), (Dtype::U8, vec![2], vec![2, 9]));
-            assert_eq!(model.with_tensor("b", |t| t.data().to_vec()).unwrap(), [1, 9]);
+            assert_eq!(model.tensor("b").unwrap().data, [1, 9]);
             assert!(matches!(model.tensor("d"), Err(CheckpointError::MissingTensor { .. })));
             assert_eq!(model.digest().unwrap().len(), 64);
         }

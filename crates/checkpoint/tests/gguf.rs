@@ -110,7 +110,8 @@ fn refusal(change: impl FnOnce(&mut File)) -> String {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let text = |s: &str| Value::Text(s.into());
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
+        ("llama.block_count", Value::U32(5000), "num_hidden_layers: found 5000"),
         ("general.architecture", text("mamba"), "key general.architecture: found \"mamba\""),
         ("tokenizer.ggml.pre", text("tekken"), "key tokenizer.ggml.pre: found \"tekken\""),
         ("tokenizer.ggml.model", text("llama"), "key tokenizer.ggml.model: found \"llama\""),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use sirocco_checkpoint::{Checkpoint, Checkpoints, Cursor, Dtype, Mesh, ModelDir, RunState, ShardRecord, TensorView};
 use sirocco_comm::Communicator;
@@ -154,7 +154,6 @@ impl Saver<'_> {
             config_digest: self.identity.config_digest.clone(),
             model_digest: self.identity.model_digest.clone(),
             data_digest: self.identity.data_digest.clone().unwrap_or_default(),
-            extra: Map::new(),
         }
     }
 

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 use super::manifest::{MANIFEST, Manifest, RunState, ShardRecord};
 use crate::error::{CheckpointError, Result};

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::error::{CheckpointError, Result};
 use crate::files;
@@ -59,9 +58,6 @@ pub struct RunState {
     pub model_digest: String,
     /// SHA-256 (hex) of the tokens that the run is trained on.
     pub data_digest: String,
-    /// Small values of the trainer's own, such as counters.
-    #[serde(default)]
-    pub extra: Map<String, Value>,
 }
 
 /// One rank's file: its digest and its tensors. Ranks send theirs to the one that publishes.
@@ -79,13 +75,13 @@ pub struct ShardRecord {
 /// The whole of manifest.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub(super) struct Manifest {
     format: String,
     version: u32,
     /// The run's state.
-    pub state: RunState,
+    pub(super) state: RunState,
     /// Every rank's file, by rank.
-    pub shards: Vec<ShardRecord>,
+    pub(super) shards: Vec<ShardRecord>,
 }
 
 /// Only the fields that every version has, read first so that a newer version is named rather than misread.

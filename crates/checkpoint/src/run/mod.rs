@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use load::Checkpoint;
-pub use manifest::{Cursor, Manifest, Mesh, RunState, ShardRecord};
+pub use manifest::{Cursor, Mesh, RunState, ShardRecord};
 pub use save::CheckpointWriter;
 
 use crate::error::{CheckpointError, Result};

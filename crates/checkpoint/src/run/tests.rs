@@ -6,7 +6,6 @@ use std::process::Command;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use serde_json::Map;
 
 use super::*;
 
@@ -18,7 +17,6 @@ fn state(step: u64) -> RunState {
         config_digest: "c".into(),
         model_digest: "m".into(),
         data_digest: "d".into(),
-        extra: Map::new(),
     }
 }
 

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::TensorView;
-
 use super::{OwnedTensor, TensorFile, TensorSpec};
 use crate::error::{CheckpointError, Result};
 
@@ -57,13 +55,5 @@ impl TensorSet {
                 expected: "it in one of the files".to_string(),
             }),
         }
-    }
-
-    pub(crate) fn with_tensor<R>(&self, name: &str, use_it: impl FnOnce(TensorView<'_>) -> R) -> Result<R> {
-        let tensor = self.tensor(name)?;
-        let view = tensor.view().map_err(|e| {
-            CheckpointError::malformed(&self.dir, format!("tensor {name}"), e.to_string(), "bytes that fit dtype and shape")
-        })?;
-        Ok(use_it(view))
     }
 }
