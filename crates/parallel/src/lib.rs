@@ -3,3 +3,6 @@
 //! One folder for each axis of the mesh. A group of one goes down the same path as a group of many.
 
 pub mod data;
+mod error;
+
+pub use error::ParallelError;
