@@ -50,6 +50,7 @@ fn join(job: &RunJob) -> Result<(Signalled, Arc<dyn Communicator>), Failure> {
     };
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
+    tracing::info!(rank = communicator.rank(), ranks = communicator.size(), "started");
     Ok((signalled, communicator))
 }
 
