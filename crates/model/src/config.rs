@@ -1,5 +1,7 @@
 //! The network's sizes, read from config.json and from nowhere else.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use crate::ModelError;
@@ -154,7 +156,7 @@ fn given<'a>(json: &'a Value, key: &str) -> Option<&'a Value> {
     json.get(key).filter(|found| !found.is_null())
 }
 
-fn wrong(key: &'static str, found: impl ToString, expected: impl Into<String>) -> ModelError {
+fn wrong(key: &'static str, found: impl Display, expected: impl Into<String>) -> ModelError {
     ModelError::ConfigValue { key, found: found.to_string(), expected: expected.into() }
 }
 
