@@ -1,15 +1,22 @@
 //! CSV tables, read strictly. Written by hand because the well-kept readers forgive what must be reported here: a quotation
 //! mark that is never closed swallows the following lines, and text after a closing one is glued to the field.
 //!
-//! Unless a table is said to be multi-line, a row is one physical line. A quote that is left open then costs its own row only.
+//! Unless a table is said to be multi-line, a row is one physical line. A quote that is left open costs its own line only: in a
+//! multi-line table, too, reading goes on from the line after it when no closing one comes within the limits of a row.
 
 use crate::error::CorpusError;
 use crate::fault::Fault;
 use crate::lines::Lines;
 use crate::sieve::{Located, Record};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
+
+/// Most physical lines of a row.
+const MOST_LINES: usize = 1000;
+/// Most bytes of a row of several lines.
+const MOST_BYTES: usize = 1 << 20;
 
 /// How a table is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub struct TableOptions {
 /// The rows of a table; see [`read_table`].
 pub struct Table {
     lines: Lines<BufReader<File>>,
+    /// Lines that were read for a row and are not part of it.
+    returned: VecDeque<Record<String>>,
     options: TableOptions,
 }
 
@@ -47,30 +56,50 @@ pub fn read_table(path: &Path, options: TableOptions) -> Result<Table, CorpusErr
         let list = |names: &[String]| if names.is_empty() { "empty".into() } else { format!("\"{}\"", names.join("\", \"")) };
         return Err(CorpusError::Header { file: path.into(), found: list(&header), expected: list(&options.columns) });
     }
-    Ok(Table { lines, options })
+    Ok(Table { lines, returned: VecDeque::new(), options })
 }
 
 impl Table {
-    /// A row and, in a multi-line table, the lines that its open quote needs.
-    fn row(&mut self, mut text: String) -> Result<Vec<String>, Result<Fault, CorpusError>> {
-        let fields = loop {
-            match parse_row(&text, self.options.delimiter) {
-                Err(fault @ Fault::UnclosedQuote { .. }) if self.options.multiline => match self.lines.next() {
-                    None => return Err(Ok(fault)),
-                    Some(Err(error)) => return Err(Err(error)),
-                    Some(Ok(more)) => {
-                        text.push('\n');
-                        text.push_str(&more.value);
-                    }
-                },
-                Err(fault) => return Err(Ok(fault)),
-                Ok(fields) => break fields,
+    fn line(&mut self) -> Option<Record<String>> {
+        self.returned.pop_front().or_else(|| self.lines.next())
+    }
+
+    /// A row and, in a multi-line table, the lines that its open quote needs. When they do not make a row, it is the quote that is
+    /// not trusted: they are read again as rows of their own.
+    fn row(&mut self, first: &str) -> Result<Vec<String>, Fault> {
+        let mut more = Vec::new();
+        let fields = self.gather(first, &mut more).inspect_err(|_| {
+            for line in more.into_iter().rev() {
+                self.returned.push_front(line);
             }
-        };
+        })?;
         match (fields.len(), self.options.columns.len()) {
-            (found, expected) if found != expected => Err(Ok(Fault::Width { found, expected })),
+            (found, expected) if found != expected => Err(Fault::Width { found, expected }),
             _ => Ok(fields),
         }
+    }
+
+    /// The fields of a row; `more` gets the lines after the first that were read for it.
+    fn gather(&mut self, first: &str, more: &mut Vec<Record<String>>) -> Result<Vec<String>, Fault> {
+        let mut row = Row::default();
+        row.take(first, self.options.delimiter)?;
+        let mut bytes = first.len();
+        while let Some((column, _)) = &row.open {
+            let unclosed = Fault::UnclosedQuote { column: *column };
+            if !self.options.multiline || more.len() + 1 == MOST_LINES {
+                return Err(unclosed);
+            }
+            let Some(line) = self.line() else { return Err(unclosed) };
+            more.push(line);
+            match more.last() {
+                Some(Ok(line)) if bytes + line.value.len() < MOST_BYTES => {
+                    bytes += line.value.len() + 1;
+                    row.take(&line.value, self.options.delimiter)?;
+                }
+                _ => return Err(unclosed),
+            }
+        }
+        Ok(row.fields)
     }
 }
 
@@ -79,50 +108,75 @@ impl Iterator for Table {
 
     fn next(&mut self) -> Option<Record<Vec<String>>> {
         loop {
-            match self.lines.next()? {
+            match self.line()? {
                 Err(error) => return Some(Err(error)),
                 Ok(line) if line.value.trim().is_empty() => {}
                 Ok(Located { line, value }) => {
-                    return Some(match self.row(value) {
-                        Ok(value) => Ok(Located { line, value }),
-                        Err(Ok(fault)) => Err(CorpusError::bad(self.lines.path(), line, fault)),
-                        Err(Err(error)) => Err(error),
-                    });
+                    let row = self.row(&value).map(|value| Located { line, value });
+                    return Some(row.map_err(|fault| CorpusError::bad(self.lines.path(), line, fault)));
                 }
             }
         }
     }
 }
 
-/// The fields of one row: RFC 4180, and a quotation mark inside an unquoted field is text.
+/// The fields of a row of one line.
 fn parse_row(text: &str, delimiter: char) -> Result<Vec<String>, Fault> {
-    let mut fields = Vec::new();
-    let mut chars = text.chars().enumerate().peekable();
-    loop {
-        let mut field = String::new();
-        if let Some(&(open, '"')) = chars.peek() {
-            chars.next();
-            loop {
-                match chars.next() {
-                    None => return Err(Fault::UnclosedQuote { column: open + 1 }),
-                    Some((_, '"')) if chars.next_if(|&(_, c)| c == '"').is_some() => field.push('"'),
-                    Some((_, '"')) => break,
-                    Some((_, c)) => field.push(c),
+    let mut row = Row::default();
+    row.take(text, delimiter)?;
+    match row.open {
+        Some((column, _)) => Err(Fault::UnclosedQuote { column }),
+        None => Ok(row.fields),
+    }
+}
+
+/// A row that is read line by line: RFC 4180, and a quotation mark inside an unquoted field is text.
+#[derive(Default)]
+struct Row {
+    fields: Vec<String>,
+    /// The quoted field that the lines so far have not closed: the column of its quotation mark, and its text.
+    open: Option<(usize, String)>,
+    /// Characters of the lines so far, their ends included.
+    read: usize,
+}
+
+impl Row {
+    /// Reads a line to its end. If a field is open then, the row goes on with the next line. Columns count over all its lines.
+    fn take(&mut self, line: &str, delimiter: char) -> Result<(), Fault> {
+        let before = self.read;
+        let mut chars = line.chars().enumerate().map(|(at, c)| (before + at + 1, c)).peekable();
+        loop {
+            let quoted = match self.open.take() {
+                Some((column, text)) => Some((column, text + "\n")),
+                None => chars.next_if(|&(_, c)| c == '"').map(|(column, _)| (column, String::new())),
+            };
+            let mut field = String::new();
+            if let Some((open, text)) = quoted {
+                field = text;
+                loop {
+                    match chars.next() {
+                        None => {
+                            self.read += line.chars().count() + 1;
+                            self.open = Some((open, field));
+                            return Ok(());
+                        }
+                        Some((_, '"')) if chars.next_if(|&(_, c)| c == '"').is_some() => field.push('"'),
+                        Some((_, '"')) => break,
+                        Some((_, c)) => field.push(c),
+                    }
+                }
+                if let Some(&(column, _)) = chars.peek().filter(|&&(_, c)| c != delimiter) {
+                    return Err(Fault::TextAfterQuote { column });
+                }
+            } else {
+                while let Some((_, c)) = chars.next_if(|&(_, c)| c != delimiter) {
+                    field.push(c);
                 }
             }
-            if let Some(&(column, c)) = chars.peek()
-                && c != delimiter
-            {
-                return Err(Fault::TextAfterQuote { column: column + 1 });
+            self.fields.push(field);
+            if chars.next().is_none() {
+                return Ok(());
             }
-        } else {
-            while let Some((_, c)) = chars.next_if(|&(_, c)| c != delimiter) {
-                field.push(c);
-            }
-        }
-        fields.push(field);
-        if chars.next().is_none() {
-            return Ok(fields);
         }
     }
 }
@@ -172,6 +226,29 @@ mod tests {
         assert_eq!(rows[0], Ok((2, vec!["a\nb".into(), "c".into()])));
         assert_eq!(rows[1], Ok((4, vec!["d".into(), "e".into()])));
         assert!(rows[2].as_ref().unwrap_err().starts_with(":5: a quoted field is not closed"));
+    }
+
+    #[test]
+    fn an_open_quote_of_a_multi_line_table_costs_its_own_line_only() {
+        for rest in [2, 3000] {
+            let rows = read(&[b"english,darija\n\"a,b\n".to_vec(), b"c,d\n".repeat(rest)].concat(), true).unwrap();
+            assert!(rows[0].as_ref().unwrap_err().starts_with(":2: a quoted field is not closed"));
+            let kept: Vec<u64> = rows[1..].iter().map(|row| row.as_ref().unwrap().0).collect();
+            assert_eq!(kept, (3..3 + rest as u64).collect::<Vec<_>>());
+        }
+        let wide = [b"english,darija\n\"a\n".to_vec(), vec![b'b'; MOST_BYTES], b"\n\xFF\nc,d\n".to_vec()].concat();
+        let rows = read(&wide, true).unwrap();
+        let lines = rows.iter().map(|row| row.as_ref().map_or_else(|words| words[..3].to_owned(), |(at, _)| at.to_string()));
+        assert_eq!(lines.collect::<Vec<_>>(), [":2:", ":3:", ":4:", "5"]);
+        let most = format!("english,darija\n\"a{}\",b\nc,d\n", "\nx".repeat(MOST_LINES - 1));
+        assert!(read(most.as_bytes(), true).unwrap().iter().all(Result::is_ok));
+    }
+
+    /// Every line closes a field and opens another one: the row grows with the file.
+    #[test]
+    fn a_row_without_end_is_read_in_time() {
+        let rows = read(&[b"english,darija\n".to_vec(), b"a\",\"b\n".repeat(3000)].concat(), true).unwrap();
+        assert_eq!(rows.len(), 3000);
     }
 
     #[test]
