@@ -31,9 +31,13 @@ def arguments():
     return parser.parse_args()
 
 
+# As `sirocco train` starts its ranks (crates/config/src/environment.rs says why). PEFT runs with the same spin count; its allocator is glibc's.
+ENVIRONMENT = {**os.environ, "GOMP_SPINCOUNT": "1000", "MIMALLOC_PURGE_DELAY": "-1"}
+
+
 def measure(command):
     """Runs a program that prints one JSON line and returns it."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{command[0]} ended with {done.returncode}:\n{done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])

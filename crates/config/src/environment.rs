@@ -50,8 +50,16 @@ pub const WAIT_POLICY: Variable = Variable {
     meaning: "active or passive waiting of OpenMP threads; without it: see GOMP_SPINCOUNT",
 };
 
+/// How long the allocator keeps freed memory.
+pub const PURGE_DELAY: Variable = Variable {
+    name: "MIMALLOC_PURGE_DELAY",
+    read_by: "sirocco-train, sirocco-serve",
+    meaning: "milliseconds that freed memory is kept before the system gets it back; without it: -1, for ever, because the next step \
+              needs the same buffers again",
+};
+
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
 
 #[cfg(test)]
 mod tests {

@@ -192,5 +192,5 @@ impl Block {
 /// Norm backward with the weight's own gradient where it is trained.
 pub(crate) fn norm_backward(weight: &mut Weight, dy: &Tensor, (x, saved): (&Tensor, &rmsnorm::Saved), dx: &mut Tensor) {
     let value = weight.value().shallow_clone();
-    rmsnorm::backward(dy, x, saved, &value, dx, weight.gradient_mut());
+    rmsnorm::backward(dy, (x, saved), &value, dx, weight.gradient_mut());
 }

@@ -98,7 +98,7 @@ mod tests {
                 let mut lora = Lora::fresh("m", (7, 12), &config, (1, Dtype::Fp32));
                 lora.b.restore(&random(&[7, 3], 4)).unwrap();
                 factors = vec![lora.a.value().copy().set_requires_grad(true), lora.b.value().copy().set_requires_grad(true)];
-                expected = expected + leaves[0].matmul(&factors[0].tr()).matmul(&factors[1].tr()) * 0.5;
+                expected += leaves[0].matmul(&factors[0].tr()).matmul(&factors[1].tr()) * 0.5;
                 linear.lora = Some(lora);
             }
             (&expected * &dy).sum(Kind::Float).backward();

@@ -116,13 +116,13 @@ fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), Che
 
 /// Positions beyond the context were never trained: a document must not reach them.
 fn fits(run: &Run, architecture: &Architecture) -> Result<(), Failure> {
-    let (asked, context) = (run.data.sequence_length, architecture.context_length as u64);
+    let (asked, context) = (run.data.sequence_length, architecture.longest_document() as u64);
     if asked <= context {
         return Ok(());
     }
     let config = run.model.path.join("config.json");
     let message = format!(
-        "[data] sequence_length = {asked}: expected at most {context}, the max_position_embeddings of {}",
+        "[data] sequence_length = {asked}: expected at most {context}, the smaller of max_position_embeddings and sliding_window in {}",
         config.display()
     );
     Err(Failure::usage(message).help(format_args!("set data.sequence_length={context}")))

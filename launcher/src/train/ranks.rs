@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
-use crate::programs::{Mpirun, TRAINER, beside, share_cores};
+use crate::programs::{Mpirun, TRAINER, beside, settle};
 use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::Follower;
@@ -85,7 +85,7 @@ fn command(start: Start<'_>) -> Result<Command, Failure> {
     if let Some(step) = start.until {
         command.args(["--until", &step.to_string()]);
     }
-    share_cores(&mut command);
+    settle(&mut command);
     // In a group of its own, so that Ctrl-C reaches the ranks only through us: mpirun would kill them at once.
     command.stdin(start.lock).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     Ok(command)

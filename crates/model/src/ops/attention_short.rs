@@ -149,7 +149,7 @@ fn forward_head<A: Element>(head: &Head<'_, A>, out: &mut [A], log_sums: &mut [f
 fn backward_head<A: Element>(
     head: &Head<'_, A>,
     (dout, out, log_sums): (&[A], &[A], &[f32]),
-    into: (&mut [A], &mut [A], &mut [A]),
+    (dq, dk_out, dv_out): (&mut [A], &mut [A], &mut [A]),
 ) {
     let (group, head_dim) = (head.shape.group, head.shape.head_dim);
     let length = head.k.len() / head_dim;
@@ -157,7 +157,7 @@ fn backward_head<A: Element>(
     let (mut dk, mut dv) = (vec![0.0f32; length * head_dim], vec![0.0f32; length * head_dim]);
     let (mut p, mut ds, mut sum) = (vec![0.0f32; length], vec![0.0f32; length], vec![0.0f32; head_dim]);
     let rows = head.q.chunks(head_dim).zip(dout.chunks(head_dim)).zip(out.chunks(head_dim)).zip(log_sums);
-    for (row, ((((q, dout), out), log_sum), dq)) in rows.zip(into.0.chunks_mut(head_dim)).enumerate() {
+    for (row, ((((q, dout), out), log_sum), dq)) in rows.zip(dq.chunks_mut(head_dim)).enumerate() {
         let (p, ds) = (&mut p[..row / group + 1], &mut ds[..row / group + 1]);
         times_columns(q, &keys, length, p);
         times_columns(dout, &values, length, ds);
@@ -176,6 +176,6 @@ fn backward_head<A: Element>(
         }
         dq.iter_mut().zip(&sum).for_each(|(dq, &sum)| *dq = A::narrow(sum));
     }
-    into.1.iter_mut().zip(&dk).for_each(|(out, &dk)| *out = A::narrow(dk));
-    into.2.iter_mut().zip(&dv).for_each(|(out, &dv)| *out = A::narrow(dv));
+    dk_out.iter_mut().zip(&dk).for_each(|(out, &dk)| *out = A::narrow(dk));
+    dv_out.iter_mut().zip(&dv).for_each(|(out, &dv)| *out = A::narrow(dv));
 }

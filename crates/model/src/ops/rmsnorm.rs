@@ -69,7 +69,7 @@ fn forward_rows<A: Element>(x: &Tensor, w: &Tensor, eps: f32) -> (Tensor, Saved)
 
 /// Adds the gradient with respect to `x` to `dx [T, D]` (which comes in holding the residual's) and, where `dw [D]` (fp32) is given,
 /// the weight's to it. With x̂ = x · r and g = dy · w: dx = r · (g − x̂ · mean(g · x̂)), dw = Σ_T dy · x̂.
-pub fn backward(dy: &Tensor, x: &Tensor, saved: &Saved, w: &Tensor, dx: &mut Tensor, dw: Option<&mut Tensor>) {
+pub fn backward(dy: &Tensor, (x, saved): (&Tensor, &Saved), w: &Tensor, dx: &mut Tensor, dw: Option<&mut Tensor>) {
     by_element!(x.kind(), A => {
         backward_input::<A>(dy, x, saved, w, dx);
         if let Some(dw) = dw {
@@ -157,7 +157,7 @@ mod tests {
             assert_close("y", &y, &reference(&x, &w));
             let mut dx = Tensor::zeros_like(&x);
             let mut dw = Tensor::zeros([50], (Kind::Float, Device::Cpu));
-            backward(&dy, &x, &saved, &w, &mut dx, Some(&mut dw));
+            backward(&dy, (&x, &saved), &w, &mut dx, Some(&mut dw));
             assert_close("dx", &dx, &leaf_x.grad());
             assert_close("dw", &dw, &leaf_w.grad());
         }
@@ -171,8 +171,8 @@ mod tests {
         assert_close("sum", &sum, &(&x + &delta));
         assert_close("y", &y, &reference(&(&x + &delta), &w));
         let (mut alone, mut with) = (Tensor::zeros_like(&x), delta.copy());
-        backward(&y, &sum, &saved, &w, &mut alone, None);
-        backward(&y, &sum, &saved, &w, &mut with, None);
+        backward(&y, (&sum, &saved), &w, &mut alone, None);
+        backward(&y, (&sum, &saved), &w, &mut with, None);
         assert_close("dx", &with, &(alone + delta));
     }
 }
