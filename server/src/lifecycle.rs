@@ -22,6 +22,8 @@ use crate::http::{Service, router};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long a request's body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long answers that were ended early have to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -39,7 +41,7 @@ pub(crate) async fn serve(args: &Args) -> Result<(), Failure> {
         warn!(%address, "the server asks for no key: anyone who reaches this address can use it");
     }
     announce(address, &service.names, args.json)?;
-    run(listener, service, ended, &mut signals, Duration::from_secs(args.drain_seconds)).await
+    run(listener, service, ended, async || signals.next().await, Duration::from_secs(args.drain_seconds)).await
 }
 
 async fn reserve(listen: &str) -> Result<TcpSocket, Failure> {
@@ -97,7 +99,8 @@ async fn start(args: &Args, names: Vec<String>) -> Result<(Arc<Service>, oneshot
     .map_err(|source| Failure::System { what: "the engine's thread", source })?;
     loaded.await.map_err(|_| Failure::EngineEnded)??;
     let started = crate::http::now();
-    let service = Service { engine, tokenizer, names, context, vocabulary, started, max_body: args.max_body };
+    let service =
+        Service { engine, tokenizer, names, context, vocabulary, started, max_body: args.max_body, body_time: BODY_TIME };
     Ok((Arc::new(service), ended))
 }
 
@@ -122,11 +125,12 @@ fn announce(address: SocketAddr, models: &[String], as_json: bool) -> Result<(),
     written.and_then(|()| stdout.flush()).map_err(|source| Failure::System { what: "standard output", source })
 }
 
+/// Serves until `signal` gives the name of one, and then until the requests are answered or `patience` is at its end.
 async fn run(
     listener: TcpListener,
     service: Arc<Service>,
     ended: oneshot::Receiver<()>,
-    signals: &mut Signals,
+    mut signal: impl AsyncFnMut() -> &'static str,
     patience: Duration,
 ) -> Result<(), Failure> {
     let engine = service.engine.clone();
@@ -137,20 +141,25 @@ async fn run(
     let serving = tokio::spawn(server.into_future());
     let mut ended = ended;
     tokio::select! {
-        name = signals.next() => info!(signal = name, active = engine.active(), "stopping: running requests may finish"),
+        name = signal() => info!(signal = name, active = engine.active(), "stopping: running requests may finish"),
         _ = &mut ended => return Err(Failure::EngineEnded),
     }
     // The server is gone already only if it failed, which ends the drain as well.
     let _ = stop.send(());
     tokio::select! {
         () = drain(serving, &engine, patience) => {}
-        _ = signals.next() => return Err(Failure::Interrupted),
+        _ = signal() => return Err(Failure::Interrupted),
     }
     drop(engine);
     // The thread frees its tensors before the libraries under it are unloaded.
-    let _ = timeout(LAST_WORDS, ended).await;
-    info!("stopped");
-    Ok(())
+    match timeout(LAST_WORDS, ended).await {
+        // It panicked, and the requests that were to finish did not.
+        Ok(Err(_)) => Err(Failure::EngineEnded),
+        Ok(Ok(())) | Err(_) => {
+            info!("stopped");
+            Ok(())
+        }
+    }
 }
 
 /// Waits until the server has answered everything, or for `patience`, then ends what is still running.
@@ -179,5 +188,73 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::engine::testing::{self, Gate, until};
+
+    /// A server with one streamed request whose step waits at a closed gate, and a signal to end it; `then` goes on when the
+    /// listener is closed. Gives how the server ended and what the client got.
+    async fn drained(patience: Duration, then: impl AsyncFnOnce(&Gate, &Engine)) -> (Result<(), Failure>, String) {
+        let (tokenizer, gate) = (testing::tokenizer(), Gate::closed());
+        let Started { engine, ended, .. } = testing::engine(&tokenizer, Limits { running: 1, waiting: 0 }, &gate);
+        let watched = engine.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let mut socket = TcpStream::connect(address).unwrap();
+            let body = r#"{"model": "base", "prompt": "a", "temperature": 0, "stream": true}"#;
+            let head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+            write!(socket, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let (send, mut signals) = unbounded_channel();
+        let service = Arc::new(Service::for_tests(engine, tokenizer));
+        let script = async {
+            until("the step of the request", || gate.arrived() == 1).await;
+            send.send("SIGTERM").unwrap();
+            until("a closed listener", || TcpStream::connect(address).is_err()).await;
+            then(&gate, &watched).await;
+            drop(watched); // the engine's thread ends when nobody has it any more
+        };
+        let signal = async || signals.recv().await.unwrap();
+        let (result, ()) = tokio::join!(run(listener, service, ended, signal, patience), script);
+        (result, client.join().unwrap())
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_that_runs_may_finish() {
+        let (result, answer) = drained(LONG, async |gate, _| gate.allow(usize::MAX)).await;
+        assert!(result.is_ok() && answer.contains("[DONE]") && answer.contains("\"finish_reason\":\"length\""), "{answer}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn out_of_patience_a_request_ends_with_an_error() {
+        let end = async |gate: &Gate, engine: &Engine| {
+            until("the order to stop", || engine.is_aborted()).await;
+            gate.allow(1);
+        };
+        let (result, answer) = drained(Duration::ZERO, end).await;
+        assert!(result.is_ok() && answer.contains("the server is stopping") && answer.contains("[DONE]"), "{answer}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_engine_that_panics_while_requests_finish_is_a_failure() {
+        let (result, answer) = drained(LONG, async |gate, _| gate.panic()).await;
+        let failure = result.unwrap_err();
+        assert!(matches!(failure, Failure::EngineEnded) && failure.exit_code() == 1, "{failure}");
+        assert!(answer.contains("the engine has stopped"), "{answer}");
     }
 }

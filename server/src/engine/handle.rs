@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sirocco_tokens::Tokenizer;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::worker::Worker;
 use super::{EngineError, Event, Job, LanguageModel, Plan};
@@ -49,6 +49,10 @@ pub(crate) struct Ticket {
     pub(crate) events: UnboundedReceiver<Event>,
 }
 
+/// One of the engine's places, to run or to wait. It is taken before any work for a request, and dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Place(#[expect(dead_code, reason = "what counts is that it is held")] OwnedSemaphorePermit);
+
 /// Why a request was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Busy {
@@ -64,7 +68,7 @@ pub(crate) struct Started {
     pub(crate) engine: Engine,
     /// Whether the models could be loaded.
     pub(crate) loaded: oneshot::Receiver<Result<(), EngineError>>,
-    /// Resolves when the thread ends, by a panic too.
+    /// Resolves when the thread ends: with an error if it panicked.
     pub(crate) ended: oneshot::Receiver<()>,
 }
 
@@ -81,7 +85,6 @@ impl Engine {
         let orders = Arc::clone(&stopping);
         let (alive, ended) = oneshot::channel();
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            let _alive: oneshot::Sender<()> = alive;
             let models = match load() {
                 Ok(models) => models,
                 Err(error) => {
@@ -92,6 +95,7 @@ impl Engine {
             };
             let _ = report.send(Ok(()));
             Worker::new(&models, &tokenizer, limits.running, &orders).run(&queue);
+            let _ = alive.send(());
         })?;
         let engine = Engine {
             jobs,
@@ -104,9 +108,13 @@ impl Engine {
         Ok(Started { engine, loaded, ended })
     }
 
-    /// Queues `plan`; `prefix` begins its id, such as `chatcmpl`.
-    pub(crate) fn submit(&self, prefix: &str, plan: Plan) -> Result<Ticket, Busy> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Busy::Full)?;
+    /// Takes a place, if one is free.
+    pub(crate) fn admit(&self) -> Result<Place, Busy> {
+        Arc::clone(&self.places).try_acquire_owned().map(Place).map_err(|_| Busy::Full)
+    }
+
+    /// Queues `plan` at `place`; `prefix` begins its id, such as `chatcmpl`.
+    pub(crate) fn submit(&self, prefix: &str, plan: Plan, place: Place) -> Result<Ticket, Busy> {
         let number = self.submitted.fetch_add(1, Ordering::Relaxed);
         let id = format!("{prefix}-{:016x}{number:08x}", self.salt);
         let (events, receiver) = unbounded_channel();
@@ -115,7 +123,7 @@ impl Engine {
         Ok(Ticket { id, events: receiver })
     }
 
-    /// Requests that wait or run.
+    /// Requests that are received, wait or run.
     pub(crate) fn active(&self) -> usize {
         (self.limits.running + self.limits.waiting).saturating_sub(self.places.available_permits())
     }
@@ -123,6 +131,12 @@ impl Engine {
     /// Ends every sequence at its next step with [`Event::Failed`].
     pub(crate) fn abort(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Engine::abort`] has been called.
+    #[cfg(test)]
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 

@@ -16,10 +16,9 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub(crate) use handle::{Busy, Engine, Limits, Started, Ticket};
+pub(crate) use handle::{Busy, Engine, Limits, Place, Started, Ticket};
 pub(crate) use network::{NetworkSource, load};
 pub(crate) use sampler::Sampling;
 pub(crate) use transcript::{Piece, TokenScore};
@@ -132,7 +131,7 @@ pub(crate) struct Job {
     plan: Plan,
     events: UnboundedSender<Event>,
     arrived: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What a sequence tells its request.

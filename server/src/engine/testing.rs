@@ -1,6 +1,7 @@
 //! A model for the tests of the layers above: no tensors, every answer known in advance.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use sirocco_tokens::Tokenizer;
 
@@ -18,10 +19,77 @@ pub(crate) fn id(character: u8) -> u32 {
 }
 
 /// Repeats the lower-case alphabet from the letter after the last one; after anything else it starts with `a`. After
-/// `z` the most probable token is the end of the turn. Each token costs `pause`.
-pub(crate) struct Alphabet {
-    /// How long a step takes.
-    pub(crate) pause: std::time::Duration,
+/// `z` the most probable token is the end of the turn. Each step passes `gate`.
+struct Alphabet {
+    gate: Arc<Gate>,
+}
+
+/// What the steps of all models wait for, so that a test decides when they are made.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Steps that may be made.
+    allowed: usize,
+    /// Steps that have come to the gate.
+    arrived: usize,
+    panics: bool,
+}
+
+impl Gate {
+    /// A gate that stops nothing.
+    pub(crate) fn open() -> Arc<Gate> {
+        let gate = Gate::default();
+        gate.allow(usize::MAX);
+        Arc::new(gate)
+    }
+
+    /// A gate that stops every step.
+    pub(crate) fn closed() -> Arc<Gate> {
+        Arc::default()
+    }
+
+    /// Lets so many more steps through.
+    pub(crate) fn allow(&self, steps: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.allowed = state.allowed.saturating_add(steps);
+        self.changed.notify_all();
+    }
+
+    /// Makes the next step panic.
+    pub(crate) fn panic(&self) {
+        self.state.lock().unwrap().panics = true;
+        self.changed.notify_all();
+    }
+
+    /// Steps that have come to the gate so far.
+    pub(crate) fn arrived(&self) -> usize {
+        self.state.lock().unwrap().arrived
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.arrived += 1;
+        let mut state = self.changed.wait_while(state, |state| state.allowed == 0 && !state.panics).unwrap();
+        let panics = state.panics;
+        state.allowed = state.allowed.saturating_sub(1);
+        drop(state);
+        assert!(!panics, "the test wants this panic");
+    }
+}
+
+/// Waits for what another thread will do.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("waited in vain for: {what}"));
 }
 
 struct AlphabetContext<'a> {
@@ -37,7 +105,7 @@ impl LanguageModel for Alphabet {
 
 impl Context for AlphabetContext<'_> {
     fn extend(&mut self, ids: &[u32], rows: Rows) -> Result<Vec<f32>, EngineError> {
-        std::thread::sleep(self.model.pause);
+        self.model.gate.pass();
         self.left = self.left.checked_sub(ids.len()).expect("no more tokens than the capacity");
         let ids = if rows == Rows::Last { &ids[ids.len() - 1..] } else { ids };
         Ok(ids.iter().flat_map(|&last| row(last)).collect())
@@ -64,10 +132,11 @@ pub(crate) fn tokenizer() -> Arc<Tokenizer> {
 }
 
 /// An engine with the alphabet under two names.
-pub(crate) fn engine(tokenizer: &Arc<Tokenizer>, limits: Limits, pause: std::time::Duration) -> Started {
+pub(crate) fn engine(tokenizer: &Arc<Tokenizer>, limits: Limits, gate: &Arc<Gate>) -> Started {
+    let gates = [Arc::clone(gate), Arc::clone(gate)];
     let load = move || {
-        let networks: Vec<Box<dyn LanguageModel>> = vec![Box::new(Alphabet { pause }), Box::new(Alphabet { pause })];
-        Ok(Models { networks, end_tokens: vec![END] })
+        let network = |gate| Box::new(Alphabet { gate }) as Box<dyn LanguageModel>;
+        Ok(Models { networks: gates.map(network).into(), end_tokens: vec![END] })
     };
     Engine::start(Arc::clone(tokenizer), limits, load).unwrap()
 }

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 use sirocco_corpus::Message;
 use sirocco_tokens::Tokenizer;
 
 use super::Service;
+use super::admission::Admitted;
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
 use super::format::{Format, chat_logprobs};
 use super::options::Options;
-use super::router::accept;
 use super::service::LengthFields;
 use super::stream::deliver;
 use crate::engine::{FinishReason, Piece, Plan};
@@ -39,13 +36,12 @@ struct ChatRequest {
 /// Answers a conversation.
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Admitted { place, body }: Admitted,
 ) -> Result<Response, ApiError> {
-    let request = ChatRequest::parse(&accept(&headers, body, service.max_body)?)?;
+    let request = ChatRequest::parse(&body)?;
     let model = service.model(&request.options.model)?;
     let messages = request.messages;
-    let prompt = service.tokenize(move |tokenizer| chat_prompt(tokenizer, &messages)).await?;
+    let (place, prompt) = service.tokenize(place, move |tokenizer| chat_prompt(tokenizer, &messages)).await?;
     let names = LengthFields { prompt: "messages", max_tokens: request.max_tokens_field };
     let max_tokens = service.room(prompt.len(), request.max_tokens, usize::MAX, &names)?;
     let plan = Plan {
@@ -57,7 +53,7 @@ pub(crate) async fn create(
         logprobs: request.logprobs,
         echo: false,
     };
-    let ticket = service.engine.submit("chatcmpl", plan)?;
+    let ticket = service.engine.submit("chatcmpl", plan, place)?;
     deliver(ticket, request.options.model, ChatFormat { logprobs: request.logprobs.is_some() }, request.options.delivery).await
 }
 

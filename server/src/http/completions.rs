@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 use sirocco_tokens::Tokenizer;
 
 use super::Service;
+use super::admission::Admitted;
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
 use super::format::{Format, legacy_logprobs};
 use super::options::Options;
-use super::router::accept;
 use super::service::LengthFields;
 use super::stream::deliver;
 use crate::engine::{FinishReason, Piece, Plan};
@@ -46,14 +43,13 @@ enum Prompt {
 /// Continues or scores a prompt.
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Admitted { place, body }: Admitted,
 ) -> Result<Response, ApiError> {
-    let request = CompletionRequest::parse(&accept(&headers, body, service.max_body)?, service.vocabulary)?;
+    let request = CompletionRequest::parse(&body, service.vocabulary)?;
     let model = service.model(&request.options.model)?;
-    let prompt = match request.prompt {
-        Prompt::Ids(ids) => ids,
-        Prompt::Text(text) => service.tokenize(move |tokenizer| encode(tokenizer, &text)).await?,
+    let (place, prompt) = match request.prompt {
+        Prompt::Ids(ids) => (place, ids),
+        Prompt::Text(text) => service.tokenize(place, move |tokenizer| encode(tokenizer, &text)).await?,
     };
     let names = LengthFields { prompt: "prompt", max_tokens: "max_tokens" };
     let max_tokens = service.room(prompt.len(), request.max_tokens, DEFAULT_MAX_TOKENS, &names)?;
@@ -66,7 +62,7 @@ pub(crate) async fn create(
         logprobs: request.logprobs,
         echo: request.echo,
     };
-    let ticket = service.engine.submit("cmpl", plan)?;
+    let ticket = service.engine.submit("cmpl", plan, place)?;
     let format = CompletionFormat { logprobs: request.logprobs.is_some() };
     deliver(ticket, request.options.model, format, request.options.delivery).await
 }

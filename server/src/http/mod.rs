@@ -1,5 +1,6 @@
 //! OpenAI's API over HTTP: from a request's fields to a plan for the engine, and from events to an answer.
 
+mod admission;
 mod chat;
 mod completions;
 mod error;

@@ -1,12 +1,10 @@
-//! Paths and methods, and what holds for every request: its size, its content type, one log line.
+//! Paths and methods, and what holds for every request: its size, one log line.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -37,22 +35,8 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-/// A body that was received as a whole and says that it is JSON. A web page of another origin cannot send that content
-/// type unasked, so a page open in a browser cannot use a server on its own machine.
-pub(crate) fn accept(headers: &HeaderMap, body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        let message = format!("content-type: found {:.60}, expected application/json", kind.escape_debug().to_string());
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(limit),
-        status => ApiError::new(status, format!("request body: {}", rejection.body_text())),
-    })
-}
-
-fn too_large(limit: usize) -> ApiError {
+/// Status 413.
+pub(crate) fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body: found more than {limit} bytes, expected at most that"))
         .with_code("request_too_large")
 }

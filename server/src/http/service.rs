@@ -1,13 +1,13 @@
 //! What the handlers share: the engine, the tokenizer, the names and the limits.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use sirocco_tokens::Tokenizer;
 
 use super::error::ApiError;
-use crate::engine::Engine;
+use crate::engine::{Engine, Place};
 
 /// The served models and the engine that runs them.
 pub(crate) struct Service {
@@ -25,6 +25,8 @@ pub(crate) struct Service {
     pub(crate) started: u64,
     /// Bytes of a request's body at most.
     pub(crate) max_body: usize,
+    /// How long a request's body may take to arrive.
+    pub(crate) body_time: Duration,
 }
 
 /// The fields that a complaint about lengths names.
@@ -49,13 +51,15 @@ impl Service {
         })
     }
 
-    /// Runs `work` with the tokenizer where it does not hold up other requests.
+    /// Runs `work` with the tokenizer where it does not hold up other requests. It keeps `place` even when the client leaves,
+    /// since the work goes on then.
     pub(crate) async fn tokenize<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce(&Tokenizer) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
+    ) -> Result<(Place, T), ApiError> {
         let tokenizer = Arc::clone(&self.tokenizer);
-        tokio::task::spawn_blocking(move || work(&tokenizer)).await.unwrap_or_else(|error| {
+        tokio::task::spawn_blocking(move || work(&tokenizer).map(|done| (place, done))).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the tokenizer failed");
             Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer failed"))
         })
@@ -93,6 +97,16 @@ impl Service {
             Some(asked) => Ok(asked),
             None => Ok(left.min(default)),
         }
+    }
+}
+
+#[cfg(test)]
+impl Service {
+    /// Serves the models of [`crate::engine::testing`] as `base` and `adapter`.
+    pub(crate) fn for_tests(engine: Engine, tokenizer: Arc<Tokenizer>) -> Service {
+        let names = vec!["base".to_owned(), "adapter".to_owned()];
+        let (vocabulary, body_time) = (crate::engine::testing::VOCABULARY, Duration::from_secs(60));
+        Service { engine, tokenizer, names, context: 64, vocabulary, started: 5, max_body: 2000, body_time }
     }
 }
 

@@ -11,18 +11,34 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{Service, router};
-use crate::engine::{Limits, testing};
+use crate::engine::testing::{self, Gate, until};
+use crate::engine::{Engine, Limits};
 
-fn app(limits: Limits, pause: Duration) -> Router {
-    let tokenizer = testing::tokenizer();
-    let engine = testing::engine(&tokenizer, limits, pause).engine;
-    let names = vec!["base".to_owned(), "adapter".to_owned()];
-    let vocabulary = testing::VOCABULARY;
-    router(Arc::new(Service { engine, tokenizer, names, context: 64, vocabulary, started: 5, max_body: 2000 }))
+/// The HTTP layer, and what a test needs to steer the engine under it.
+struct App {
+    router: Router,
+    engine: Engine,
+    gate: Arc<Gate>,
 }
 
+impl App {
+    fn new(limits: Limits, gate: Arc<Gate>, body_time: Duration) -> App {
+        let tokenizer = testing::tokenizer();
+        let engine = testing::engine(&tokenizer, limits, &gate).engine;
+        let service = Service { body_time, ..Service::for_tests(engine.clone(), tokenizer) };
+        App { router: router(Arc::new(service)), engine, gate }
+    }
+
+    /// The response to a request, whose body may still be under way.
+    async fn begin(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
 fn quick() -> Router {
-    app(Limits { running: 4, waiting: 4 }, Duration::ZERO)
+    App::new(Limits { running: 4, waiting: 4 }, Gate::open(), LONG).router
 }
 
 fn post(path: &str, body: &Value) -> Request<Body> {
@@ -214,29 +230,58 @@ async fn what_is_not_a_request_is_answered_in_the_same_shape() {
 
 #[tokio::test]
 async fn a_full_queue_is_said_with_429_and_frees_itself_when_clients_leave() {
-    let app = app(Limits { running: 1, waiting: 1 }, Duration::from_millis(20));
+    let app = App::new(Limits { running: 1, waiting: 1 }, Gate::closed(), LONG);
     let body = json!({"model": "base", "prompt": "a", "max_tokens": 60, "stop": "z", "stream": true});
-    let first = app.clone().oneshot(post("/v1/completions", &body)).await.unwrap();
-    let second = app.clone().oneshot(post("/v1/completions", &body)).await.unwrap();
-    let full = app.clone().oneshot(post("/v1/completions", &body)).await.unwrap();
+    let first = app.begin(post("/v1/completions", &body)).await;
+    let second = app.begin(post("/v1/completions", &body)).await;
+    let full = app.begin(post("/v1/completions", &body)).await;
     assert_eq!((full.status().as_u16(), full.headers()[header::RETRY_AFTER].to_str().unwrap()), (429, "1"));
     drop((first, second));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let again = app.clone().oneshot(post("/v1/completions", &body)).await.unwrap();
+    app.gate.allow(1);
+    until("free places", || app.engine.active() == 0).await;
+    let again = app.begin(post("/v1/completions", &body)).await;
     assert_eq!(again.status().as_u16(), 200);
+}
+
+/// A request whose body never ends.
+fn endless(path: &str) -> Request<Body> {
+    let body = Body::from_stream(tokio_stream::pending::<Result<axum::body::Bytes, std::io::Error>>());
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_place_is_taken_before_the_body_is_read() {
+    let app = App::new(Limits { running: 1, waiting: 0 }, Gate::open(), LONG);
+    let receiving = tokio::spawn(app.router.clone().oneshot(endless("/v1/completions")));
+    until("a taken place", || app.engine.active() == 1).await;
+    let full = app.begin(endless("/v1/chat/completions")).await;
+    assert_eq!((full.status().as_u16(), full.headers()[header::RETRY_AFTER].to_str().unwrap()), (429, "1"));
+    receiving.abort();
+    until("a free place", || app.engine.active() == 0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let app = App::new(Limits { running: 1, waiting: 0 }, Gate::open(), Duration::from_millis(10));
+    let (status, answer) = send(&app.router, endless("/v1/completions")).await;
+    assert_eq!((status, &answer["error"]["code"]), (408, &json!("request_timeout")));
+    assert_eq!(answer["error"]["message"], "request body: not complete after 0.01 seconds");
+    assert_eq!(app.engine.active(), 0);
 }
 
 #[tokio::test]
 async fn requests_take_turns() {
-    let app = app(Limits { running: 2, waiting: 0 }, Duration::from_millis(10));
-    let slow = json!({"model": "base", "prompt": "-", "temperature": 0, "max_tokens": 26});
-    let quick = json!({"model": "adapter", "prompt": "-", "temperature": 0, "max_tokens": 3});
-    let slow = tokio::spawn({
-        let app = app.clone();
-        async move { complete(&app, slow).await }
-    });
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    assert_eq!(complete(&app, quick).await["choices"][0]["text"], "abc");
-    assert!(!slow.is_finished(), "the short request waited for the long one");
-    assert_eq!(slow.await.unwrap()["choices"][0]["text"], "abcdefghijklmnopqrstuvwxyz");
+    let app = App::new(Limits { running: 2, waiting: 0 }, Gate::closed(), LONG);
+    let slow = json!({"model": "base", "prompt": "-", "temperature": 0, "max_tokens": 26, "stream": true});
+    let quick = json!({"model": "adapter", "prompt": "-", "temperature": 0, "max_tokens": 3, "stream": true});
+    let slow = app.begin(post("/v1/completions", &slow)).await;
+    let quick = app.begin(post("/v1/completions", &quick)).await;
+    // Enough steps for the short request and its turns with the long one, not for the long one.
+    app.gate.allow(12);
+    let quick = tokio::time::timeout(LONG, text(quick)).await.expect("the short request waited for the long one");
+    assert!(quick.contains("\"text\":\"c\"") && quick.contains("[DONE]"), "{quick}");
+    assert_eq!(app.engine.active(), 1);
+    app.gate.allow(usize::MAX);
+    let slow = text(slow).await;
+    assert!(slow.contains("\"text\":\"z\"") && slow.contains("[DONE]"), "{slow}");
 }
