@@ -77,6 +77,7 @@ impl Failure {
     }
 
     /// A file's error.
+    #[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
     pub(crate) fn file(error: CheckpointError) -> Self {
         let failure = match error.class() {
             ErrorClass::File => Self::data(&error),

@@ -168,9 +168,7 @@ impl Saver<'_> {
             .all_gather_bytes("checkpoint", told.to_string().into_bytes())
             .wait()
             .map_err(Failure::collective)?;
-        if let Err(failure) = mine {
-            return Err(failure);
-        }
+        mine?;
         let mut values = Vec::with_capacity(all.len());
         for (rank, told) in all.iter().enumerate() {
             let mut told: serde_json::Value = serde_json::from_slice(told).map_err(Failure::failed)?;

@@ -103,6 +103,7 @@ fn gradients(plan: &Plan<'_>, network: &mut Network, sequences: &[usize], target
 }
 
 /// What ranks tell each other at the end of a backward.
+#[derive(Clone, Copy)]
 struct Local {
     loss_sum: f64,
     stop: bool,
