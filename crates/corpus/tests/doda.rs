@@ -29,10 +29,12 @@ fn the_faults_of_the_darija_sentences_are_found_and_cost_their_own_lines() {
 }
 
 #[test]
-#[ignore = "needs the sources that `make demo` fetches"]
 fn the_whole_darija_corpus_has_the_numbers_of_its_specification() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let spec = Spec::open(&root.join("datasets/doda.toml")).unwrap().rooted(&root);
+    if !spec.sources[0].path.exists() {
+        return; // `make demo` fetches it; the excerpt above is always there
+    }
     let report = check(&spec, &mut |_| {}).unwrap();
     let [sentences, words] = &report.sources[..] else { panic!("expected two sources") };
     let bad: Vec<u64> = sentences.skipped.places.iter().map(|place| place.line).collect();
