@@ -58,7 +58,7 @@ fn an_export_never_overwrites() {
     let export = || run("sirocco", &["export", "runs/tiny", "--to", "adapter", "--adapter"], place.path());
     export().expect_code(0);
     let again = export();
-    assert!(again.code != Some(0) && again.stderr.starts_with("error: adapter"), "{again:?}");
+    assert!(again.code == Some(2) && again.stderr.starts_with("error: adapter"), "{again:?}");
 }
 
 #[test]

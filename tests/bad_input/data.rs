@@ -53,21 +53,25 @@ fn a_conversation_with_an_empty_answer() {
 #[test]
 fn a_conversation_that_is_longer_than_the_context() {
     let place = with_line_3(&conversation("1 plus 1", &"two ".repeat(200)));
-    refused(train(place.path(), &[]), 4, &["train.jsonl:3:", "64"]);
+    refused(train(place.path(), &[]), 4, &["train.jsonl:3:", "tokens; expected at most 64"]);
 }
 
 #[test]
 fn a_file_with_no_target_tokens() {
     let place = place();
     fs::write(place.path().join("train.jsonl"), "").expect("the data");
-    refused(train(place.path(), &[]), 4, &["train.jsonl"]);
+    refused(train(place.path(), &[]), 4, &["train.jsonl", "found no target tokens"]);
 }
 
 #[test]
 fn a_file_in_which_every_line_is_skipped() {
     let place = place();
     fs::write(place.path().join("train.jsonl"), "no\nJSON\n").expect("the data");
-    refused(train(place.path(), &["--set", "data.on_bad=skip"]), 4, &["train.jsonl"]);
+    refused(
+        train(place.path(), &["--set", "data.on_bad=skip"]),
+        4,
+        &["train.jsonl", "found no target tokens (2 records, 2 of them bad)"],
+    );
 }
 
 #[test]

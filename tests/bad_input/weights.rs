@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::{place, refused, train};
 use serde_json::{Value, json};
+use sirocco_tests::material::conversation;
 use sirocco_tests::program::run;
 
 const WEIGHTS: &str = "model/model.safetensors";
@@ -94,6 +95,31 @@ fn a_setting_that_the_model_s_config_lacks() {
     config.as_object_mut().expect("an object").remove("rope_parameters");
     fs::write(&path, config.to_string()).expect("config.json");
     refused(train(place.path(), &[]), 4, &["config.json", "rope_theta"]);
+}
+
+#[test]
+fn base_weights_that_were_altered_between_two_jobs() {
+    let place = place();
+    train(place.path(), &["--until", "2"]).expect_code(75);
+    let path = place.path().join(WEIGHTS);
+    let mut bytes = fs::read(&path).expect("the weight file");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    fs::write(&path, bytes).expect("the weight file");
+    let words = ["the checkpoint of step 2", "base weights with SHA-256", "found"];
+    refused(run("sirocco", &["train", "runs/tiny"], place.path()), 4, &words);
+    refused(run("sirocco", &["export", "runs/tiny", "--to", "adapter", "--adapter"], place.path()), 4, &words);
+}
+
+#[test]
+fn data_that_was_altered_between_two_jobs() {
+    let place = place();
+    train(place.path(), &["--until", "2"]).expect_code(75);
+    let data = place.path().join("train.jsonl");
+    let more = fs::read_to_string(&data).expect("the data") + &conversation("1 plus 1", "makes 3") + "\n";
+    fs::write(&data, more).expect("the data");
+    fs::remove_dir_all(place.path().join("runs/tiny/tokens")).expect("the token caches");
+    let resumed = run("sirocco", &["train", "runs/tiny"], place.path());
+    refused(resumed, 4, &["the checkpoint of step 2", "training tokens with SHA-256", "found"]);
 }
 
 #[test]
