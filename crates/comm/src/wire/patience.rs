@@ -29,6 +29,8 @@ const MISSING_NAMED: usize = 256;
 const REPORT_MAX: usize = 4096;
 /// How long a rank that is giving up tries to tell the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a rank that is giving up listens for others that are giving up, too.
+const ALIBI: Duration = Duration::from_millis(500);
 
 /// What a look at some unfinished messages found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +109,7 @@ impl Wire {
                 looked = Instant::now();
             }
             if still >= self.timeout {
-                return Err(Trouble::own(timed_out(call, flights.missing())));
+                return Err(self.timed_out(call, flights.missing())?);
             }
             thread::sleep(if still < SOON { SHORT_NAP } else { LONG_NAP });
         }
@@ -115,7 +117,7 @@ impl Wire {
 
     /// Has another rank reported an error, has a peer died? A report comes first, since a rank that reports may exit next.
     fn look_around(&self, call: &Call) -> Result<(), Trouble> {
-        if let Some(error) = self.reported(call)? {
+        if let Some((_, error)) = self.reported(call)? {
             return Err(Trouble::told(error));
         }
         let died = self.shared.roster.get().and_then(|roster| roster.dead().into_iter().next());
@@ -123,7 +125,7 @@ impl Wire {
             None => Ok(()),
             Some(dead) => {
                 // It may have reported an error between the two looks.
-                if let Some(error) = self.reported(call)? {
+                if let Some((_, error)) = self.reported(call)? {
                     return Err(Trouble::told(error));
                 }
                 let peer = dead.peer;
@@ -133,8 +135,29 @@ impl Wire {
         }
     }
 
-    /// The error that another rank reports, if one does.
-    fn reported(&self, call: &Call) -> Result<Option<CommError>, Trouble> {
+    /// Names who is missing once nothing has moved for too long. A rank that did not send because it waits for another itself is not
+    /// missing: its own time-out comes at about the same moment, and its report is its alibi.
+    fn timed_out(&self, call: &Call, mut missing: Vec<usize>) -> Result<Trouble, Trouble> {
+        let asked = Instant::now();
+        while missing.len() > 1 && asked.elapsed() < ALIBI {
+            match self.reported(call)? {
+                None => thread::sleep(LONG_NAP),
+                Some((from, error @ CommError::TimedOut { .. })) => {
+                    missing.retain(|&rank| rank != from);
+                    if missing.is_empty() {
+                        return Ok(Trouble::told(error));
+                    }
+                }
+                Some((_, error)) => return Ok(Trouble::told(error)),
+            }
+        }
+        missing.truncate(MISSING_NAMED);
+        let seconds = call.started.elapsed().as_secs_f64();
+        Ok(Trouble::own(CommError::TimedOut { collective: call.collective(), seconds, missing }))
+    }
+
+    /// The error that another rank reports, and which, if one does.
+    fn reported(&self, call: &Call) -> Result<Option<(usize, CommError)>, Trouble> {
         let Some(from) = self.world.probe(Tag::Report as i32) else { return Ok(None) };
         let room = vec![0_u8; REPORT_MAX].into_boxed_slice();
         let receive = self.world.receive(room, from, Tag::Report as i32).map_err(|failure| call.failed(failure))?;
@@ -143,7 +166,7 @@ impl Wire {
         let report = exchange.receives.pop().and_then(Receiving::take);
         let error = report.and_then(|(bytes, length)| serde_json::from_slice(bytes.get(..length)?).ok());
         let garbled = || call.garbled(from, "a report that cannot be read", "an error report");
-        Ok(Some(error.unwrap_or_else(garbled)))
+        Ok(Some((from, error.unwrap_or_else(garbled))))
     }
 
     /// Tells all ranks that are not known to be dead about an error, as far as that can be done quickly.
@@ -167,9 +190,4 @@ impl Wire {
             thread::sleep(SHORT_NAP);
         }
     }
-}
-
-fn timed_out(call: &Call, mut missing: Vec<usize>) -> CommError {
-    missing.truncate(MISSING_NAMED);
-    CommError::TimedOut { collective: call.collective(), seconds: call.started.elapsed().as_secs_f64(), missing }
 }
