@@ -77,7 +77,6 @@ impl Failure {
     }
 
     /// A file's error.
-    #[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
     pub(crate) fn file(error: CheckpointError) -> Self {
         let failure = match error.class() {
             ErrorClass::File => Self::data(&error),
@@ -86,6 +85,10 @@ impl Failure {
         };
         match error {
             CheckpointError::DiskFull { .. } => failure.help("free some space and try again; what was published before is whole"),
+            CheckpointError::BadLatest { path, good: Some(step), .. } => {
+                let latest = path.with_file_name("LATEST");
+                failure.help(format!("to go back to step {step}: echo step-{step:08} > {}", latest.display()))
+            }
             CheckpointError::Occupied { .. } => failure.help("choose a directory that does not exist yet"),
             _ => failure,
         }

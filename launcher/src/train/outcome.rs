@@ -30,12 +30,18 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
     match ended.status.code() {
         Some(0) => Ok((State::Done, 0)),
         Some(code) if code == i32::from(STOPPED) => Ok((State::Stopped, STOPPED)),
+        _ if stopped_with_a_checkpoint(ended) => Ok((State::Stopped, STOPPED)),
         _ if stopped_before_listening(ended) => {
             say(format_args!("stopped before the first step"));
             Ok((State::Stopped, STOPPED))
         }
         _ => Err(failure(ended, directory, ranks)),
     }
+}
+
+/// Whether the ranks had stopped as asked when a second, impatient request ended mpirun.
+fn stopped_with_a_checkpoint(ended: &Ended) -> bool {
+    ended.requested && ended.voices.reported().iter().any(|said| said.message.starts_with("stopped on request after step"))
 }
 
 /// Whether the request to stop itself ended a rank, or mpirun, which did not handle signals yet: nothing was lost.
@@ -150,6 +156,15 @@ mod tests {
 
     fn directory(path: &Path) -> RunDirectory {
         RunDirectory::for_new_run(path).unwrap().0
+    }
+
+    #[test]
+    fn an_impatient_second_request_does_not_turn_a_stop_into_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = "[1,0]<stderr>:error: stopped on request after step 3 of 30, with a checkpoint";
+        let twice = |requested| Ended { requested, ..ended(1 << 8, &[said]) };
+        assert_eq!(judge(&twice(true), &directory(dir.path()), 2).unwrap(), (State::Stopped, STOPPED));
+        assert!(judge(&twice(false), &directory(dir.path()), 2).is_err());
     }
 
     #[test]

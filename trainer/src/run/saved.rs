@@ -32,10 +32,12 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity of a run as its directory and its base are now.
     pub(crate) fn new(run: &Run, base: &ModelDir, data_digest: Option<&str>) -> Result<Self, Failure> {
-        let fixed = json!({
-            "seed": run.seed, "dtype": run.model.dtype, "method": run.method, "format": run.data.format,
-            "sequence_length": run.data.sequence_length, "packing": run.data.packing, "global_batch": run.train.global_batch,
-        });
+        let (data, train) = (&run.data, &run.train);
+        let fixed = json!([
+            [run.seed, run.model.dtype, run.method, data.format, data.sequence_length, data.packing, data.on_bad],
+            [train.global_batch, train.learning_rate, train.schedule, train.warmup_steps, train.weight_decay],
+            [train.max_grad_norm, train.betas, train.epsilon],
+        ]);
         let digest = Sha256::digest(fixed.to_string().as_bytes());
         Ok(Self {
             config_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -49,7 +51,8 @@ impl Identity {
         let of = format!("the checkpoint of step {}", state.step);
         if state.config_digest != self.config_digest {
             return Err(Failure::usage(format!(
-                "{of} was made with other settings of seed, model.dtype, data, method or train.global_batch than run.toml has"
+                "{of} was made with other settings than run.toml has now; of a run that has begun only train.steps, train.epochs, \
+                 train.micro_batch, [parallel], [checkpoint] and [eval] may change"
             ))
             .help("put the settings back as the run was started, or start a new run"));
         }
