@@ -172,11 +172,17 @@ fn advice(error: &ConfigError) -> Option<String> {
         ConfigError::UnknownSetting { .. } | ConfigError::UnknownSection { .. } => {
             "sirocco init DIR writes a run file with every setting and what it means".to_owned()
         }
-        ConfigError::GlobalBatch { global_batch, dp, micro_batch, .. } => {
-            let product = dp * micro_batch;
-            let nearest = global_batch.next_multiple_of(product);
-            format!("set train.global_batch={nearest}, or choose a dp × micro_batch that divides {global_batch}")
+        ConfigError::GlobalBatch { global_batch, dp, fsdp, micro_batch, .. } => {
+            let nearest = global_batch.next_multiple_of(dp * fsdp * micro_batch);
+            format!("set train.global_batch={nearest}, or choose a dp × fsdp × micro_batch that divides {global_batch}")
         }
+        ConfigError::RanksForMesh { pp, fsdp, tp, ranks, .. } => {
+            let nearest = ranks.next_multiple_of(pp * fsdp * tp);
+            format!("--ranks {nearest}, or set parallel.fsdp, parallel.tp and parallel.pp so that they divide {ranks}")
+        }
+        ConfigError::SetTwice { .. } => "with --ranks, dp is what the other axes leave of the ranks: remove one of them".to_owned(),
+        ConfigError::TensorAxis { .. } => "choose one of these for parallel.tp; dp and fsdp can take the other ranks".to_owned(),
+        ConfigError::PipelineAxis { layers, .. } => format!("set parallel.pp={layers} or less; dp and fsdp can take the other ranks"),
         ConfigError::FixedAtStart { .. } => "start a new run under another name to change it".to_owned(),
         ConfigError::NotInThisVersion { setting, class: ErrorClass::Machine, .. } => format!("set {setting} to \"auto\""),
         ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),

@@ -3,10 +3,11 @@ use std::path::Path;
 
 use crate::OPEN_POLICY;
 use crate::error::{ConfigError, ErrorClass};
+use crate::parallel::{MOST_RANKS, Parallel, Recompute};
 use crate::reader::{Range, Reader};
 use crate::run::{
-    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Parallel, Policy, Projection, Recompute,
-    Run, Schedule, Site, SiteProfile, Targets, Train,
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
+    SiteProfile, Targets, Train,
 };
 use crate::run_file::RunFile;
 
@@ -32,7 +33,7 @@ impl RunFile {
                 self.get("method.kind").is_some_and(|kind| kind.value.as_str() == Some("full")),
             )?,
             parallel: parallel(&Reader::new(self, "parallel"))?,
-            checkpoint: checkpoint(&Reader::new(self, "checkpoint"))?,
+            checkpoint: checkpoint(&Reader::new(self, "checkpoint"), base)?,
             eval: EvalPlan { every_steps: Reader::new(self, "eval").whole("every_steps", 0, ANY)?.unwrap_or(100) },
             site: site(&Reader::new(self, "site"))?,
             policy: policy(&Reader::new(self, "policy"))?,
@@ -122,6 +123,7 @@ fn train(reader: &Reader<'_>, full: bool) -> Result<Train, ConfigError> {
         max_grad_norm: reader.number("max_grad_norm", Range::Positive)?.unwrap_or(1.0),
         betas: reader.pair("betas", Range::Fraction)?.unwrap_or((0.9, 0.999)),
         epsilon: reader.number("epsilon", Range::Positive)?.unwrap_or(1e-8),
+        max_skipped_steps: reader.whole("max_skipped_steps", 0, ANY)?.unwrap_or(5),
     })
 }
 
@@ -135,30 +137,24 @@ fn length(reader: &Reader<'_>) -> Result<Length, ConfigError> {
 }
 
 fn parallel(reader: &Reader<'_>) -> Result<Parallel, ConfigError> {
-    let because = "this version splits a run by dp only: set this axis to 1 and use dp";
-    let one = |key| match reader.whole(key, 1, MANY)?.unwrap_or(1) {
-        1 => Ok(1),
-        _ => Err(reader.not_yet(key, because, ErrorClass::Usage)),
-    };
-    let words = [("none", Some(Recompute::None)), ("attention", None), ("full", Some(Recompute::Full))];
-    let Some(recompute) = reader.word("recompute", &words)?.unwrap_or(Some(Recompute::None)) else {
-        let because = "this version recomputes all of a block or nothing: use \"none\" or \"full\"";
-        return Err(reader.not_yet("recompute", because, ErrorClass::Usage));
-    };
+    let axis = |key| Ok(reader.whole(key, 1, MOST_RANKS)?.unwrap_or(1));
+    let words = [("none", Recompute::None), ("attention", Recompute::Attention), ("full", Recompute::Full)];
     Ok(Parallel {
-        dp: reader.whole("dp", 1, 1 << 16)?.unwrap_or(1),
-        fsdp: one("fsdp")?,
-        tp: one("tp")?,
-        pp: one("pp")?,
-        recompute,
+        dp: axis("dp")?,
+        fsdp: axis("fsdp")?,
+        tp: axis("tp")?,
+        pp: axis("pp")?,
+        recompute: reader.word("recompute", &words)?.unwrap_or(Recompute::None),
         bucket_mb: reader.whole("bucket_mb", 1, 1 << 16)?.unwrap_or(25),
+        timeout_s: reader.whole("timeout_s", 1, 86_400)?.unwrap_or(300),
     })
 }
 
-fn checkpoint(reader: &Reader<'_>) -> Result<CheckpointPlan, ConfigError> {
+fn checkpoint(reader: &Reader<'_>, base: &Path) -> Result<CheckpointPlan, ConfigError> {
     Ok(CheckpointPlan {
         every_steps: reader.whole("every_steps", 1, ANY)?.unwrap_or(100),
         keep: reader.whole("keep", 1, MANY)?.unwrap_or(2),
+        staging: reader.path("staging", base, "the path of a directory on node-local disk")?,
     })
 }
 
@@ -185,10 +181,20 @@ fn policy(reader: &Reader<'_>) -> Result<Policy, ConfigError> {
 
 /// What no setting can tell alone.
 fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
+    let culprit = |settings: &[&str]| {
+        let typed = settings.iter().find(|setting| file.get(setting).is_some());
+        file.place_of(typed.unwrap_or(&settings[0]))
+    };
+    let Parallel { pp, dp, fsdp, tp, .. } = run.parallel;
+    // Four axes of the largest size overflow 64 bits.
+    if [pp, dp, fsdp, tp].iter().map(|axis| u128::from(*axis)).product::<u128>() > u128::from(MOST_RANKS) {
+        let at = culprit(&["parallel.dp", "parallel.fsdp", "parallel.tp", "parallel.pp"]);
+        return Err(ConfigError::MeshTooLarge { at, axes: [pp, dp, fsdp, tp] });
+    }
     let Train { global_batch, micro_batch, warmup_steps, length, .. } = run.train;
-    if global_batch % (run.parallel.dp * micro_batch) != 0 {
-        let culprit = if file.get("train.global_batch").is_some() { "train.global_batch" } else { "parallel.dp" };
-        return Err(ConfigError::GlobalBatch { at: file.place_of(culprit), global_batch, dp: run.parallel.dp, micro_batch });
+    if !global_batch.is_multiple_of(dp * fsdp * micro_batch) {
+        let at = culprit(&["train.global_batch", "parallel.dp", "parallel.fsdp", "train.micro_batch"]);
+        return Err(ConfigError::GlobalBatch { at, global_batch, dp, fsdp, micro_batch });
     }
     match length {
         Length::Steps(steps) if warmup_steps >= steps => {
@@ -273,9 +279,15 @@ mod tests {
     #[test]
     fn batches_and_warm_up_are_checked_against_each_other() {
         assert_eq!(
-            message(&["train.micro_batch=3", "parallel.dp=2", "train.global_batch=8"]),
-            "--set train.global_batch: [train] global_batch = 8: expected a multiple of dp × micro_batch = 2 × 3 = 6"
+            message(&["train.micro_batch=3", "parallel.dp=2", "parallel.fsdp=2", "train.global_batch=8"]),
+            "--set train.global_batch: [train] global_batch = 8: expected a multiple of dp × fsdp × micro_batch = 2 × 2 × 3 = 12"
         );
+        let (places, start) = (["parallel.dp=16", "parallel.fsdp=16", "train.micro_batch=16"], "[train] global_batch = 8: ");
+        for place in places {
+            let name = place.trim_end_matches("=16");
+            assert!(message(&[place]).starts_with(&format!("--set {name}: {start}")), "the default is not to blame");
+        }
+        assert!(check(LEAST, &["parallel.tp=16", "parallel.pp=16"]).is_ok(), "ranks of tp and pp see the same data");
         assert_eq!(
             message(&["train.warmup_steps=10"]),
             "--set train.warmup_steps: [train] warmup_steps = 10: expected fewer than the 10 steps of the run"
@@ -286,6 +298,38 @@ mod tests {
     }
 
     #[test]
+    fn the_mesh_is_the_product_of_its_axes() {
+        let axes = ["parallel.pp=3", "parallel.dp=2", "parallel.fsdp=4", "parallel.tp=5"];
+        let run = check(LEAST, &axes).unwrap();
+        assert_eq!((run.ranks(), run.parallel.data_ranks()), (120, 8));
+        assert_eq!(run.parallel.product(), "pp × dp × fsdp × tp = 3 × 2 × 4 × 5 = 120");
+        assert_eq!(
+            message(&["parallel.pp=65536", "parallel.dp=65536", "parallel.fsdp=65536", "parallel.tp=65536"]),
+            "--set parallel.dp: the mesh has pp × dp × fsdp × tp = 65536 × 65536 × 65536 × 65536 = 18446744073709551616 ranks: \
+             expected at most 65536"
+        );
+        for axis in ["dp", "fsdp", "tp", "pp"] {
+            let expected = format!("--set parallel.{axis}: [parallel] {axis} = 0: expected a whole number from 1 to 65536");
+            assert_eq!(message(&[&format!("parallel.{axis}=0")]), expected);
+        }
+    }
+
+    #[test]
+    fn what_watches_a_run_has_ranges_and_defaults() {
+        let run = check(LEAST, &[]).unwrap();
+        assert_eq!((run.parallel.timeout_s, run.train.max_skipped_steps, &run.checkpoint.staging), (300, 5, &None));
+        let typed = ["parallel.timeout_s=20", "train.max_skipped_steps=0", "checkpoint.staging=local/nvme"];
+        let run = check(LEAST, &typed).unwrap();
+        assert_eq!((run.parallel.timeout_s, run.train.max_skipped_steps), (20, 0));
+        assert_eq!(run.checkpoint.staging.as_deref(), Some(Path::new("/base/local/nvme")));
+        assert!(message(&["parallel.timeout_s=0"]).ends_with("timeout_s = 0: expected a whole number from 1 to 86400"));
+        assert!(message(&["train.max_skipped_steps=-1"]).ends_with("= -1: expected a whole number of at least 0"));
+        assert!(message(&["checkpoint.staging=''"]).ends_with("expected the path of a directory on node-local disk"));
+        assert_eq!(check(LEAST, &["parallel.recompute=attention"]).unwrap().parallel.recompute, Recompute::Attention);
+        assert!(message(&["parallel.recompute=all"]).ends_with("expected \"none\" or \"attention\" or \"full\""));
+    }
+
+    #[test]
     fn what_this_version_lacks_is_refused_by_name_and_class() {
         let class = |overrides: &[&str]| check(LEAST, overrides).unwrap_err().class();
         assert_eq!(
@@ -293,9 +337,6 @@ mod tests {
             "--set model.device: [model] device = \"cuda\": this version trains on the CPU"
         );
         assert_eq!(class(&["model.device=cuda"]), ErrorClass::Machine);
-        assert!(message(&["parallel.tp=2"]).contains("this version splits a run by dp only"));
-        assert_eq!(class(&["parallel.tp=2"]), ErrorClass::Usage);
-        assert!(message(&["parallel.recompute=attention"]).contains("all of a block or nothing"));
         assert!(message(&["site.profile=lumi"]).contains("\"lumi\": this version runs on the machine where it is typed"));
         assert!(message(&["policy.set=configs/policies/ministry"]).contains("will not pretend to"));
         assert_eq!(class(&["policy.set=configs/policies/ministry"]), ErrorClass::Policy);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::parallel::{MOST_RANKS, ModelSizes};
 use crate::place::Place;
 
 /// Why a refusal happened; programs map it to an exit code.
@@ -96,18 +97,95 @@ pub enum ConfigError {
         /// Where `steps` stands.
         other: Place,
     },
+    /// `--ranks` beside an override of the setting that it stands for.
+    #[error("{at} and {other} both set {setting}: expected one of them")]
+    SetTwice {
+        /// The one option.
+        at: Place,
+        /// The other.
+        other: Place,
+        /// Section and name.
+        setting: String,
+    },
+    /// More ranks than a run can have.
+    #[error(
+        "{at}: the mesh has pp × dp × fsdp × tp = {} = {} ranks: expected at most {MOST_RANKS}",
+        axes.map(|axis| axis.to_string()).join(" × "), axes.iter().map(|axis| u128::from(*axis)).product::<u128>()
+    )]
+    MeshTooLarge {
+        /// Where the first axis of those that were typed stands.
+        at: Place,
+        /// pp, dp, fsdp, tp.
+        axes: [u64; 4],
+    },
+    /// Ranks that the other axes of the mesh do not divide.
+    #[error(
+        "{at}: {ranks} ranks: expected a multiple of pp × fsdp × tp = {pp} × {fsdp} × {tp} = {}, and dp is what remains",
+        pp * fsdp * tp
+    )]
+    RanksForMesh {
+        /// The option.
+        at: Place,
+        /// As typed.
+        ranks: u64,
+        /// Pipeline stages.
+        pp: u64,
+        /// Ranks that share a replica's weights.
+        fsdp: u64,
+        /// Ranks that share each matrix product.
+        tp: u64,
+    },
+    /// Another number of ranks was started than the mesh has.
+    #[error("{at}: the mesh has {product} ranks: found {started} ranks started")]
+    Ranks {
+        /// Where the mesh stands.
+        at: Place,
+        /// The product of the axes, spelled out.
+        product: String,
+        /// Ranks that were started.
+        started: u64,
+    },
+    /// Tensor parallelism that does not divide the model.
+    #[error(
+        "{at}: [parallel] tp = {tp}: expected a divisor of the model's {} heads, feed-forward width {} and vocabulary {} that \
+         divides its {} key/value heads or is a multiple of them: {}",
+        sizes.heads, sizes.intermediate, sizes.vocabulary, sizes.kv_heads, either(works)
+    )]
+    TensorAxis {
+        /// Where `tp` stands.
+        at: Place,
+        /// As typed.
+        tp: u64,
+        /// Of the model.
+        sizes: ModelSizes,
+        /// Every tp that fits.
+        works: Vec<u64>,
+    },
+    /// More pipeline stages than layers.
+    #[error("{at}: [parallel] pp = {pp}: expected at most the model's {layers} layers: 1 to {layers}")]
+    PipelineAxis {
+        /// Where `pp` stands.
+        at: Place,
+        /// As typed.
+        pp: u64,
+        /// Transformer blocks of the model.
+        layers: u64,
+    },
     /// The global batch does not divide into whole micro-batches.
     #[error(
-        "{at}: [train] global_batch = {global_batch}: expected a multiple of dp × micro_batch = {dp} × {micro_batch} = {}",
-        dp * micro_batch
+        "{at}: [train] global_batch = {global_batch}: expected a multiple of dp × fsdp × micro_batch = {dp} × {fsdp} × \
+         {micro_batch} = {}",
+        dp * fsdp * micro_batch
     )]
     GlobalBatch {
-        /// Where `global_batch` stands.
+        /// Where `global_batch` stands, or what does not go with its default.
         at: Place,
         /// Sequences per optimizer step over all ranks.
         global_batch: u64,
-        /// Data-parallel ranks.
+        /// Replicas.
         dp: u64,
+        /// Ranks that share a replica's weights, and its part of the batch.
+        fsdp: u64,
         /// Sequences per forward on one rank.
         micro_batch: u64,
     },
@@ -178,5 +256,15 @@ fn did_you_mean(nearest: &Option<String>, what: &str, valid: &str) -> String {
     match nearest {
         Some(name) => format!("; did you mean {name}?"),
         None => format!("; the {what} are {valid}"),
+    }
+}
+
+/// `1`, `1 or 3`, `1, 2 or 4`.
+fn either(numbers: &[u64]) -> String {
+    let words: Vec<_> = numbers.iter().map(u64::to_string).collect();
+    match words.as_slice() {
+        [] => "none does".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }

@@ -10,6 +10,7 @@
 mod check;
 pub mod environment;
 mod error;
+mod parallel;
 mod place;
 mod reader;
 mod run;
@@ -17,10 +18,11 @@ mod run_file;
 mod settings;
 
 pub use error::{ConfigError, ErrorClass};
+pub use parallel::{ModelSizes, Parallel, Recompute};
 pub use place::Place;
 pub use run::{
-    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Parallel, Policy, Projection, Recompute,
-    Run, Schedule, Site, SiteProfile, Targets, Train,
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
+    SiteProfile, Targets, Train,
 };
 pub use run_file::{Ignored, RunFile};
 pub use settings::{SECTIONS, Section};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::ConfigError;
+use crate::parallel::Parallel;
 use crate::place::Place;
 
 /// A whole run: what a trainer needs to know besides the model's own config.json and the data.
@@ -46,7 +47,7 @@ impl Run {
 
     /// MPI ranks of the run: the product of the axes of the mesh.
     pub fn ranks(&self) -> u64 {
-        self.parallel.dp * self.parallel.fsdp * self.parallel.tp * self.parallel.pp
+        self.parallel.ranks()
     }
 
     /// Optimizer steps of the run when an epoch has `sequences` sequences. The last, partial global batch of the run is
@@ -217,7 +218,7 @@ pub struct Train {
     /// `steps` or `epochs`.
     #[serde(flatten)]
     pub length: Length,
-    /// Sequences per optimizer step over all ranks: a multiple of dp × `micro_batch`.
+    /// Sequences per optimizer step over all ranks: a multiple of dp × fsdp × `micro_batch`.
     pub global_batch: u64,
     /// Sequences per forward on one rank.
     pub micro_batch: u64,
@@ -235,6 +236,8 @@ pub struct Train {
     pub betas: (f64, f64),
     /// AdamW's epsilon.
     pub epsilon: f64,
+    /// Steps in a row that are skipped for a loss or a gradient that is not finite; one more stops the run.
+    pub max_skipped_steps: u64,
 }
 
 /// How long a run is.
@@ -257,33 +260,6 @@ pub enum Schedule {
     Constant,
 }
 
-/// `[parallel]`: the mesh, and what is traded for memory.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Parallel {
-    /// Data-parallel ranks.
-    pub dp: u64,
-    /// Ranks that share the weights; 1 in this version.
-    pub fsdp: u64,
-    /// Ranks that share each matrix product; 1 in this version.
-    pub tp: u64,
-    /// Ranks that share the layers; 1 in this version.
-    pub pp: u64,
-    /// What a block forgets in forward and computes again in backward.
-    pub recompute: Recompute,
-    /// Gradients are reduced over the ranks in buckets of this many MiB, each as soon as it is full.
-    pub bucket_mb: u64,
-}
-
-/// What a block forgets in forward and computes again in backward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recompute {
-    /// Nothing.
-    None,
-    /// Everything but its input.
-    Full,
-}
-
 /// `[checkpoint]`: how often a run saves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckpointPlan {
@@ -291,6 +267,8 @@ pub struct CheckpointPlan {
     pub every_steps: u64,
     /// Checkpoints that stay; older ones are removed.
     pub keep: u64,
+    /// A directory on node-local disk, absolute: ranks write there first and copy from there in the background.
+    pub staging: Option<PathBuf>,
 }
 
 /// `[eval]`: how often a run measures itself on `[data] valid`.

@@ -6,7 +6,9 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::ConfigError;
+use crate::parallel::MOST_RANKS;
 use crate::place::{Place, line_of};
+use crate::reader::Reader;
 use crate::settings::{self, SECTIONS};
 
 /// A value and where it was typed.
@@ -34,9 +36,9 @@ pub struct Ignored {
     pub because: &'static str,
 }
 
-/// The settings that may change when a run is resumed: how long, on how many ranks, how often it saves and evaluates.
+/// The settings that may change when a run is resumed: how long, on which mesh, how patient, how often it saves and evaluates.
 /// Everything else decides what the run *is*, from its data order to its learning-rate curve.
-const FREE_ON_RESUME: &[&str] = &["train.steps", "train.epochs", "train.micro_batch"];
+const FREE_ON_RESUME: &[&str] = &["train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
 const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel.", "checkpoint.", "eval."];
 
 impl RunFile {
@@ -107,12 +109,26 @@ impl RunFile {
         self.overlay(section, key, Typed { value: bare_value(value), at })
     }
 
-    /// Lays an option of the command line that stands for a number, such as `--ranks 2` for `parallel.dp`, over the file.
+    /// Lays `--ranks N` over the file: dp becomes what makes the product of the axes `ranks`. The other axes are those of the
+    /// file and of the overrides so far.
     ///
     /// # Errors
-    /// [`ConfigError::UnknownSetting`] if the setting does not exist.
-    pub fn set_number(&mut self, option: &'static str, section: &str, key: &str, number: u32) -> Result<(), ConfigError> {
-        self.overlay(section, key, Typed { value: Value::Integer(number.into()), at: Place::Option(option) })
+    /// [`ConfigError::RanksForMesh`] where fsdp × tp × pp does not divide `ranks`, [`ConfigError::SetTwice`] beside an override of
+    /// dp, [`ConfigError::Value`] where an axis is no number.
+    pub fn set_ranks(&mut self, ranks: u32) -> Result<(), ConfigError> {
+        let (at, ranks) = (Place::Option("--ranks"), u64::from(ranks));
+        if let Some(Typed { at: other @ Place::Override(_), .. }) = self.get("parallel.dp") {
+            return Err(ConfigError::SetTwice { at, other: other.clone(), setting: settings::label("parallel", "dp") });
+        }
+        let reader = Reader::new(self, "parallel");
+        let axis = |key| Ok(reader.whole(key, 1, MOST_RANKS)?.unwrap_or(1));
+        let (pp, fsdp, tp) = (axis("pp")?, axis("fsdp")?, axis("tp")?);
+        // Three axes of the largest size fit 64 bits.
+        let others = pp * fsdp * tp;
+        if ranks == 0 || !ranks.is_multiple_of(others) {
+            return Err(ConfigError::RanksForMesh { at, ranks, pp, fsdp, tp });
+        }
+        self.overlay("parallel", "dp", Typed { value: Value::Integer((ranks / others) as i64), at })
     }
 
     /// Refuses overrides of what a run settled when it began.
@@ -163,8 +179,8 @@ impl RunFile {
         self.settings.get(dotted)
     }
 
-    /// Where `section.key` was typed, or the file if it was not.
-    pub(crate) fn place_of(&self, dotted: &str) -> Place {
+    /// Where a setting such as `parallel.tp` was typed, or the file if it was not.
+    pub fn place_of(&self, dotted: &str) -> Place {
         self.get(dotted).map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
     }
 
@@ -281,10 +297,36 @@ mod tests {
     }
 
     #[test]
+    fn ranks_leave_dp_what_the_other_axes_do_not_take() {
+        let file = parse("[parallel]\ndp = 7\ntp = 2\npp = 3\n").unwrap();
+        let dp = |sets: &[&str], ranks: u32| {
+            let mut file = file.clone();
+            sets.iter().try_for_each(|text| file.set(text)).and_then(|()| file.set_ranks(ranks))?;
+            Ok(file.get("parallel.dp").unwrap().value.as_integer().unwrap())
+        };
+        let message = |sets: &[&str], ranks: u32| -> String {
+            let refused: Result<i64, ConfigError> = dp(sets, ranks);
+            refused.unwrap_err().to_string()
+        };
+        assert_eq!(dp(&[], 24).unwrap(), 4);
+        assert_eq!(dp(&["parallel.fsdp=2", "parallel.pp=1"], 4).unwrap(), 1);
+        assert_eq!(
+            message(&["parallel.fsdp=2"], 8),
+            "--ranks: 8 ranks: expected a multiple of pp × fsdp × tp = 3 × 2 × 2 = 12, and dp is what remains"
+        );
+        assert_eq!(message(&["parallel.dp=4"], 24), "--ranks and --set parallel.dp both set [parallel] dp: expected one of them");
+        assert!(message(&["parallel.fsdp=two"], 8).starts_with("--set parallel.fsdp: [parallel] fsdp = \"two\": expected"));
+        assert!(message(&[], 0).starts_with("--ranks: 0 ranks: expected"));
+    }
+
+    #[test]
     fn what_a_run_is_cannot_change_on_resuming() {
         let mut file = parse("[train]\nsteps = 3\n").unwrap();
         file.set("train.steps=9").unwrap();
-        file.set_number("--ranks", "parallel", "dp", 2).unwrap();
+        for free in ["train.max_skipped_steps=0", "parallel.tp=2", "parallel.fsdp=3", "parallel.pp=2", "checkpoint.staging=x"] {
+            file.set(free).unwrap();
+        }
+        file.set_ranks(24).unwrap();
         assert!(file.refuse_fixed_overrides().is_ok());
         file.set("train.learning_rate=1").unwrap();
         assert_eq!(

@@ -29,10 +29,11 @@ pub const SECTIONS: &[Section] = &[
             "max_grad_norm",
             "betas",
             "epsilon",
+            "max_skipped_steps",
         ],
     },
-    Section { name: "parallel", keys: &["dp", "fsdp", "tp", "pp", "recompute", "bucket_mb"] },
-    Section { name: "checkpoint", keys: &["every_steps", "keep"] },
+    Section { name: "parallel", keys: &["dp", "fsdp", "tp", "pp", "recompute", "bucket_mb", "timeout_s"] },
+    Section { name: "checkpoint", keys: &["every_steps", "keep", "staging"] },
     Section { name: "eval", keys: &["every_steps"] },
     Section { name: "site", keys: &["profile"] },
     Section { name: "policy", keys: &["set"] },
@@ -106,8 +107,8 @@ mod tests {
             "name seed model.path model.dtype model.device data.train data.valid data.format data.sequence_length data.packing \
              data.on_bad method.kind method.rank method.alpha method.targets train.steps train.epochs train.global_batch \
              train.micro_batch train.learning_rate train.schedule train.warmup_steps train.weight_decay train.max_grad_norm \
-             train.betas train.epsilon parallel.dp parallel.fsdp parallel.tp parallel.pp parallel.recompute parallel.bucket_mb \
-             checkpoint.every_steps checkpoint.keep eval.every_steps site.profile policy.set"
+             train.betas train.epsilon train.max_skipped_steps parallel.dp parallel.fsdp parallel.tp parallel.pp parallel.recompute \
+             parallel.bucket_mb parallel.timeout_s checkpoint.every_steps checkpoint.keep checkpoint.staging eval.every_steps site.profile policy.set"
         );
     }
 }

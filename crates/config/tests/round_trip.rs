@@ -24,7 +24,8 @@ prop_compose! {
     fn overrides()(
         seed in 0..i64::MAX as u64,
         length in prop_oneof![(100u64..1 << 40).prop_map(|n| format!("train.steps={n}")), (1e-3..1e6f64).prop_map(|x| format!("train.epochs={x:?}"))],
-        (micro, dp, times) in (1u64..64, 1u64..64, 1u64..64),
+        (micro, times, dp, fsdp, tp, pp) in (1u64..64, 1u64..64, 1u64..16, 1u64..16, 1u64..16, 1u64..16),
+        (timeout, skipped, staging) in (1u64..86_400, 0u64..1000, proptest::option::of("[a-z/ ]{1,12}")),
         (rate, norm, decay, epsilon) in (1e-12..1e3f64, 1e-6..1e6f64, 0.0..1.0f64, 1e-12..1e-3f64),
         betas in (0.0..1.0f64, 0.0..1.0f64),
         method in prop_oneof![
@@ -36,19 +37,21 @@ prop_compose! {
         words in (
             proptest::sample::select(vec!["bf16", "fp32"]), proptest::sample::select(vec!["chat", "text"]),
             proptest::sample::select(vec!["fail", "skip"]), proptest::sample::select(vec!["cosine", "constant"]),
-            proptest::sample::select(vec!["none", "full"]), any::<bool>(),
+            proptest::sample::select(vec!["none", "attention", "full"]), any::<bool>(),
         ),
     ) -> Vec<String> {
         let quoted: Vec<_> = valid.iter().map(|path| toml::Value::String(path.clone()).to_string()).collect();
         let mut all = vec![
-            format!("seed={seed}"), length, format!("train.global_batch={}", micro * dp * times), format!("train.micro_batch={micro}"),
-            format!("parallel.dp={dp}"), format!("train.learning_rate={rate:?}"), format!("train.max_grad_norm={norm:?}"),
+            format!("seed={seed}"), length, format!("train.global_batch={}", micro * dp * fsdp * times), format!("train.micro_batch={micro}"),
+            format!("parallel.dp={dp}"), format!("parallel.fsdp={fsdp}"), format!("parallel.tp={tp}"), format!("parallel.pp={pp}"),
+            format!("parallel.timeout_s={timeout}"), format!("train.max_skipped_steps={skipped}"), format!("train.learning_rate={rate:?}"), format!("train.max_grad_norm={norm:?}"),
             format!("train.weight_decay={decay:?}"), format!("train.epsilon={epsilon:?}"), format!("train.betas=[{:?}, {:?}]", betas.0, betas.1),
             format!("data.valid=[{}]", quoted.join(", ")), format!("model.dtype={}", words.0), format!("data.format={}", words.1),
             format!("data.on_bad={}", words.2), format!("train.schedule={}", words.3), format!("parallel.recompute={}", words.4),
             format!("data.packing={}", words.5),
         ];
         all.extend(method);
+        all.extend(staging.map(|path| format!("checkpoint.staging='/{path}'")));
         all
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn read_run_file(path: &Path, overrides: &Overrides) -> Result<RunFil
     let mut file = RunFile::read(path)?;
     overrides.set.iter().try_for_each(|text| file.set(text))?;
     if let Some(ranks) = overrides.ranks {
-        file.set_number("--ranks", "parallel", "dp", ranks)?;
+        file.set_ranks(ranks)?;
     }
     for ignored in file.ignored() {
         say(format_args!("note: {}: {} has no effect: {}", ignored.at, ignored.setting, ignored.because));
