@@ -7,6 +7,7 @@ use crate::linear::{Linear, Saved as LinearSaved};
 use crate::lora::Projection;
 use crate::ops::heads::{self, HeadShape, Rotation};
 use crate::ops::{attention, rmsnorm, swiglu};
+use crate::seams::{Exchange, SeamError};
 use crate::weight::Weight;
 
 /// A block's weights. It knows its number in the whole network, so that names survive when a part of the network is held elsewhere.
@@ -24,8 +25,19 @@ pub struct Block {
     pub eps: f64,
 }
 
+/// What each block keeps for its backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recompute {
+    /// Every activation: fastest, most memory.
+    None,
+    /// All but what lies between attention's products: queries, keys, values and the result are made again.
+    Attention,
+    /// Its input alone; the forward is run again: a third more work, least memory.
+    Full,
+}
+
 /// What all tokens of a forward share.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Where documents begin and end.
     pub documents: &'a Documents,
@@ -33,12 +45,18 @@ pub struct Context<'a> {
     pub shape: HeadShape,
     /// The rotary embedding.
     pub rotation: Rotation<'a>,
+    /// Who holds the other slices of the block's weights.
+    pub exchange: &'a dyn Exchange,
 }
 
 impl Context<'_> {
     /// The keys' and values' heads.
     pub fn key_shape(&self) -> HeadShape {
         HeadShape { group: 1, ..self.shape }
+    }
+
+    fn gather(&self, own: Tensor) -> Result<Tensor, SeamError> {
+        self.exchange.gather_rows(own, self.documents.tokens())
     }
 }
 
@@ -49,13 +67,13 @@ pub struct Saved {
     activations: Option<Activations>,
 }
 
-/// Everything between a block's input and output.
+/// Everything between a block's input and output. What products read and write has all rows `[T, …]`, what norms read and write those
+/// held here, `[t, D]`.
 #[derive(Debug)]
 struct Activations {
     attention_norm: rmsnorm::Saved,
     normal: Tensor,
-    heads: attention::Inputs,
-    attention: attention::Saved,
+    core: Option<Core>,
     middle: Tensor,
     feed_forward_norm: rmsnorm::Saved,
     middle_normal: Tensor,
@@ -65,10 +83,29 @@ struct Activations {
     linears: [LinearSaved; 7],
 }
 
+/// Attention's inputs and result, in head layout.
+#[derive(Debug)]
+struct Core {
+    heads: attention::Inputs,
+    attention: attention::Saved,
+}
+
+/// What half a block's backward needs of its norm and its linears.
+struct Norm<'a> {
+    x: &'a Tensor,
+    saved: &'a rmsnorm::Saved,
+    linears: &'a [LinearSaved; 7],
+}
+
 impl Saved {
-    /// Drops all but the input; [`Block::backward`] runs the forward again.
-    pub fn input_only(self) -> Self {
-        Self { x: self.x, activations: None }
+    /// Drops what is to be computed again in [`Block::backward`].
+    pub fn keep(mut self, recompute: Recompute) -> Self {
+        match recompute {
+            Recompute::None => {}
+            Recompute::Attention => self.activations.iter_mut().for_each(|activations| activations.core = None),
+            Recompute::Full => self.activations = None,
+        }
+        self
     }
 }
 
@@ -82,43 +119,40 @@ impl Block {
         &mut self.linears[projection as usize]
     }
 
-    /// `x [T, D]` → `[T, D]`.
-    pub fn forward(&self, x: Tensor, context: Context<'_>) -> (Tensor, Saved) {
-        let (y, activations) = self.activate(&x, context);
-        (y, Saved { x, activations: Some(activations) })
+    /// `x [t, D]` → `[t, D]`.
+    ///
+    /// # Errors
+    /// If the networks that hold the other slices cannot be reached.
+    pub fn forward(&self, x: Tensor, context: Context<'_>) -> Result<(Tensor, Saved), SeamError> {
+        let (y, activations) = self.activate(&x, context)?;
+        Ok((y, Saved { x, activations: Some(activations) }))
     }
 
-    fn activate(&self, x: &Tensor, context: Context<'_>) -> (Tensor, Activations) {
+    fn activate(&self, x: &Tensor, context: Context<'_>) -> Result<(Tensor, Activations), SeamError> {
         let (normal, attention_norm) = rmsnorm::forward(x, self.attention_norm.value(), self.eps);
+        let normal = context.gather(normal)?;
         let (heads, [q, k, v]) = self.project(&normal, context);
         let attention = attention::forward(&heads, context.documents, context.shape);
         let mixed = heads::merge(&attention.out, context.documents, context.shape, None);
-        let (mut middle, o) = self.linear(Projection::O).forward(&mixed);
+        let (mixed, o) = self.linear(Projection::O).forward(&mixed);
+        let mut middle = context.exchange.sum_rows(mixed)?;
 
         // The sum of residual and attention takes over the projection's memory; so does the block's output below.
         let (middle_normal, feed_forward_norm) =
             rmsnorm::forward_residual(&mut middle, x, self.feed_forward_norm.value(), self.eps);
+        let middle_normal = context.gather(middle_normal)?;
         let (gate, saved_gate) = self.linear(Projection::Gate).forward(&middle_normal);
         let (up, saved_up) = self.linear(Projection::Up).forward(&middle_normal);
         let gated = swiglu::forward(&gate, &up);
-        let (mut y, down) = self.linear(Projection::Down).forward(&gated);
+        let (down, saved_down) = self.linear(Projection::Down).forward(&gated);
+        let mut y = context.exchange.sum_rows(down)?;
         rmsnorm::add(&mut y, &middle);
 
-        let linears = [q, k, v, o, saved_gate, saved_up, down];
-        let activations = Activations {
-            attention_norm,
-            normal,
-            heads,
-            attention,
-            middle,
-            feed_forward_norm,
-            middle_normal,
-            gate,
-            up,
-            gated,
-            linears,
-        };
-        (y, activations)
+        let linears = [q, k, v, o, saved_gate, saved_up, saved_down];
+        let core = Some(Core { heads, attention });
+        let activations =
+            Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears };
+        Ok((y, activations))
     }
 
     /// Queries, keys and values of normalised tokens, in head layout, queries and keys turned to their positions.
@@ -147,45 +181,87 @@ impl Block {
         y
     }
 
-    /// `dy [T, D]` → `dx [T, D]`, in the same memory; adds to the gradients of what is trained.
-    pub fn backward(&mut self, saved: Saved, dy: Tensor, context: Context<'_>) -> Tensor {
+    /// `dy [t, D]` → `dx [t, D]`, in the same memory; adds to the gradients of what is trained.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub fn backward(&mut self, saved: Saved, dy: Tensor, context: Context<'_>) -> Result<Tensor, SeamError> {
         let Saved { x, activations } = saved;
-        let kept = activations.unwrap_or_else(|| self.activate(&x, context).1);
-        let [saved_q, saved_k, saved_v, saved_o, saved_gate, saved_up, saved_down] = &kept.linears;
+        let kept = match activations {
+            Some(activations) => activations,
+            None => self.activate(&x, context)?.1,
+        };
+        let Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears } = kept;
         let mut dx = dy;
+        let norm = Norm { x: &middle, saved: &feed_forward_norm, linears: &linears };
+        self.feed_forward_backward((&middle_normal, gate, up, gated), norm, &mut dx, context)?;
+        drop((middle_normal, middle));
+        let norm = Norm { x: &x, saved: &attention_norm, linears: &linears };
+        self.attention_backward((&normal, core), norm, &mut dx, context)?;
+        Ok(dx)
+    }
 
-        let dgated = self.linear_mut(Projection::Down).backward(&kept.gated, saved_down, &dx, None);
-        let (dgate, dup) = swiglu::backward(&dgated, kept.gate, kept.up);
-        let dnormal = self.linear_mut(Projection::Gate).backward(&kept.middle_normal, saved_gate, &dgate, None);
-        let dnormal = self.linear_mut(Projection::Up).backward(&kept.middle_normal, saved_up, &dup, Some(dnormal));
-        norm_backward(&mut self.feed_forward_norm, &dnormal, (&kept.middle, &kept.feed_forward_norm), &mut dx);
+    /// Adds to `dx [t, D]`, which comes in as the gradient of the block's output, what goes through the feed-forward part.
+    fn feed_forward_backward(
+        &mut self,
+        (middle_normal, gate, up, gated): (&Tensor, Tensor, Tensor, Tensor),
+        norm: Norm<'_>,
+        dx: &mut Tensor,
+        context: Context<'_>,
+    ) -> Result<(), SeamError> {
+        let [.., saved_gate, saved_up, saved_down] = norm.linears;
+        let dy = context.gather(dx.shallow_clone())?;
+        let dgated = self.linear_mut(Projection::Down).backward(&gated, saved_down, &dy, None);
+        drop((dy, gated));
+        let (dgate, dup) = swiglu::backward(&dgated, gate, up);
+        let dnormal = self.linear_mut(Projection::Gate).backward(middle_normal, saved_gate, &dgate, None);
+        let dnormal = self.linear_mut(Projection::Up).backward(middle_normal, saved_up, &dup, Some(dnormal));
+        let dnormal = context.exchange.sum_rows(dnormal)?;
+        norm_backward(&mut self.feed_forward_norm, &dnormal, (norm.x, norm.saved), dx);
+        Ok(())
+    }
 
-        let mixed = heads::merge(&kept.attention.out, context.documents, context.shape, None);
-        let dmixed = self.linear_mut(Projection::O).backward(&mixed, saved_o, &dx, None);
+    /// The same for attention.
+    fn attention_backward(
+        &mut self,
+        (normal, core): (&Tensor, Option<Core>),
+        norm: Norm<'_>,
+        dx: &mut Tensor,
+        context: Context<'_>,
+    ) -> Result<(), SeamError> {
+        let [saved_q, saved_k, saved_v, saved_o, ..] = norm.linears;
+        let Core { heads, attention } = core.unwrap_or_else(|| {
+            let (heads, _) = self.project(normal, context);
+            let attention = attention::forward(&heads, context.documents, context.shape);
+            Core { heads, attention }
+        });
+        let dy = context.gather(dx.shallow_clone())?;
+        let mixed = heads::merge(&attention.out, context.documents, context.shape, None);
+        let dmixed = self.linear_mut(Projection::O).backward(&mixed, saved_o, &dy, None);
+        drop((dy, mixed));
         let dout = heads::split(&dmixed, context.documents, context.shape, None);
-        let dheads = attention::backward(&dout, &kept.heads, &kept.attention, context.documents, context.shape);
+        let dheads = attention::backward(&dout, &heads, &attention, context.documents, context.shape);
         let rotation = Some(context.rotation);
         let dq = heads::merge(&dheads.q, context.documents, context.shape, rotation);
         let dk = heads::merge(&dheads.k, context.documents, context.key_shape(), rotation);
         let dv = heads::merge(&dheads.v, context.documents, context.key_shape(), None);
-        let dnormal = self.linear_mut(Projection::Q).backward(&kept.normal, saved_q, &dq, None);
-        let dnormal = self.linear_mut(Projection::K).backward(&kept.normal, saved_k, &dk, Some(dnormal));
-        let dnormal = self.linear_mut(Projection::V).backward(&kept.normal, saved_v, &dv, Some(dnormal));
-        norm_backward(&mut self.attention_norm, &dnormal, (&x, &kept.attention_norm), &mut dx);
-        dx
+        let dnormal = self.linear_mut(Projection::Q).backward(normal, saved_q, &dq, None);
+        let dnormal = self.linear_mut(Projection::K).backward(normal, saved_k, &dk, Some(dnormal));
+        let dnormal = self.linear_mut(Projection::V).backward(normal, saved_v, &dv, Some(dnormal));
+        let dnormal = context.exchange.sum_rows(dnormal)?;
+        norm_backward(&mut self.attention_norm, &dnormal, (norm.x, norm.saved), dx);
+        Ok(())
     }
 
-    /// The trained weights of this block, in a fixed order.
-    pub fn trained(&self) -> impl Iterator<Item = &Weight> {
-        let norms = [&self.attention_norm, &self.feed_forward_norm].into_iter().filter(|weight| weight.master().is_some());
-        norms.chain(self.linears.iter().flat_map(Linear::trained))
+    /// All weights of this block, in a fixed order: the two norms, then the linears in the order of [`Projection::ALL`].
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        [&self.attention_norm, &self.feed_forward_norm].into_iter().chain(self.linears.iter().flat_map(Linear::weights))
     }
 
-    /// As [`Block::trained`], to write to.
-    pub fn trained_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
-        let norms =
-            [&mut self.attention_norm, &mut self.feed_forward_norm].into_iter().filter(|weight| weight.master().is_some());
-        norms.chain(self.linears.iter_mut().flat_map(Linear::trained_mut))
+    /// As [`Block::weights`], to write to.
+    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let norms = [&mut self.attention_norm, &mut self.feed_forward_norm].into_iter();
+        norms.chain(self.linears.iter_mut().flat_map(Linear::weights_mut))
     }
 }
 

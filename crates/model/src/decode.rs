@@ -7,6 +7,7 @@ use crate::batch::Documents;
 use crate::block::{Block, Context};
 use crate::network::Network;
 use crate::ops::{attention, embedding, rmsnorm};
+use crate::placement::Whole;
 use crate::weight::Dtype;
 
 /// New tokens that attention takes at one time, which bounds the memory of the scores.
@@ -92,15 +93,16 @@ impl Network {
         cache.grow(first + new);
         let table = self.rope_table(first + new);
         let documents = Documents::single(new);
-        let context = self.context(&documents, &table, first);
-        let mut x = embedding::forward(&ids, self.embedding.value());
+        let (embedding, norm, head) = self.ends()?;
+        let context = self.context(&documents, &table, first, &Whole);
+        let mut x = embedding::forward(&ids, embedding.value(), 0);
         for (block, layer) in self.blocks.iter().zip(&cache.layers) {
             x = decode_block(block, &x, layer, context);
         }
         cache.tokens += new;
         let x = if wanted == Wanted::Last { x.narrow(0, new as i64 - 1, 1) } else { x };
-        let (h, _) = rmsnorm::forward(&x, self.norm.value(), self.config.rms_norm_eps);
-        Ok(h.matmul(&self.head_value().tr()).to_kind(Kind::Float))
+        let (h, _) = rmsnorm::forward(&x, norm.value(), self.config.rms_norm_eps);
+        Ok(h.matmul(&head.value().tr()).to_kind(Kind::Float))
     }
 }
 

@@ -8,7 +8,8 @@
 //! `G` = H ÷ K query heads per key/value head, `E` head dim, `F` hidden (feed-forward), `V` vocabulary, `R` LoRA rank. A batch is flat:
 //! there is no padding and no batch dim, documents are told apart by their offsets.
 //!
-//! This crate does not know ranks, files, settings or environment variables.
+//! A network may be a part of the whole: some of the blocks, a slice of each weight. Which part, a [`Placement`] says; what the rest does,
+//! it meets at its seams ([`seams`]). This crate does not know ranks, files, settings or environment variables.
 
 pub mod batch;
 pub mod block;
@@ -17,15 +18,23 @@ pub mod decode;
 mod error;
 pub mod linear;
 pub mod lora;
+pub mod memory;
 pub mod network;
 pub mod ops;
+pub mod passes;
+pub mod placement;
 mod raw;
+pub mod seams;
 pub mod weight;
 
 pub use batch::{Batch, Documents};
+pub use block::Recompute;
 pub use config::ModelConfig;
 pub use decode::{KvCache, Wanted};
 pub use error::ModelError;
 pub use lora::{LoraConfig, Projection};
-pub use network::{Hooks, LossSum, Network, Recompute, Source, Trained};
-pub use weight::{Dtype, Weight};
+pub use network::{Network, Source, Trained};
+pub use passes::{Around, Downstream, LossSum};
+pub use placement::{Placement, Slice, Whole};
+pub use seams::{Exchange, Hooks, Pass, SeamError, Unit};
+pub use weight::{Dtype, Origin, Weight};

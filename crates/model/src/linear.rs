@@ -1,4 +1,7 @@
 //! A linear without bias: y = x · Wᵀ, with LoRA on it or without.
+//!
+//! It may hold a slice of W. Of its outputs (rows of W and B): y is the slice's, and dx a partial sum. Of its inputs (columns of W and A):
+//! y is a partial sum, and dx the slice's. Either way the gradient of a factor that is held whole (A, or B) is a partial sum, too.
 
 use tch::Tensor;
 
@@ -50,28 +53,14 @@ impl Linear {
         dx
     }
 
-    /// The trained weights of this linear.
-    pub fn trained(&self) -> impl Iterator<Item = &Weight> {
-        let factors = self.lora.iter().flat_map(|lora| [&lora.a, &lora.b]);
-        std::iter::once(&self.weight).chain(factors).filter(|weight| weight.master().is_some())
+    /// Its weights: W, then the factors A and B where there are any.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        std::iter::once(&self.weight).chain(self.lora.iter().flat_map(|lora| [&lora.a, &lora.b]))
     }
 
-    /// As [`Linear::trained`], to write to.
-    pub fn trained_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
-        let factors = self.lora.iter_mut().flat_map(|lora| [&mut lora.a, &mut lora.b]);
-        std::iter::once(&mut self.weight).chain(factors).filter(|weight| weight.master().is_some())
-    }
-
-    /// W + s · B · A in fp32: what a merged model holds.
-    pub fn merged(&self) -> Tensor {
-        let base = self.weight.value().to_kind(tch::Kind::Float);
-        match &self.lora {
-            None => base,
-            Some(lora) => {
-                let exact = |weight: &Weight| weight.master().unwrap_or_else(|| weight.value()).to_kind(tch::Kind::Float);
-                base + exact(&lora.b).matmul(&exact(&lora.a)) * lora.scale
-            }
-        }
+    /// As [`Linear::weights`], to write to.
+    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        std::iter::once(&mut self.weight).chain(self.lora.iter_mut().flat_map(|lora| [&mut lora.a, &mut lora.b]))
     }
 }
 
@@ -80,26 +69,25 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::lora::{LoraConfig, Projection};
-    use crate::ops::oracle::{assert_close, random};
-    use crate::weight::Dtype;
+    use crate::lora::merge;
+    use crate::ops::oracle::{assert_close, random, zeros};
 
     #[test]
     fn gradients_agree_with_autograd_with_and_without_lora() {
         let (x, w, dy) = (random(&[9, 12], 1), random(&[7, 12], 2), random(&[9, 7], 3));
         for adapted in [false, true] {
             let mut linear = Linear { weight: Weight::frozen("w", w.copy()), lora: None };
-            linear.weight.train();
             let leaves = [&x, &w].map(|tensor| tensor.copy().set_requires_grad(true));
             let mut expected = leaves[0].matmul(&leaves[1].tr());
             let mut factors = Vec::new();
             if adapted {
-                let config = LoraConfig { rank: 3, scale: 0.5, targets: vec![Projection::Q] };
-                let mut lora = Lora::fresh("m", (7, 12), &config, (1, Dtype::Fp32));
-                lora.b.restore(&random(&[7, 3], 4)).unwrap();
-                factors = vec![lora.a.value().copy().set_requires_grad(true), lora.b.value().copy().set_requires_grad(true)];
+                let [a, b] = [random(&[3, 12], 6), random(&[7, 3], 4)];
+                factors = vec![a.copy().set_requires_grad(true), b.copy().set_requires_grad(true)];
                 expected += leaves[0].matmul(&factors[0].tr()).matmul(&factors[1].tr()) * 0.5;
-                linear.lora = Some(lora);
+                linear.lora = Some(Lora { a: Weight::frozen("a", a), b: Weight::frozen("b", b), scale: 0.5 });
+            }
+            for weight in linear.weights_mut() {
+                weight.set_gradient(zeros(&weight.shape())).unwrap();
             }
             (&expected * &dy).sum(Kind::Float).backward();
 
@@ -109,10 +97,13 @@ mod tests {
             let dx = linear.backward(&x, &saved, &dy, Some(start.copy()));
             assert_close("dx", &(dx - start), &leaves[0].grad());
             assert_close("dw", linear.weight.gradient().unwrap(), &leaves[1].grad());
-            for (weight, leaf) in linear.trained().skip(1).zip(&factors) {
+            for (weight, leaf) in linear.weights().skip(1).zip(&factors) {
                 assert_close(weight.name(), weight.gradient().unwrap(), &leaf.grad());
             }
-            assert_close("merged", &x.matmul(&linear.merged().tr()), &y);
+            if let Some(lora) = &linear.lora {
+                let merged = merge(linear.weight.value(), (lora.a.value(), lora.b.value()), lora.scale);
+                assert_close("merged", &x.matmul(&merged.tr()), &y);
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::weight::{Dtype, Weight, from_file};
-use crate::{ModelError, Source};
+use crate::placement::Placement;
+use crate::weight::{Origin, Weight};
 
 /// The seven linears of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,53 +79,45 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Fresh factors: A uniform in ±1/√in (PEFT's Kaiming initialisation with a = √5), B zero, so that the network starts as the base.
-    /// The numbers depend on the seed and the name alone: every replica draws the same.
-    pub(crate) fn fresh(module: &str, (outputs, inputs): (i64, i64), config: &LoraConfig, (seed, dtype): (u64, Dtype)) -> Self {
+    /// Factors that are not here yet, on the linear `module` whose whole weight is `[out, in]`. Fresh ones have A uniform in ±1/√in
+    /// (PEFT's Kaiming initialisation with a = √5) and B zero, so that the network starts as the base.
+    pub(crate) fn absent(module: &str, (outputs, inputs): (i64, i64), config: &LoraConfig, placement: &dyn Placement) -> Self {
         let [a_name, b_name] = factor_names(module);
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let a = uniform(seed, &a_name, config.rank * inputs as usize, bound).view([config.rank as i64, inputs]);
-        let b = Tensor::zeros([outputs, config.rank as i64], (tch::Kind::Float, tch::Device::Cpu));
-        Self { a: Weight::trained(a_name, a, dtype), b: Weight::trained(b_name, b, dtype), scale: config.scale }
-    }
-
-    /// Factors from an adapter's file, for inference.
-    pub(crate) fn load(
-        module: &str,
-        (outputs, inputs): (i64, i64),
-        config: &LoraConfig,
-        source: (Source<'_>, Dtype),
-    ) -> Result<Self, ModelError> {
-        let (source, dtype) = source;
         let rank = config.rank as i64;
-        let mut factor = |name: String, shape: [i64; 2]| {
-            let stored = source(&name).map_err(|reason| ModelError::Source { name: name.clone(), reason: reason.to_string() })?;
-            let value = from_file(&name, &stored, &shape, dtype.kind())?;
-            Ok::<_, ModelError>(Weight::frozen(name, value))
-        };
-        let [a_name, b_name] = factor_names(module);
-        Ok(Self { a: factor(a_name, [rank, inputs])?, b: factor(b_name, [outputs, rank])?, scale: config.scale })
+        let a = placement.slice(&a_name, &[rank, inputs]);
+        let b = placement.slice(&b_name, &[outputs, rank]);
+        let bound = 1.0 / (inputs as f64).sqrt();
+        Self {
+            a: Weight::absent(a_name, a, Origin::Uniform(bound)),
+            b: Weight::absent(b_name, b, Origin::Zero),
+            scale: config.scale,
+        }
     }
+}
+
+/// W + s · B · A in fp32: what a merged model holds. `base [out, in]`, `a [R, in]`, `b [out, R]`.
+pub fn merge(base: &Tensor, (a, b): (&Tensor, &Tensor), scale: f64) -> Tensor {
+    let [base, a, b] = [base, a, b].map(|tensor| tensor.to_kind(tch::Kind::Float));
+    base + b.matmul(&a) * scale
 }
 
 /// PEFT's names of the two factors on a module.
-fn factor_names(module: &str) -> [String; 2] {
+pub fn factor_names(module: &str) -> [String; 2] {
     ["A", "B"].map(|factor| format!("base_model.model.{module}.lora_{factor}.weight"))
 }
 
-/// Uniform numbers in ±bound, drawn from the seed and the name.
-fn uniform(seed: u64, name: &str, count: usize, bound: f64) -> Tensor {
+/// Uniform numbers in ±bound. They depend on the seed and the name alone: every replica draws the same.
+pub fn uniform(seed: u64, name: &str, count: usize, bound: f64) -> Vec<f32> {
     // FNV-1a over the name, so that each weight has its own sequence.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut state = splitmix(seed) ^ hash;
-    let values: Vec<f32> = (0..count)
+    (0..count)
         .map(|_| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let unit = (splitmix(state) >> 11) as f64 / (1u64 << 53) as f64;
             ((2.0 * unit - 1.0) * bound) as f32
         })
-        .collect();
-    Tensor::from_slice(&values)
+        .collect()
 }
 
 /// The output function of SplitMix64 (Steele, Lea and Flood 2014).
@@ -139,26 +131,23 @@ pub(crate) fn splitmix(state: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Whole;
 
     #[test]
-    fn fresh_factors_are_a_pure_function_of_seed_and_name_and_b_is_zero() {
-        let config = LoraConfig { rank: 4, scale: 2.0, targets: Projection::ALL.to_vec() };
-        let make = |seed, module: &str| Lora::fresh(module, (6, 100), &config, (seed, Dtype::Fp32));
-        let (first, same) = (make(1, "q"), make(1, "q"));
-        assert!(first.a.value().equal(same.a.value()));
-        assert!(!first.a.value().equal(make(2, "q").a.value()));
-        assert!(!first.a.value().equal(make(1, "k").a.value()));
-        assert_eq!(first.b.value().abs().max().double_value(&[]), 0.0);
-        let largest = first.a.value().abs().max().double_value(&[]);
+    fn fresh_factors_are_a_pure_function_of_seed_and_name() {
+        let first = uniform(1, "q", 400, 0.1);
+        assert_eq!(first, uniform(1, "q", 400, 0.1));
+        assert_ne!(first, uniform(2, "q", 400, 0.1));
+        assert_ne!(first, uniform(1, "k", 400, 0.1));
+        let largest = first.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         assert!(largest <= 0.1 && largest > 0.09, "{largest}");
     }
 
     #[test]
-    fn master_copies_keep_what_bf16_rounds() {
+    fn fresh_factors_start_as_the_base() {
         let config = LoraConfig { rank: 4, scale: 2.0, targets: vec![] };
-        let lora = Lora::fresh("q", (6, 100), &config, (1, Dtype::Bf16));
-        let exact = Lora::fresh("q", (6, 100), &config, (1, Dtype::Fp32));
-        assert!(lora.a.master().unwrap().equal(exact.a.value()));
-        assert_eq!(lora.a.value().kind(), tch::Kind::BFloat16);
+        let lora = Lora::absent("q", (6, 100), &config, &Whole);
+        assert_eq!((lora.a.origin(), lora.b.origin()), (Origin::Uniform(0.1), Origin::Zero));
+        assert_eq!((lora.a.shape(), lora.b.shape()), (vec![4, 100], vec![6, 4]));
     }
 }

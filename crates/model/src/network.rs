@@ -1,107 +1,103 @@
-//! The whole network: embedding, blocks, norm, head; loss and gradients of a batch.
+//! The network, or the part of it that is held here: its weights by name, how they are loaded, adapted and chosen for training.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::batch::{Batch, Documents};
-use crate::block::{Block, Context, norm_backward};
+use crate::batch::Documents;
+use crate::block::{Block, Context};
 use crate::linear::Linear;
-use crate::lora::{Lora, LoraConfig, Projection};
+use crate::lora::{self, Lora, LoraConfig, Projection};
 use crate::ops::heads::{HeadShape, Rotation};
 use crate::ops::rope::RopeTable;
-use crate::ops::{cross_entropy, embedding, rmsnorm};
-use crate::weight::{Dtype, FileTensor, Weight, from_file};
+use crate::placement::{Placement, Whole};
+use crate::seams::{Exchange, Unit};
+use crate::weight::{Dtype, FileTensor, Origin, Weight, from_file};
 use crate::{ModelConfig, ModelError};
 
 /// Where weights come from: gives a tensor by its full name, or says why it cannot.
 pub type Source<'a> = &'a mut dyn FnMut(&str) -> Result<FileTensor, Box<dyn Error + Send + Sync>>;
 
-/// What each block keeps for its backward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recompute {
-    /// Every activation: fastest, most memory.
-    None,
-    /// Its input alone; the forward is run again: a third more work, least memory.
-    Full,
-}
-
-/// Told when gradients can no longer change, in the order of [`Network::trained`]. A batch's caller decides whether they are final.
-pub trait Hooks {
-    /// The gradients of these weights are final.
-    fn gradients_final(&mut self, weights: &mut dyn Iterator<Item = &Weight>);
-}
-
-/// For the micro-batches whose gradients are not final yet.
-impl Hooks for () {
-    fn gradients_final(&mut self, _: &mut dyn Iterator<Item = &Weight>) {}
-}
+/// The embedding's name.
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Which weights a run trains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trained {
     /// All of them.
     Full,
-    /// Fresh LoRA factors drawn from this seed; the base stays as it is.
-    Lora(LoraConfig, u64),
+    /// LoRA factors; the base stays as it is.
+    Lora(LoraConfig),
 }
 
-/// A loss before division.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LossSum {
-    /// Σ −log p(target), natural logarithm.
-    pub sum: f64,
-    /// Target tokens in the sum.
-    pub targets: usize,
-}
-
-/// The dense Mistral network.
+/// The dense Mistral network, or consecutive blocks of it.
 #[derive(Debug)]
 pub struct Network {
     pub(crate) config: ModelConfig,
     pub(crate) dtype: Dtype,
-    /// `[V, D]`; also the head where that is tied.
-    pub(crate) embedding: Weight,
+    /// `[V, D]`, where the first block is held.
+    pub(crate) embedding: Option<Weight>,
     pub(crate) blocks: Vec<Block>,
-    /// `[D]`.
-    pub(crate) norm: Weight,
-    /// `[V, D]`; none where tied.
-    pub(crate) head: Option<Weight>,
+    /// Where the last block is held.
+    pub(crate) last: Option<Last>,
     rope: Mutex<Arc<RopeTable>>,
 }
 
+/// What follows the last block.
+#[derive(Debug)]
+pub(crate) struct Last {
+    /// `[D]`.
+    pub(crate) norm: Weight,
+    /// `[V, D]`; none where the head is tied to an embedding that is held here, too.
+    pub(crate) head: Option<Weight>,
+}
+
 impl Network {
+    /// The part that `placement` chooses, its weights named and measured but not here yet.
+    pub fn absent(config: &ModelConfig, dtype: Dtype, placement: &dyn Placement) -> Self {
+        let (d, v) = (config.hidden, config.vocabulary);
+        let weight = |name: String, full: &[i64]| {
+            let slice = placement.slice(&name, full);
+            Weight::absent(name, slice, Origin::File)
+        };
+        let layers = placement.layers(config.layers);
+        let (first, last) = (layers.start == 0, layers.end == config.layers);
+        let blocks = layers.map(|layer| {
+            let norm = |name: &str| weight(format!("model.layers.{layer}.{name}.weight"), &[d]);
+            let linears = Projection::ALL.map(|projection| {
+                let (outputs, inputs) = projection_shape(config, projection);
+                Linear { weight: weight(format!("{}.weight", projection.module(layer)), &[outputs, inputs]), lora: None }
+            });
+            let [attention_norm, feed_forward_norm] = ["input_layernorm", "post_attention_layernorm"].map(norm);
+            Block { layer, attention_norm, feed_forward_norm, linears, eps: config.rms_norm_eps }
+        });
+        let head = match (config.tied, first) {
+            (true, true) => None,
+            (true, false) => Some(weight(EMBEDDING.to_string(), &[v, d])),
+            (false, _) => Some(weight("lm_head.weight".to_string(), &[v, d])),
+        };
+        let rope = RopeTable::new(config.head_dim as usize, config.rope_theta, config.context.min(2048));
+        Self {
+            config: config.clone(),
+            dtype,
+            embedding: first.then(|| weight(EMBEDDING.to_string(), &[v, d])),
+            blocks: blocks.collect(),
+            last: last.then(|| Last { norm: weight("model.norm.weight".to_string(), &[d]), head }),
+            rope: Mutex::new(Arc::new(rope)),
+        }
+    }
+
     /// Reads every weight that `config` implies, in `dtype`.
     ///
     /// # Errors
     /// A weight that the source cannot give, or one of another shape or element type.
     pub fn load(config: &ModelConfig, dtype: Dtype, source: Source<'_>) -> Result<Self, ModelError> {
-        let mut weight = |name: String, shape: &[i64]| {
-            let stored = source(&name).map_err(|reason| ModelError::Source { name: name.clone(), reason: reason.to_string() })?;
-            let value = from_file(&name, &stored, shape, dtype.kind())?;
-            Ok::<_, ModelError>(Weight::frozen(name, value))
-        };
-        let (d, v) = (config.hidden, config.vocabulary);
-        let embedding = weight("model.embed_tokens.weight".to_string(), &[v, d])?;
-        let mut blocks = Vec::new();
-        for layer in 0..config.layers {
-            let norm = |name: &str| format!("model.layers.{layer}.{name}.weight");
-            let attention_norm = weight(norm("input_layernorm"), &[d])?;
-            let feed_forward_norm = weight(norm("post_attention_layernorm"), &[d])?;
-            let mut linears = Vec::with_capacity(Projection::ALL.len());
-            for projection in Projection::ALL {
-                let (outputs, inputs) = projection_shape(config, projection);
-                let weight = weight(format!("{}.weight", projection.module(layer)), &[outputs, inputs])?;
-                linears.push(Linear { weight, lora: None });
-            }
-            let Ok(linears) = linears.try_into() else { unreachable!("one linear was pushed for each of the seven projections") };
-            blocks.push(Block { layer, attention_norm, feed_forward_norm, linears, eps: config.rms_norm_eps });
+        let mut network = Self::absent(config, dtype, &Whole);
+        for weight in network.weights_mut() {
+            bring(weight, dtype, source)?;
         }
-        let norm = weight("model.norm.weight".to_string(), &[d])?;
-        let head = if config.tied { None } else { Some(weight("lm_head.weight".to_string(), &[v, d])?) };
-        let rope = RopeTable::new(config.head_dim as usize, config.rope_theta, config.context.min(2048));
-        Ok(Self { config: config.clone(), dtype, embedding, blocks, norm, head, rope: Mutex::new(Arc::new(rope)) })
+        Ok(network)
     }
 
     /// The sizes.
@@ -109,20 +105,43 @@ impl Network {
         &self.config
     }
 
-    /// Chooses what is trained.
-    pub fn train(&mut self, trained: &Trained) {
+    /// Element type of weights and activations.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Chooses what is trained; for LoRA, adds the factors, whose values are not here yet.
+    pub fn choose(&mut self, trained: &Trained, placement: &dyn Placement) {
         match trained {
-            Trained::Full => self.every_weight_mut().for_each(Weight::train),
-            Trained::Lora(lora, seed) => {
-                let (config, dtype) = (self.config.clone(), self.dtype);
-                for block in &mut self.blocks {
-                    for &projection in &lora.targets {
-                        let (module, shape) = (projection.module(block.layer), projection_shape(&config, projection));
-                        block.linears[projection as usize].lora = Some(Lora::fresh(&module, shape, lora, (*seed, dtype)));
-                    }
-                }
+            Trained::Full => self.weights_mut().for_each(Weight::mark_trained),
+            Trained::Lora(config) => {
+                self.adapt(config, placement);
+                self.factors_mut().for_each(Weight::mark_trained);
             }
         }
+    }
+
+    /// Makes a whole network ready to be trained: fresh LoRA factors drawn from `seed`, gradients at zero.
+    ///
+    /// # Errors
+    /// None for a whole network.
+    pub fn train(&mut self, trained: &Trained, seed: u64) -> Result<(), ModelError> {
+        self.choose(trained, &Whole);
+        let kind = self.dtype.kind();
+        for weight in self.weights_mut().filter(|weight| weight.is_trained()) {
+            let shape = weight.shape();
+            let zeros = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
+            match weight.origin() {
+                Origin::File => {}
+                Origin::Zero => weight.set_value(zeros.to_kind(kind).copy())?,
+                Origin::Uniform(bound) => {
+                    let values = lora::uniform(seed, weight.name(), zeros.numel(), bound);
+                    weight.set_value(Tensor::from_slice(&values).view(&shape[..]).to_kind(kind))?;
+                }
+            }
+            weight.set_gradient(zeros)?;
+        }
+        Ok(())
     }
 
     /// The same base with an adapter on it. The base's memory is shared, so that many adapters cost little.
@@ -131,14 +150,25 @@ impl Network {
     /// A factor that the source cannot give, or one of another shape.
     pub fn with_adapter(&self, lora: &LoraConfig, source: Source<'_>) -> Result<Self, ModelError> {
         let mut network = self.share();
-        for block in &mut network.blocks {
-            for &projection in &lora.targets {
-                let (module, shape) = (projection.module(block.layer), projection_shape(&self.config, projection));
-                let factors = Lora::load(&module, shape, lora, (&mut *source, self.dtype))?;
-                block.linears[projection as usize].lora = Some(factors);
-            }
+        network.adapt(lora, &Whole);
+        for factor in network.factors_mut() {
+            bring(factor, self.dtype, source)?;
         }
         Ok(network)
+    }
+
+    fn adapt(&mut self, lora: &LoraConfig, placement: &dyn Placement) {
+        for block in &mut self.blocks {
+            for &projection in &lora.targets {
+                let (module, shape) = (projection.module(block.layer), projection_shape(&self.config, projection));
+                block.linears[projection as usize].lora = Some(Lora::absent(&module, shape, lora, placement));
+            }
+        }
+    }
+
+    fn factors_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let linears = self.blocks.iter_mut().flat_map(|block| block.linears.iter_mut());
+        linears.flat_map(|linear| linear.lora.iter_mut()).flat_map(|lora| [&mut lora.a, &mut lora.b])
     }
 
     /// Another handle on the same base weights, without adapters.
@@ -150,157 +180,75 @@ impl Network {
             linears: block.linears.each_ref().map(|linear| Linear { weight: linear.weight.share(), lora: None }),
             eps: block.eps,
         });
+        let last = |last: &Last| Last { norm: last.norm.share(), head: last.head.as_ref().map(Weight::share) };
         Self {
             config: self.config.clone(),
             dtype: self.dtype,
-            embedding: self.embedding.share(),
+            embedding: self.embedding.as_ref().map(Weight::share),
             blocks: blocks.collect(),
-            norm: self.norm.share(),
-            head: self.head.as_ref().map(Weight::share),
+            last: self.last.as_ref().map(last),
             rope: Mutex::new(self.rope_table(0)),
         }
     }
 
-    /// Hugging Face's names of every weight of the base, in the order of [`Network::merged`].
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let ends = std::iter::once(&self.embedding).chain(std::iter::once(&self.norm)).chain(self.head.as_ref());
-        let norms = self.blocks.iter().flat_map(|block| [&block.attention_norm, &block.feed_forward_norm]);
-        let linears = self.blocks.iter().flat_map(|block| block.linears.iter().map(|linear| &linear.weight));
-        ends.chain(norms).chain(linears).map(Weight::name)
+    /// The units that are held here, in the order of a forward.
+    pub fn units(&self) -> Vec<Unit> {
+        let first = self.embedding.iter().map(|_| Unit::Embedding);
+        let blocks = self.blocks.iter().map(|block| Unit::Block(block.layer));
+        first.chain(blocks).chain(self.last.iter().map(|_| Unit::Head)).collect()
     }
 
-    /// Every weight of the base by its Hugging Face name with adapters merged in, fp32: what an export writes, one at a time.
-    pub fn merged(&self) -> impl Iterator<Item = (&str, Tensor)> {
-        let plain = |weight: &Weight| weight.master().unwrap_or_else(|| weight.value()).to_kind(Kind::Float);
-        let ends = std::iter::once(&self.embedding).chain(std::iter::once(&self.norm)).chain(self.head.as_ref());
-        let norms = self.blocks.iter().flat_map(|block| [&block.attention_norm, &block.feed_forward_norm]);
-        let linears = self.blocks.iter().flat_map(|block| block.linears.iter());
-        let linears = linears.map(move |linear| match &linear.lora {
-            Some(_) => (linear.weight.name(), linear.merged()),
-            None => (linear.weight.name(), plain(&linear.weight)),
-        });
-        ends.chain(norms).map(move |weight| (weight.name(), plain(weight))).chain(linears)
-    }
-
-    fn every_weight_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
-        let blocks = self.blocks.iter_mut().flat_map(|block| {
-            let linears = block.linears.iter_mut().map(|linear| &mut linear.weight);
-            [&mut block.attention_norm, &mut block.feed_forward_norm].into_iter().chain(linears)
-        });
-        std::iter::once(&mut self.norm).chain(self.head.as_mut()).chain(blocks).chain(std::iter::once(&mut self.embedding))
-    }
-
-    /// What is trained, in the order in which a backward finishes with it: norm and head, blocks from the last to the first, embedding.
-    pub fn trained(&self) -> Vec<&Weight> {
-        let last = self.last_weights();
-        let blocks = self.blocks.iter().rev().flat_map(Block::trained);
-        last.chain(blocks).chain(trained_only(&self.embedding)).collect()
-    }
-
-    /// As [`Network::trained`], to write to.
-    pub fn trained_mut(&mut self) -> Vec<&mut Weight> {
-        let is_trained = |weight: &&mut Weight| weight.master().is_some();
-        let last = std::iter::once(&mut self.norm).chain(self.head.as_mut()).filter(is_trained);
-        let blocks = self.blocks.iter_mut().rev().flat_map(Block::trained_mut);
-        last.chain(blocks).chain(std::iter::once(&mut self.embedding).filter(is_trained)).collect()
-    }
-
-    fn last_weights(&self) -> impl Iterator<Item = &Weight> {
-        std::iter::once(&self.norm).chain(self.head.as_ref()).flat_map(trained_only)
-    }
-
-    /// Loss of a batch; adds the gradients of `scale · Σ loss` to those of the trained weights and tells `hooks` as they become final.
-    ///
-    /// # Errors
-    /// A document longer than the model's context or attention window.
-    pub fn loss_and_gradients(
-        &mut self,
-        batch: &Batch,
-        scale: f64,
-        recompute: Recompute,
-        hooks: &mut dyn Hooks,
-    ) -> Result<LossSum, ModelError> {
-        let _no_grad = tch::no_grad_guard();
-        let table = self.table_for(&batch.documents)?;
-        let context = self.context(&batch.documents, &table, 0);
-        let mut x = embedding::forward(&batch.ids, self.embedding.value());
-        let mut kept = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (y, saved) = block.forward(x, context);
-            kept.push(match recompute {
-                Recompute::None => saved,
-                Recompute::Full => saved.input_only(),
-            });
-            x = y;
-        }
-        let (sum, mut dx) = self.head_backward(&x, batch, scale);
-        hooks.gradients_final(&mut self.last_weights());
-        drop(x);
-        for index in (0..self.blocks.len()).rev() {
-            if let Some(saved) = kept.pop() {
-                dx = self.blocks[index].backward(saved, dx, context);
+    /// The weights of a unit, in a fixed order; none if it is not held here.
+    pub fn unit_mut(&mut self, unit: Unit) -> Vec<&mut Weight> {
+        match unit {
+            Unit::Embedding => self.embedding.iter_mut().collect(),
+            Unit::Block(layer) => {
+                self.blocks.iter_mut().find(|block| block.layer == layer).into_iter().flat_map(Block::weights_mut).collect()
             }
-            hooks.gradients_final(&mut self.blocks[index].trained());
+            Unit::Head => match &mut self.last {
+                Some(Last { norm, head: Some(head) }) => vec![norm, head],
+                Some(Last { norm, head: None }) => std::iter::once(norm).chain(&mut self.embedding).collect(),
+                None => Vec::new(),
+            },
         }
-        if let Some(gradient) = self.embedding.gradient_mut() {
-            embedding::backward(&batch.ids, &dx, gradient);
-        }
-        hooks.gradients_final(&mut trained_only(&self.embedding));
-        Ok(LossSum { sum, targets: batch.target_count() })
     }
 
-    /// Norm, head and loss, forward and backward: `x [T, D]` → Σ loss and `dx [T, D]`.
-    fn head_backward(&mut self, x: &Tensor, batch: &Batch, scale: f64) -> (f64, Tensor) {
-        let (h, saved) = rmsnorm::forward(x, self.norm.value(), self.config.rms_norm_eps);
-        let head = self.head.as_mut().unwrap_or(&mut self.embedding);
-        let value = head.value().shallow_clone();
-        let loss = cross_entropy::forward_backward(&h, &value, &batch.targets, scale, head.gradient_mut());
-        let mut dx = x.zeros_like();
-        norm_backward(&mut self.norm, &loss.dh, (x, &saved), &mut dx);
-        (loss.sum, dx)
+    /// Every weight that is held here, each once: embedding, blocks, last norm, head.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        let last = self.last.iter().flat_map(|last| std::iter::once(&last.norm).chain(&last.head));
+        self.embedding.iter().chain(self.blocks.iter().flat_map(Block::weights)).chain(last)
     }
 
-    /// Loss of a batch, no gradients.
-    ///
-    /// # Errors
-    /// As [`Network::loss_and_gradients`].
-    pub fn loss(&self, batch: &Batch) -> Result<LossSum, ModelError> {
-        let _no_grad = tch::no_grad_guard();
-        let h = self.last_hidden(&batch.ids, &batch.documents)?;
-        Ok(LossSum { sum: cross_entropy::forward(&h, self.head_value(), &batch.targets), targets: batch.target_count() })
+    /// As [`Network::weights`], to write to.
+    pub fn weights_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let last = self.last.iter_mut().flat_map(|last| std::iter::once(&mut last.norm).chain(&mut last.head));
+        self.embedding.iter_mut().chain(self.blocks.iter_mut().flat_map(Block::weights_mut)).chain(last)
     }
 
-    /// Logits of every position, `[T, V]` fp32: for comparisons on small inputs.
-    ///
-    /// # Errors
-    /// As [`Network::loss_and_gradients`].
-    pub fn logits(&self, batch: &Batch) -> Result<Tensor, ModelError> {
-        let _no_grad = tch::no_grad_guard();
-        let h = self.last_hidden(&batch.ids, &batch.documents)?;
-        Ok(h.matmul(&self.head_value().tr()).to_kind(Kind::Float))
+    /// Embedding, last norm and head of a whole network; an error for a part of one.
+    pub(crate) fn ends(&self) -> Result<(&Weight, &Weight, &Weight), ModelError> {
+        let (Some(embedding), Some(last)) = (&self.embedding, &self.last) else { return Err(ModelError::Part) };
+        Ok((embedding, &last.norm, last.head.as_ref().unwrap_or(embedding)))
     }
 
-    fn last_hidden(&self, ids: &[i64], documents: &Documents) -> Result<Tensor, ModelError> {
-        let table = self.table_for(documents)?;
-        let context = self.context(documents, &table, 0);
-        let mut x = embedding::forward(ids, self.embedding.value());
-        for block in &self.blocks {
-            x = block.forward(x, context).0;
-        }
-        Ok(rmsnorm::forward(&x, self.norm.value(), self.config.rms_norm_eps).0)
+    pub(crate) fn context<'a>(
+        &self,
+        documents: &'a Documents,
+        table: &'a RopeTable,
+        first: usize,
+        exchange: &'a dyn Exchange,
+    ) -> Context<'a> {
+        let head_dim = self.config.head_dim;
+        let heads_of = |projection: Projection, all: i64| {
+            self.blocks.first().map_or(all, |block| block.linear(projection).weight.slice().length / head_dim)
+        };
+        let (heads, kv_heads) = (heads_of(Projection::Q, self.config.heads), heads_of(Projection::K, self.config.kv_heads));
+        let [kv_heads, group, head_dim] = [kv_heads, heads / kv_heads, head_dim].map(|size| size as usize);
+        let shape = HeadShape { kv_heads, group, head_dim };
+        Context { documents, shape, rotation: Rotation { table, first }, exchange }
     }
 
-    pub(crate) fn head_value(&self) -> &Tensor {
-        self.head.as_ref().unwrap_or(&self.embedding).value()
-    }
-
-    pub(crate) fn context<'a>(&self, documents: &'a Documents, table: &'a RopeTable, first: usize) -> Context<'a> {
-        let [kv_heads, group, head_dim] =
-            [self.config.kv_heads, self.config.group(), self.config.head_dim].map(|size| size as usize);
-        Context { documents, shape: HeadShape { kv_heads, group, head_dim }, rotation: Rotation { table, first } }
-    }
-
-    fn table_for(&self, documents: &Documents) -> Result<Arc<RopeTable>, ModelError> {
+    pub(crate) fn table_for(&self, documents: &Documents) -> Result<Arc<RopeTable>, ModelError> {
         let (found, limit) = (documents.longest(), self.config.longest_document());
         if found > limit {
             return Err(ModelError::ContextFull { found, limit });
@@ -319,11 +267,14 @@ impl Network {
     }
 }
 
-fn trained_only(weight: &Weight) -> impl Iterator<Item = &Weight> {
-    std::iter::once(weight).filter(|weight| weight.master().is_some())
+/// Reads a whole weight.
+fn bring(weight: &mut Weight, dtype: Dtype, source: Source<'_>) -> Result<(), ModelError> {
+    let name = weight.name().to_string();
+    let stored = source(&name).map_err(|reason| ModelError::Source { name: name.clone(), reason: reason.to_string() })?;
+    weight.set_value(from_file(&name, &stored, &weight.shape(), dtype.kind())?)
 }
 
-/// `[out, in]` of a projection's weight.
+/// `[out, in]` of a projection's whole weight.
 fn projection_shape(config: &ModelConfig, projection: Projection) -> (i64, i64) {
     let (d, f) = (config.hidden, config.intermediate);
     let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);

@@ -1,9 +1,10 @@
-//! One named weight: the value that products use and, where it is trained, its fp32 master copy and gradient.
+//! One named weight: its place in the whole tensor, its value while it is here, and its fp32 gradient where it is trained.
 
 use safetensors::Dtype as FileType;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::{ModelError, raw};
+use crate::ModelError;
+use crate::placement::Slice;
 
 /// Element type of the base weights and of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    pub(crate) fn kind(self) -> Kind {
+    /// libtorch's name for it.
+    pub fn kind(self) -> Kind {
         match self {
             Self::Fp32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
@@ -44,40 +46,38 @@ pub fn from_file(name: &str, (dtype, shape, bytes): &FileTensor, expected: &[i64
     Ok(Tensor::f_from_data_size(bytes, &found, stored)?.to_kind(kind))
 }
 
+/// Where a weight's first value comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Origin {
+    /// The base model's file.
+    File,
+    /// Drawn uniformly from ± this bound, a pure function of the run's seed and the weight's name ([`crate::lora::uniform`]).
+    Uniform(f64),
+    /// Zero.
+    Zero,
+}
+
 /// A named weight.
 #[derive(Debug)]
 pub struct Weight {
     name: String,
+    slice: Slice,
+    origin: Origin,
+    trained: bool,
+    /// An empty tensor while the value is elsewhere.
     value: Tensor,
-    trained: Option<Trained>,
-}
-
-#[derive(Debug)]
-struct Trained {
-    master: Tensor,
-    gradient: Tensor,
+    gradient: Option<Tensor>,
 }
 
 impl Weight {
-    /// A weight that is not trained.
+    /// A weight whose value is not here yet.
+    pub(crate) fn absent(name: impl Into<String>, slice: Slice, origin: Origin) -> Self {
+        Self { name: name.into(), slice, origin, trained: false, value: nothing(), gradient: None }
+    }
+
+    /// A whole weight that is not trained.
     pub fn frozen(name: impl Into<String>, value: Tensor) -> Self {
-        Self { name: name.into(), value, trained: None }
-    }
-
-    /// A weight that is trained, from its fp32 master copy; the value is rounded from it.
-    pub(crate) fn trained(name: impl Into<String>, master: Tensor, dtype: Dtype) -> Self {
-        // In fp32 this is the master copy itself: `to_kind` gives another handle on the same memory.
-        let value = master.to_kind(dtype.kind());
-        Self { name: name.into(), value, trained: Some(Trained { gradient: master.zeros_like(), master }) }
-    }
-
-    /// Begins to train it: from here on there are an fp32 master copy and an fp32 gradient, at zero.
-    pub fn train(&mut self) {
-        let master = self.value.to_kind(Kind::Float).copy();
-        if self.value.kind() == Kind::Float {
-            self.value = master.shallow_clone();
-        }
-        self.trained = Some(Trained { gradient: master.zeros_like(), master });
+        Self { value: value.shallow_clone(), ..Self::absent(name, Slice::whole(&value.size()), Origin::File) }
     }
 
     /// The name in Hugging Face's (for LoRA: PEFT's) layout.
@@ -85,96 +85,117 @@ impl Weight {
         &self.name
     }
 
+    /// Which slice of the whole tensor this is.
+    pub fn slice(&self) -> &Slice {
+        &self.slice
+    }
+
+    /// Where its first value comes from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Shape of what is held here.
+    pub fn shape(&self) -> Vec<i64> {
+        self.slice.shape()
+    }
+
     /// What products use, in the network's dtype.
     pub fn value(&self) -> &Tensor {
         &self.value
     }
 
-    /// The fp32 master copy, if trained.
-    pub fn master(&self) -> Option<&Tensor> {
-        self.trained.as_ref().map(|trained| &trained.master)
-    }
-
-    /// The fp32 gradient, if trained.
-    pub fn gradient(&self) -> Option<&Tensor> {
-        self.trained.as_ref().map(|trained| &trained.gradient)
-    }
-
-    /// The fp32 gradient to add to, if trained.
-    pub fn gradient_mut(&mut self) -> Option<&mut Tensor> {
-        self.trained.as_mut().map(|trained| &mut trained.gradient)
-    }
-
-    /// Shape, outermost dim first.
-    pub fn shape(&self) -> Vec<usize> {
-        self.value.size().iter().map(|&size| size as usize).collect()
-    }
-
-    /// Elements of the master copy, row-major; empty if not trained.
-    pub fn master_elements(&self) -> &[f32] {
-        self.trained.as_ref().map_or(&[], |trained| raw::elements(&trained.master))
-    }
-
-    /// Elements of the gradient, row-major; empty if not trained.
-    pub fn gradient_elements(&self) -> &[f32] {
-        self.trained.as_ref().map_or(&[], |trained| raw::elements(&trained.gradient))
-    }
-
-    /// Elements of the master copy and of the gradient, to write to; empty if not trained. [`Weight::refresh`] afterwards.
-    pub fn master_and_gradient(&mut self) -> (&mut [f32], &mut [f32]) {
-        match &mut self.trained {
-            Some(trained) => (raw::elements_mut(&mut trained.master), raw::elements_mut(&mut trained.gradient)),
-            None => (&mut [], &mut []),
+    /// Brings the value, of the shape of [`Weight::shape`].
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn set_value(&mut self, value: Tensor) -> Result<(), ModelError> {
+        let (found, expected) = (value.size(), self.shape());
+        if found != expected {
+            return Err(ModelError::Shape { name: self.name.clone(), found, expected });
         }
+        self.value = value;
+        Ok(())
     }
 
-    /// Adds `a · b` to the gradient, if trained; the product is made only then.
+    /// Lets the value go; it must be brought again before the next use.
+    pub fn release(&mut self) {
+        self.value = nothing();
+    }
+
+    /// Whether it is trained.
+    pub fn is_trained(&self) -> bool {
+        self.trained
+    }
+
+    pub(crate) fn mark_trained(&mut self) {
+        self.trained = true;
+    }
+
+    /// The gradient, fp32, where there is one now.
+    pub fn gradient(&self) -> Option<&Tensor> {
+        self.gradient.as_ref()
+    }
+
+    /// The gradient to add to, where there is one now.
+    pub fn gradient_mut(&mut self) -> Option<&mut Tensor> {
+        self.gradient.as_mut()
+    }
+
+    /// Gives backwards a tensor (fp32, of the shape of [`Weight::shape`]) to add this weight's gradient to.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn set_gradient(&mut self, gradient: Tensor) -> Result<(), ModelError> {
+        let (found, expected) = (gradient.size(), self.shape());
+        if found != expected {
+            return Err(ModelError::Shape { name: self.name.clone(), found, expected });
+        }
+        self.gradient = Some(gradient);
+        Ok(())
+    }
+
+    /// Takes the gradient away.
+    pub fn take_gradient(&mut self) -> Option<Tensor> {
+        self.gradient.take()
+    }
+
+    /// Adds `a · b` to the gradient, if there is one; the product is made only then.
     pub(crate) fn accumulate(&mut self, a: &Tensor, b: &Tensor) {
-        if let Some(trained) = &mut self.trained {
+        if let Some(gradient) = &mut self.gradient {
             if a.kind() == Kind::Float {
-                let _ = trained.gradient.addmm_(a, b);
+                let _ = gradient.addmm_(a, b);
             } else {
-                let _ = trained.gradient.g_add_(&a.matmul(b));
+                let _ = gradient.g_add_(&a.matmul(b));
             }
         }
     }
 
-    /// Overwrites the master copy with a file's tensor (on resume) and with it the value.
-    ///
-    /// # Errors
-    /// Another shape or element type, or a weight that is not trained.
-    pub fn restore_from(&mut self, stored: &FileTensor) -> Result<(), ModelError> {
-        let master = from_file(&self.name, stored, &self.value.size(), Kind::Float)?;
-        self.restore(&master)
-    }
-
-    /// Overwrites the master copy and with it the value.
-    ///
-    /// # Errors
-    /// Another shape, or a weight that is not trained.
-    pub fn restore(&mut self, master: &Tensor) -> Result<(), ModelError> {
-        let expected = self.value.size();
-        let Some(trained) = self.trained.as_mut().filter(|_| master.size() == expected) else {
-            return Err(ModelError::Shape { name: self.name.clone(), found: master.size(), expected });
-        };
-        trained.master.copy_(master);
-        self.refresh();
-        Ok(())
-    }
-
-    /// Brings the value up to date with the master copy after an optimizer step.
-    pub fn refresh(&mut self) {
-        if let Some(trained) = &self.trained
-            && self.value.kind() != Kind::Float
-        {
-            self.value.copy_(&trained.master);
-        }
-    }
-
-    /// The same weight for another network, not trained there. A frozen value is shared; one that is still trained is copied, because
-    /// its memory changes at every step.
+    /// The same weight for another network that does not train it. A frozen value is shared; one that is trained is copied, because its
+    /// memory changes at every step.
     pub(crate) fn share(&self) -> Self {
-        let value = if self.trained.is_some() { self.value.copy() } else { self.value.shallow_clone() };
-        Self::frozen(self.name.clone(), value)
+        let value = if self.trained { self.value.copy() } else { self.value.shallow_clone() };
+        Self { value, ..Self::absent(self.name.clone(), self.slice.clone(), self.origin) }
+    }
+}
+
+fn nothing() -> Tensor {
+    Tensor::empty([0], (Kind::Float, Device::Cpu))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_another_shape_than_the_slice_is_refused() {
+        let slice = Slice { full: vec![4, 6], dim: 1, start: 3, length: 3 };
+        let mut weight = Weight::absent("w", slice, Origin::Zero);
+        assert_eq!(weight.shape(), [4, 3]);
+        let error = weight.set_value(Tensor::zeros([4, 6], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
+        assert_eq!(error, "tensor w has shape [4, 6], expected [4, 3]");
+        weight.set_value(Tensor::zeros([4, 3], (Kind::Float, Device::Cpu))).unwrap();
+        weight.release();
+        assert_eq!(weight.value().numel(), 0);
     }
 }

@@ -71,17 +71,17 @@ fn logits_agree_and_packed_documents_are_as_if_alone() {
 #[test]
 fn loss_and_every_gradient_agree_whatever_is_recomputed() {
     for name in ["tiny-mistral", "tiny-mistral-tied"] {
-        for recompute in [Recompute::None, Recompute::Full] {
+        for recompute in [Recompute::None, Recompute::Attention, Recompute::Full] {
             let mut network = network(&directory(name), Dtype::Fp32);
             let oracle = File::open(&directory(name), "forward.safetensors");
             let batch = batch(&oracle, &network);
-            network.train(&Trained::Full);
+            network.train(&Trained::Full, 7).unwrap();
             let scale = 1.0 / batch.target_count() as f64;
-            let loss = network.loss_and_gradients(&batch, scale, recompute, &mut ()).unwrap();
+            let loss = network.loss_and_gradients(&batch, scale, recompute).unwrap();
             let expected = oracle.floats("loss_sum").double_value(&[]);
             assert!((loss.sum - expected).abs() / expected < LOSS, "{} {expected}", loss.sum);
             assert!((network.loss(&batch).unwrap().sum - expected).abs() / expected < LOSS);
-            for weight in network.trained() {
+            for weight in network.weights() {
                 let expected = oracle.floats(&format!("grad.{}", weight.name()));
                 let difference = largest(&(weight.gradient().unwrap() - &expected)) / largest(&expected);
                 assert!(difference < GRADIENT, "{name} {}: {difference:e}", weight.name());
@@ -95,7 +95,7 @@ fn gradients_add_up_over_micro_batches() {
     let mut network = network(&directory("tiny-mistral"), Dtype::Fp32);
     let oracle = File::open(&directory("tiny-mistral"), "forward.safetensors");
     let whole = batch(&oracle, &network);
-    network.train(&Trained::Full);
+    network.train(&Trained::Full, 7).unwrap();
     let documents: Vec<(usize, usize)> = whole.documents.iter().collect();
     let scale = 1.0 / whole.target_count() as f64;
     let mut sum = 0.0;
@@ -103,11 +103,11 @@ fn gradients_add_up_over_micro_batches() {
         let range = start..start + length;
         let offsets = [0, length as i64];
         let part = Batch::new(whole.ids[range.clone()].to_vec(), whole.targets[range].to_vec(), &offsets, 320).unwrap();
-        sum += network.loss_and_gradients(&part, scale, Recompute::None, &mut ()).unwrap().sum;
+        sum += network.loss_and_gradients(&part, scale, Recompute::None).unwrap().sum;
     }
     let expected = oracle.floats("loss_sum").double_value(&[]);
     assert!((sum - expected).abs() / expected < LOSS);
-    for weight in network.trained() {
+    for weight in network.weights() {
         let expected = oracle.floats(&format!("grad.{}", weight.name()));
         assert!(largest(&(weight.gradient().unwrap() - &expected)) / largest(&expected) < GRADIENT, "{}", weight.name());
     }
@@ -127,26 +127,21 @@ fn bf16_stays_near_fp32() {
 const GRADIENT_BF16: f64 = 8e-2;
 
 #[test]
-fn gradients_in_bf16_stay_near_those_of_fp32_and_a_step_reaches_the_values() {
+fn gradients_in_bf16_stay_near_those_of_fp32() {
     let directory = directory("tiny-mistral");
     let lora = LoraConfig { rank: 4, scale: 2.0, targets: Projection::ALL.to_vec() };
-    for trained in [Trained::Full, Trained::Lora(lora, 7)] {
+    for trained in [Trained::Full, Trained::Lora(lora)] {
         let gradients = |dtype| {
             let mut network = network(&directory, dtype);
-            network.train(&trained);
+            network.train(&trained, 7).unwrap();
             // B starts at zero, which would leave A without a gradient.
-            for weight in network.trained_mut().into_iter().filter(|weight| weight.name().contains("lora_B")) {
-                weight
-                    .master_and_gradient()
-                    .0
-                    .iter_mut()
-                    .enumerate()
-                    .for_each(|(n, value)| *value = (n % 7) as f32 * 0.02 - 0.05);
-                weight.refresh();
+            for weight in network.weights_mut().filter(|weight| weight.name().contains("lora_B")) {
+                let values: Vec<f32> = (0..weight.value().numel()).map(|n| (n % 7) as f32 * 0.02 - 0.05).collect();
+                weight.set_value(Tensor::from_slice(&values).view(&weight.shape()[..]).to_kind(dtype.kind())).unwrap();
             }
             let batch = batch(&File::open(&directory, "forward.safetensors"), &network);
-            network.loss_and_gradients(&batch, 1.0 / batch.target_count() as f64, Recompute::None, &mut ()).unwrap();
-            network.trained().iter().map(|weight| weight.gradient().unwrap().copy()).collect::<Vec<_>>()
+            network.loss_and_gradients(&batch, 1.0 / batch.target_count() as f64, Recompute::None).unwrap();
+            network.weights().filter_map(|weight| Some(weight.gradient()?.copy())).collect::<Vec<_>>()
         };
         for (number, (exact, rounded)) in gradients(Dtype::Fp32).iter().zip(gradients(Dtype::Bf16)).enumerate() {
             let difference = (exact - rounded).norm().double_value(&[]) / exact.norm().double_value(&[]);
