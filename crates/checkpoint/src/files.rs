@@ -88,8 +88,22 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| CheckpointError::io("rename", to, e))
 }
 
+/// Lets two directories change places in one step; `false` where the file system cannot.
+pub(crate) fn exchange(one: &Path, other: &Path) -> bool {
+    let here = rustix::fs::CWD;
+    rustix::fs::renameat_with(here, one, here, other, rustix::fs::RenameFlags::EXCHANGE).is_ok()
+}
+
 pub(crate) fn create_dir_all(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| CheckpointError::io("create", dir, e))
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("remove", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a directory tree; one that is not there is fine.

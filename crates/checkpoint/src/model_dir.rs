@@ -12,6 +12,7 @@ use crate::architecture::Architecture;
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_writer::FileDigest;
+use crate::piece::Piece;
 use crate::tensor_file::{OwnedTensor, TensorFile, TensorSet, TensorSpec};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -105,6 +106,15 @@ impl ModelDir {
     /// As for [`ModelDir::tensor`].
     pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
         self.tensor(name).map(OwnedTensor::into_parts)
+    }
+
+    /// Reads one piece of a tensor, as a rank that holds a shard of the base weights needs it: its dtype and the piece's
+    /// elements in the piece's order. Reads the rows that hold them and no others.
+    ///
+    /// # Errors
+    /// Where there is no such tensor, it has another shape than the piece says, or the file cannot be read.
+    pub fn piece(&self, name: &str, piece: &Piece) -> Result<(Dtype, Vec<u8>)> {
+        self.tensors.piece(name, piece)
     }
 
     /// Size and SHA-256 of config.json and of each file of weights. Reads all of them.

@@ -1,20 +1,26 @@
 //! manifest.json: everything about a checkpoint but the tensors' data.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::{manifest_text, tiling};
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_writer::FileDigest;
+use crate::piece::Piece;
 use crate::tensor_file::TensorSpec;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 /// The manifest's own digest, in the form that `sha256sum -c` reads.
 pub(super) const MANIFEST_DIGEST: &str = "manifest.sha256";
 const FORMAT: &str = "sirocco-checkpoint";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The first version: a shard held whole tensors, under their own shapes.
+const WHOLE_TENSORS: u32 = 1;
 
 /// Where in the data a run stands: one position for all ranks, so that their number may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +66,19 @@ pub struct RunState {
     pub data_digest: String,
 }
 
-/// One rank's file: its digest and its tensors. Ranks send theirs to the one that publishes.
+/// A piece of a tensor in a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PieceRecord {
+    /// The tensor's name.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Which part of the tensor it is.
+    pub piece: Piece,
+}
+
+/// One rank's file: its digest and its pieces. Ranks send theirs to the one that publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardRecord {
@@ -68,11 +86,11 @@ pub struct ShardRecord {
     pub rank: usize,
     /// Name, size and SHA-256.
     pub file: FileDigest,
-    /// Its tensors, in the order of the data.
-    pub tensors: Vec<TensorSpec>,
+    /// Its pieces of tensors, in the order of the data.
+    pub tensors: Vec<PieceRecord>,
 }
 
-/// The whole of manifest.json.
+/// The whole of manifest.json, in the newest version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
@@ -89,6 +107,38 @@ pub(super) struct Manifest {
 struct Preamble {
     format: String,
     version: u32,
+}
+
+/// What version 1 said of a shard.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WholeShard {
+    rank: usize,
+    file: FileDigest,
+    tensors: Vec<TensorSpec>,
+}
+
+/// A manifest of version 1.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WholeManifest {
+    format: String,
+    version: u32,
+    state: RunState,
+    shards: Vec<WholeShard>,
+}
+
+impl From<WholeManifest> for Manifest {
+    fn from(old: WholeManifest) -> Self {
+        let piece = |spec: TensorSpec| PieceRecord { piece: Piece::whole(&spec.shape), name: spec.name, dtype: spec.dtype };
+        let shard = |old: WholeShard| ShardRecord {
+            rank: old.rank,
+            file: old.file,
+            tensors: old.tensors.into_iter().map(piece).collect(),
+        };
+        let shards = old.shards.into_iter().map(shard).collect();
+        Self { format: old.format, version: old.version, state: old.state, shards }
+    }
 }
 
 pub(super) fn shard_name(rank: usize) -> String {
@@ -110,35 +160,31 @@ impl Manifest {
             return wrong("shards".into(), "none".into(), "one or more");
         }
         let mut ranks = HashSet::new();
-        let mut owner: HashMap<&str, usize> = HashMap::new();
         for shard in &self.shards {
             if !ranks.insert(shard.rank) {
                 return wrong("shards".into(), format!("rank {} twice", shard.rank), "each rank once");
             }
-            if shard.file.name != shard_name(shard.rank) {
-                return wrong(
-                    format!("shard of rank {}", shard.rank),
-                    format!("file {:?}", shard.file.name),
-                    &shard_name(shard.rank),
-                );
-            }
-            for tensor in &shard.tensors {
-                if let Some(other) = owner.insert(&tensor.name, shard.rank) {
-                    let found = format!("it in the shards of ranks {other} and {}", shard.rank);
-                    return wrong(format!("tensor {}", tensor.name), found, "each tensor in one shard");
-                }
+            let (name, expected) = (&shard.file.name, shard_name(shard.rank));
+            if *name != expected {
+                return wrong(format!("shard of rank {}", shard.rank), format!("file {name:?}"), &expected);
             }
         }
-        Ok(())
+        tiling::check(path, &self.shards)
+    }
+
+    /// How a piece stands in its shard's header: one row of elements, or the whole tensor where the version has no pieces.
+    pub(super) fn stored(&self, record: &PieceRecord) -> TensorSpec {
+        let shape = if self.version == WHOLE_TENSORS { record.piece.shape.clone() } else { vec![record.piece.elements()] };
+        TensorSpec::new(record.name.as_str(), record.dtype, shape)
     }
 
     /// Writes the manifest and its digest, both synced.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(MANIFEST);
-        let value = serde_json::to_value(self)
+        let text = manifest_text::text(self)
             .map_err(|e| CheckpointError::misuse(&path, "manifest", e.to_string(), "values that JSON can hold"))?;
-        files::write_synced(&path, files::json_text(&value).as_bytes())?;
-        let (_, sha256) = files::digest(&path)?;
+        files::write_synced(&path, text.as_bytes())?;
+        let sha256 = files::hex(&Sha256::digest(&text));
         files::write_synced(&dir.join(MANIFEST_DIGEST), format!("{sha256}  {MANIFEST}\n").as_bytes())
     }
 
@@ -146,18 +192,21 @@ impl Manifest {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let recorded = files::read_text(&dir.join(MANIFEST_DIGEST))?;
-        let (_, sha256) = files::digest(&path)?;
+        let text = files::read_text(&path)?;
+        let sha256 = files::hex(&Sha256::digest(&text));
         let expected = recorded.split_whitespace().next().unwrap_or_default();
         if expected != sha256 {
             return Err(CheckpointError::Altered { path, what: "sha256", found: sha256, expected: expected.to_string() });
         }
-        let text = files::read_text(&path)?;
         let preamble: Preamble = files::parse_json(&path, &text)?;
-        if (preamble.format.as_str(), preamble.version) != (FORMAT, VERSION) {
-            let found = format!("{} version {}", preamble.format, preamble.version);
-            return Err(CheckpointError::unsupported(&path, "format", found, format!("{FORMAT} version {VERSION}")));
-        }
-        let manifest: Self = files::parse_json(&path, &text)?;
+        let manifest: Self = match (preamble.format.as_str(), preamble.version) {
+            (FORMAT, VERSION) => files::parse_json(&path, &text)?,
+            (FORMAT, WHOLE_TENSORS) => files::parse_json::<WholeManifest>(&path, &text)?.into(),
+            (format, version) => {
+                let expected = format!("{FORMAT} version {WHOLE_TENSORS} or {VERSION}");
+                return Err(CheckpointError::unsupported(&path, "format", format!("{format} version {version}"), expected));
+            }
+        };
         manifest.check(&path)?;
         Ok(manifest)
     }

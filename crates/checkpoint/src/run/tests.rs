@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 use super::*;
+use crate::piece::Piece;
 
 fn state(step: u64) -> RunState {
     RunState {
@@ -22,9 +22,12 @@ fn state(step: u64) -> RunState {
 
 fn shard(writer: &CheckpointWriter, rank: usize, values: usize) -> Result<ShardRecord> {
     let data = vec![rank as u8 + 1; values * 4];
-    let weight = TensorView::new(Dtype::F32, vec![values], &data).unwrap();
-    let half = TensorView::new(Dtype::BF16, vec![3], &data[..6]).unwrap();
-    writer.write_shard(rank, &[(format!("half.{rank}"), half), (format!("weight.{rank}"), weight)])
+    let fragment = |name: &str, dtype, shape: &[usize], data| {
+        let (name, piece) = (format!("{name}.{rank}"), Piece::whole(shape));
+        Fragment { name, dtype, piece, data }
+    };
+    let half = fragment("half", Dtype::BF16, &[3], &data[..6]);
+    writer.write_shard(rank, &[half, fragment("weight", Dtype::F32, &[values], &data)])
 }
 
 fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {
@@ -133,7 +136,7 @@ fn inconsistent_shards_are_not_published() {
     absent.rank = 1;
     absent.file.name = "rank-00001.safetensors".into();
     let error = all.publish(writer, vec![record, absent], state(20)).unwrap_err().to_string();
-    assert!(error.contains("weight.0: found it in the shards of ranks 0 and 1"), "{error}");
+    assert!(error.contains("half.0: found elements 0..3 of 3 in the shards of ranks 0 and 1"), "{error}");
     assert!(listing(all.path()).is_empty());
     let writer = all.begin(20).unwrap();
     assert!(matches!(all.publish(writer, vec![], state(40)), Err(CheckpointError::Misuse { .. })));

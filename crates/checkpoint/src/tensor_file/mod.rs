@@ -1,6 +1,8 @@
 //! safetensors files, read strictly and written as a stream: one tensor in memory at a time in both directions.
 
+mod at_once;
 mod header;
+mod ranges;
 mod reader;
 mod set;
 mod writer;
@@ -9,8 +11,11 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use at_once::write_at_once;
+pub(crate) use ranges::{check_wanted, element_bytes};
 pub use reader::TensorFile;
 pub(crate) use set::TensorSet;
+pub(crate) use writer::Finished;
 pub use writer::TensorFileWriter;
 
 /// Name, element type and shape (outermost dim first) of a tensor in a file.

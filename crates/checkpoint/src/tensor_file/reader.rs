@@ -80,21 +80,31 @@ impl TensorFile {
     /// # Errors
     /// Where there is no such tensor, or the file shrank since it was opened.
     pub fn read(&self, name: &str) -> Result<OwnedTensor> {
+        let (spec, _) = self.entry(name)?;
+        // The header check made sure that the size fits.
+        let mut data = vec![0u8; spec.bytes().unwrap_or(0)];
+        self.read_at(name, 0, &mut data)?;
+        Ok(OwnedTensor { dtype: spec.dtype, shape: spec.shape.clone(), data })
+    }
+
+    /// Fills `into` with the tensor's bytes from `offset`; the caller stays within the tensor.
+    pub(super) fn read_at(&self, name: &str, offset: usize, into: &mut [u8]) -> Result<()> {
+        let (_, begin) = self.entry(name)?;
+        self.file.read_exact_at(into, self.data_start + begin + offset as u64).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                CheckpointError::malformed(&self.path, format!("tensor {name}"), "the end of the file", "its data")
+            }
+            _ => CheckpointError::io("read", &self.path, e),
+        })
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Result<&(TensorSpec, u64)> {
         let missing = || CheckpointError::MissingTensor {
             path: self.path.clone(),
             tensor: name.to_string(),
             expected: "it in this file".to_string(),
         };
-        let (spec, begin) = self.by_name.get(name).map(|i| &self.tensors[*i]).ok_or_else(missing)?;
-        // The header check made sure that the size fits.
-        let mut data = vec![0u8; spec.bytes().unwrap_or(0)];
-        self.file.read_exact_at(&mut data, self.data_start + begin).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                CheckpointError::malformed(&self.path, format!("tensor {name}"), "the end of the file", "its data")
-            }
-            _ => CheckpointError::io("read", &self.path, e),
-        })?;
-        Ok(OwnedTensor { dtype: spec.dtype, shape: spec.shape.clone(), data })
+        self.by_name.get(name).map(|i| &self.tensors[*i]).ok_or_else(missing)
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use safetensors::Dtype;
+
 use super::{OwnedTensor, TensorFile, TensorSpec};
 use crate::error::{CheckpointError, Result};
+use crate::piece::Piece;
 
 /// The tensors of a directory, found by name in whichever file holds them.
 #[derive(Debug)]
@@ -47,13 +50,19 @@ impl TensorSet {
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Result<OwnedTensor> {
-        match self.file_of.get(name) {
-            Some(file) => self.files[*file].read(name),
-            None => Err(CheckpointError::MissingTensor {
-                path: self.dir.clone(),
-                tensor: name.to_string(),
-                expected: "it in one of the files".to_string(),
-            }),
-        }
+        self.file(name)?.read(name)
+    }
+
+    pub(crate) fn piece(&self, name: &str, piece: &Piece) -> Result<(Dtype, Vec<u8>)> {
+        self.file(name)?.piece(name, piece)
+    }
+
+    fn file(&self, name: &str) -> Result<&TensorFile> {
+        let missing = || CheckpointError::MissingTensor {
+            path: self.dir.clone(),
+            tensor: name.to_string(),
+            expected: "it in one of the files".to_string(),
+        };
+        self.file_of.get(name).map(|file| &self.files[*file]).ok_or_else(missing)
     }
 }

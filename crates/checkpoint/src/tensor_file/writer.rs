@@ -1,28 +1,25 @@
 //! Writes one safetensors file as a stream, under a temporary name until it is complete and on disk.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::{TensorSpec, header};
 use crate::error::{CheckpointError, Result};
 use crate::files;
+use crate::partial_file::PartialFile;
 
 /// A safetensors file being written: first the list of tensors, then the data of each in the same order.
 /// Dropped before [`TensorFileWriter::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct TensorFileWriter {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: File,
+    file: PartialFile,
     hash: Sha256,
     size: u64,
     specs: Vec<TensorSpec>,
     next: usize,
-    placed: bool,
 }
 
 /// What was written: the numbers that a manifest keeps.
@@ -30,7 +27,6 @@ pub struct TensorFileWriter {
 pub(crate) struct Finished {
     pub(crate) size: u64,
     pub(crate) sha256: String,
-    pub(crate) specs: Vec<TensorSpec>,
 }
 
 impl TensorFileWriter {
@@ -39,37 +35,23 @@ impl TensorFileWriter {
     /// # Errors
     /// Where a name stands twice, a size does not fit, or the file cannot be created.
     pub fn create(path: &Path, specs: Vec<TensorSpec>, metadata: &[(&str, &str)]) -> Result<Self> {
-        let mut seen = HashSet::new();
-        if let Some(twice) = specs.iter().find(|s| s.name == "__metadata__" || !seen.insert(s.name.as_str())) {
-            return Err(CheckpointError::misuse(
-                path,
-                format!("tensor {}", twice.name),
-                "the name twice or reserved",
-                "each name once",
-            ));
-        }
-        let Some(header) = header::build(&specs, metadata) else {
-            return Err(CheckpointError::misuse(
-                path,
-                "tensor list",
-                "a size that does not fit",
-                "whole bytes that fit in memory",
-            ));
-        };
-        let temporary = files::partial(path);
-        let file = File::create(&temporary).map_err(|e| CheckpointError::io("create", &temporary, e))?;
-        let path = path.to_path_buf();
-        let mut writer = Self { path, temporary, file, hash: Sha256::new(), size: 0, specs, next: 0, placed: false };
+        let header = header_of(path, &specs, metadata)?;
+        let file = PartialFile::create(path)?;
+        let mut writer = Self { file, hash: Sha256::new(), size: 0, specs, next: 0 };
         writer.append(&header)?;
         Ok(writer)
     }
 
     pub(crate) fn file_name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn path(&self) -> &Path {
+        self.file.target()
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| CheckpointError::io("write", &self.path, e))?;
+        self.file.file().write_all(bytes).map_err(|e| CheckpointError::io("write", self.path(), e))?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         Ok(())
@@ -82,7 +64,7 @@ impl TensorFileWriter {
     pub fn write(&mut self, name: &str, data: &[u8]) -> Result<()> {
         let Some(spec) = self.specs.get(self.next) else {
             return Err(CheckpointError::misuse(
-                &self.path,
+                self.path(),
                 format!("tensor {name}"),
                 "one more tensor",
                 "no more than were listed",
@@ -90,12 +72,12 @@ impl TensorFileWriter {
         };
         if spec.name != name {
             let expected = format!("tensor {}", spec.name);
-            return Err(CheckpointError::misuse(&self.path, format!("tensor {name}"), "it out of turn", expected));
+            return Err(CheckpointError::misuse(self.path(), format!("tensor {name}"), "it out of turn", expected));
         }
         let expected = spec.bytes().unwrap_or(0);
         if data.len() != expected {
             let (found, expected) = (format!("{} bytes", data.len()), format!("{expected} bytes"));
-            return Err(CheckpointError::misuse(&self.path, format!("tensor {name}"), found, expected));
+            return Err(CheckpointError::misuse(self.path(), format!("tensor {name}"), found, expected));
         }
         self.append(data)?;
         self.next += 1;
@@ -103,20 +85,17 @@ impl TensorFileWriter {
     }
 
     /// Syncs the file and gives it its name. The caller syncs the directory, once for several files.
-    pub(crate) fn place(mut self) -> Result<Finished> {
+    pub(crate) fn place(self) -> Result<Finished> {
         if let Some(missing) = self.specs.get(self.next) {
             return Err(CheckpointError::misuse(
-                &self.path,
+                self.path(),
                 format!("tensor {}", missing.name),
                 "no data",
                 "data for every tensor",
             ));
         }
-        self.file.sync_all().map_err(|e| CheckpointError::io("sync", &self.path, e))?;
-        files::rename(&self.temporary, &self.path)?;
-        self.placed = true;
-        let sha256 = files::hex(&std::mem::take(&mut self.hash).finalize());
-        Ok(Finished { size: self.size, sha256, specs: std::mem::take(&mut self.specs) })
+        self.file.place()?;
+        Ok(Finished { size: self.size, sha256: files::hex(&self.hash.finalize()) })
     }
 
     /// Completes the file: data and name are on disk when this returns. Gives its size and SHA-256 (hex).
@@ -124,26 +103,29 @@ impl TensorFileWriter {
     /// # Errors
     /// Where tensors are missing, or the system fails to sync or rename.
     pub fn finish(self) -> Result<(u64, String)> {
-        let dir = files::parent(&self.path).to_path_buf();
+        let dir = files::parent(self.path()).to_path_buf();
         let done = self.place()?;
         files::sync_dir(&dir)?;
         Ok((done.size, done.sha256))
     }
 }
 
-impl Drop for TensorFileWriter {
-    fn drop(&mut self) {
-        if !self.placed {
-            // Nothing to report to: the error that led here is already on its way.
-            let _ = fs::remove_file(&self.temporary);
-        }
+/// The header of a file with the given tensors in this order.
+pub(super) fn header_of(path: &Path, specs: &[TensorSpec], metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut seen = HashSet::new();
+    if let Some(twice) = specs.iter().find(|s| s.name == "__metadata__" || !seen.insert(s.name.as_str())) {
+        let part = format!("tensor {}", twice.name);
+        return Err(CheckpointError::misuse(path, part, "the name twice or reserved", "each name once"));
     }
+    header::build(specs, metadata)
+        .ok_or_else(|| CheckpointError::misuse(path, "tensor list", "a size that does not fit", "whole bytes that fit in memory"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use safetensors::Dtype;
+    use std::fs;
 
     #[test]
     fn misuse_is_refused_and_leaves_nothing() {
