@@ -1,0 +1,227 @@
+//! One NCCL communicator: made without blocking, asked for its state, finalised or aborted.
+//!
+//! A communicator that does not block answers "in progress" and works on; nothing else may be asked of it until it has settled. That
+//! is what lets a rank give up on peers that never come instead of hanging in a call.
+#![expect(unsafe_code, reason = "NCCL is called through C; the kernels it starts use device addresses")]
+
+use std::{
+    ffi::{c_int, c_void},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cudarc::{
+    driver::CudaStream,
+    nccl::sys::{cudaStream_t, ncclComm_t, ncclConfig_t, ncclUniqueId},
+};
+
+use super::{
+    Failure,
+    api::{Api, IN_PROGRESS, SUM},
+    region::Checked,
+};
+
+/// Pause between two questions whether a communicator has settled: it takes longer only when ranks connect for the first time.
+const NAP: Duration = Duration::from_micros(20);
+/// How long an orderly end may take before it is an abort.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// `NCCL_CONFIG_UNDEF_INT`: the library's default.
+const UNDEFINED: c_int = c_int::MIN;
+/// The version whose `ncclConfig_t` this is, as the library counts; it reads that many fields and fills in the rest.
+const CONFIG_VERSION: u32 = 22_400;
+
+struct Comm(ncclComm_t);
+
+// SAFETY: a communicator may be used from any thread, by one at a time: it lives behind a mutex.
+unsafe impl Send for Comm {}
+
+/// A communicator; `None` once it has been aborted.
+pub(super) struct Handle {
+    api: &'static Api,
+    comm: Mutex<Option<Comm>>,
+    timeout: Duration,
+}
+
+/// Who is in the group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) rank: usize,
+    pub(super) size: usize,
+}
+
+impl Handle {
+    /// Meets the ranks that were given the same `id`. The device must be current on this thread.
+    pub(super) fn join(api: &'static Api, id: &[u8], seat: Seat, timeout: Duration) -> Result<Self, Failure> {
+        let call = "ncclCommInitRankConfig";
+        let number = |value: usize| c_int::try_from(value).map_err(|_| failed(call, format!("{value} ranks")));
+        let (rank, size) = (number(seat.rank)?, number(seat.size)?);
+        let mut bytes = [0; 128];
+        if id.len() != bytes.len() {
+            return Err(failed(call, format!("an id of {} bytes, expected {}", id.len(), bytes.len())));
+        }
+        bytes.iter_mut().zip(id).for_each(|(to, &from)| *to = from as _);
+        let mut config = config();
+        let mut comm = std::ptr::null_mut();
+        // SAFETY: the id is 128 bytes that ncclGetUniqueId made; the library writes `comm`, and reads `config` during the call.
+        let code = unsafe { (api.init)(&raw mut comm, size, ncclUniqueId { internal: bytes }, rank, &raw mut config) };
+        api.accept(call, code, std::ptr::null_mut())?;
+        let handle = Handle { api, comm: Mutex::new(Some(Comm(comm))), timeout };
+        handle.settle(call)?;
+        Ok(handle)
+    }
+
+    /// The same with another timeout for what comes.
+    pub(super) fn with_patience(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Comm>> {
+        self.comm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sum over the ranks, in place.
+    pub(super) fn all_reduce(&self, data: Checked, stream: &CudaStream) -> Result<(), Failure> {
+        let Checked(data) = data;
+        let (at, kind) = (data.address as *mut c_void, data.element.code());
+        // SAFETY (here and below): the communicator is live, the stream belongs to its device, and the addresses are memory of that
+        // device (`Checked`), which the caller keeps allocated until the stream has passed the end of this operation.
+        self.call("ncclAllReduce", |api, comm| unsafe { (api.all_reduce)(at, at, data.elements, kind, SUM, comm, raw(stream)) })
+    }
+
+    /// Sum over the ranks; each gets one part.
+    pub(super) fn reduce_scatter(&self, from: Checked, to: Checked, stream: &CudaStream) -> Result<(), Failure> {
+        let (Checked(from), Checked(to)) = (from, to);
+        let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
+        // SAFETY: see `all_reduce`; `to` holds `to.elements`, `from` that many for each rank.
+        self.call("ncclReduceScatter", |api, comm| unsafe {
+            (api.reduce_scatter)(source, target, to.elements, to.element.code(), SUM, comm, raw(stream))
+        })
+    }
+
+    /// Every rank's part, in rank order.
+    pub(super) fn all_gather(&self, from: Checked, to: Checked, stream: &CudaStream) -> Result<(), Failure> {
+        let (Checked(from), Checked(to)) = (from, to);
+        let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
+        // SAFETY: see `all_reduce`; `from` holds `from.elements`, `to` that many for each rank.
+        self.call("ncclAllGather", |api, comm| unsafe {
+            (api.all_gather)(source, target, from.elements, from.element.code(), comm, raw(stream))
+        })
+    }
+
+    /// Messages to and from ranks of the group, all under way at once.
+    pub(super) fn exchange(
+        &self,
+        sends: &[(c_int, Checked)],
+        receives: &[(c_int, Checked)],
+        stream: &CudaStream,
+    ) -> Result<(), Failure> {
+        self.call("ncclGroupEnd (ncclSend, ncclRecv)", |api, comm| {
+            // SAFETY: see `all_reduce`. The group is closed on every way out, and no other thread opens one: the mutex is held.
+            unsafe {
+                let mut codes = vec![(api.group_start)()];
+                codes.extend(sends.iter().map(|(peer, Checked(part))| {
+                    (api.send)(part.address as *const c_void, part.elements, part.element.code(), *peer, comm, raw(stream))
+                }));
+                codes.extend(receives.iter().map(|(peer, Checked(part))| {
+                    (api.receive)(part.address as *mut c_void, part.elements, part.element.code(), *peer, comm, raw(stream))
+                }));
+                codes.push((api.group_end)());
+                codes.into_iter().find(|&code| code != 0 && code != IN_PROGRESS).unwrap_or(0)
+            }
+        })
+    }
+
+    /// One call, and the wait until the communicator has taken it in. (The operation itself goes on on the device.)
+    fn call(&self, call: &'static str, work: impl FnOnce(&Api, ncclComm_t) -> c_int) -> Result<(), Failure> {
+        {
+            let comm = self.lock();
+            let Some(Comm(comm)) = *comm else { return Err(aborted(call)) };
+            self.api.accept(call, work(self.api, comm), comm)?;
+        }
+        self.settle(call)
+    }
+
+    /// Waits until the communicator is no longer busy with a call.
+    fn settle(&self, call: &'static str) -> Result<(), Failure> {
+        let started = Instant::now();
+        while self.busy(call)? {
+            if started.elapsed() >= self.timeout {
+                let seconds = started.elapsed().as_secs_f64();
+                self.abort();
+                return Err(failed(call, format!("a rank of the group did not join within {seconds:.1} s")));
+            }
+            thread::sleep(NAP);
+        }
+        Ok(())
+    }
+
+    /// Whether the communicator is busy; its asynchronous error, if it has one.
+    pub(super) fn busy(&self, call: &'static str) -> Result<bool, Failure> {
+        let guard = self.lock();
+        let Some(Comm(comm)) = *guard else { return Err(aborted(call)) };
+        let mut state = 0;
+        // SAFETY: the communicator is live (it is only given up under this lock) and the library writes one int.
+        let code = unsafe { (self.api.get_async_error)(comm, &raw mut state) };
+        self.api.accept("ncclCommGetAsyncError", code, comm)?;
+        self.api.accept(call, state, comm).map(|()| state == IN_PROGRESS)
+    }
+
+    /// Ends everything that the communicator has under way, on the device, too.
+    pub(super) fn abort(&self) {
+        if let Some(Comm(comm)) = self.lock().take() {
+            // SAFETY: the communicator was live, and nobody can reach it any more. Its result changes nothing.
+            let _ = unsafe { (self.api.abort)(comm) };
+        }
+    }
+
+    /// Says goodbye to the other ranks. All operations must be done.
+    fn leave(&self) -> Result<(), Failure> {
+        let call = "ncclCommFinalize";
+        // SAFETY: the communicator is live.
+        self.call(call, |api, comm| unsafe { (api.finalize)(comm) })?;
+        if let Some(Comm(comm)) = self.lock().take() {
+            // SAFETY: the communicator is finalised, and nobody can reach it any more.
+            let code = unsafe { (self.api.destroy)(comm) };
+            self.api.accept("ncclCommDestroy", code, std::ptr::null_mut())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.timeout = self.timeout.min(FAREWELL);
+        if self.leave().is_err() {
+            self.abort();
+        }
+    }
+}
+
+/// Everything the library's own choice, except that calls do not block.
+fn config() -> ncclConfig_t {
+    ncclConfig_t {
+        size: size_of::<ncclConfig_t>(),
+        magic: 0xcafe_beef,
+        version: CONFIG_VERSION,
+        blocking: 0,
+        cgaClusterSize: UNDEFINED,
+        minCTAs: UNDEFINED,
+        maxCTAs: UNDEFINED,
+        netName: std::ptr::null(),
+        splitShare: UNDEFINED,
+    }
+}
+
+fn raw(stream: &CudaStream) -> cudaStream_t {
+    stream.cu_stream().cast()
+}
+
+fn failed(call: &'static str, message: String) -> Failure {
+    Failure { call, message }
+}
+
+fn aborted(call: &'static str) -> Failure {
+    failed(call, "the communicator was aborted before".to_owned())
+}
