@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::output::shell_word;
+
 /// Fine-tunes Mistral-family language models on supercomputers and serves the result, without a byte leaving the machine.
 #[derive(Debug, Parser)]
 #[command(
@@ -65,6 +67,7 @@ SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 stop the run at the next step with 
 Examples:
   sirocco train run.toml                           into runs/NAME
   sirocco train run.toml --ranks 2 --dir /scratch/demo
+  sirocco train run.toml --set parallel.fsdp=4     four ranks that hold the weights together
   sirocco train runs/demo                          resume
   sirocco train runs/demo --set train.steps=80     resume and go on for longer")]
     Train(Train),
@@ -200,12 +203,20 @@ pub(crate) struct Spec {
 
 #[derive(Debug, Args)]
 pub(crate) struct Overrides {
-    /// MPI ranks: the same as --set parallel.dp=N
+    /// MPI ranks: sets parallel.dp to what pp × fsdp × tp leave of N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) ranks: Option<u32>,
     /// Set any value of the run file
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+impl Overrides {
+    /// The options as they would be typed again, each with a blank before it.
+    pub(crate) fn again(&self) -> String {
+        let sets = self.set.iter().map(|set| format!(" --set {}", shell_word(set)));
+        self.ranks.iter().map(|ranks| format!(" --ranks {ranks}")).chain(sets).collect()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
+use sirocco_config::Parallel;
 
 use crate::report::{Failure, Kind};
 
@@ -54,6 +55,21 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
+/// A mesh by the axes that are longer than 1: `dp 2 × tp 2 = 4 ranks`.
+pub(crate) fn mesh(parallel: &Parallel) -> String {
+    let Parallel { pp, dp, fsdp, tp, .. } = parallel;
+    let axes = [("pp", pp), ("dp", dp), ("fsdp", fsdp), ("tp", tp)];
+    let long: Vec<_> = axes.iter().filter(|(_, size)| **size > 1).map(|(name, size)| format!("{name} {size}")).collect();
+    let ranks = count(parallel.ranks(), "rank");
+    if long.is_empty() { ranks } else { format!("{} = {ranks}", long.join(" × ")) }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./=:,+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 /// Bytes in the unit that suits them.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
@@ -76,6 +92,26 @@ pub(crate) fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mesh_names_its_long_axes() {
+        let of = |sets: &[&str]| {
+            let text = "name = 'x'\nmodel.path = 'm'\ndata.train = ['a']\ntrain.steps = 1\n";
+            let mut file = sirocco_config::RunFile::parse(text, std::path::Path::new("run.toml")).unwrap();
+            sets.iter().for_each(|set| file.set(set).unwrap());
+            mesh(&file.check(std::path::Path::new("/")).unwrap().parallel)
+        };
+        assert_eq!(of(&[]), "1 rank");
+        assert_eq!(of(&["parallel.dp=2"]), "dp 2 = 2 ranks");
+        assert_eq!(of(&["parallel.tp=2", "parallel.dp=2", "parallel.fsdp=2"]), "dp 2 × fsdp 2 × tp 2 = 8 ranks");
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell_word("train.steps=80"), "train.steps=80");
+        assert_eq!(shell_word("data.train=[a, 'b']"), "'data.train=[a, '\\''b'\\'']'");
+        assert_eq!(shell_word(""), "''");
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -1,5 +1,6 @@
 //! The one place where an error becomes words, advice, an exit code and, with `--json`, an object.
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::json;
@@ -24,6 +25,8 @@ pub(crate) enum Kind {
     Input = 4,
     /// The machine lacks something.
     Machine = 5,
+    /// Stopped on request; the same command goes on or starts over.
+    Stopped = 75,
 }
 
 impl Kind {
@@ -46,6 +49,7 @@ impl Kind {
             Kind::Policy => "policy",
             Kind::Input => "input",
             Kind::Machine => "machine",
+            Kind::Stopped => "stopped",
         }
     }
 }
@@ -131,6 +135,9 @@ impl From<CorpusError> for Failure {
             CorpusError::Digest { .. } => "fetch the file again, or correct its sha256 in the specification",
             CorpusError::OutputTaken { .. } => "name another output directory in the specification",
             CorpusError::UnknownExtension { .. } => "rename the file after what it holds",
+            CorpusError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                "relative paths start where the command is typed; sirocco data prepare SPEC.toml makes data files from their sources"
+            }
             _ => return Failure::new(kind, error),
         };
         Failure::new(kind, error).help(help)
@@ -180,9 +187,13 @@ fn advice(error: &ConfigError) -> Option<String> {
             let nearest = ranks.next_multiple_of(pp * fsdp * tp);
             format!("--ranks {nearest}, or set parallel.fsdp, parallel.tp and parallel.pp so that they divide {ranks}")
         }
-        ConfigError::SetTwice { .. } => "with --ranks, dp is what the other axes leave of the ranks: remove one of them".to_owned(),
+        ConfigError::SetTwice { .. } => {
+            "with --ranks, dp is what the other axes leave of the ranks: remove one of them".to_owned()
+        }
         ConfigError::TensorAxis { .. } => "choose one of these for parallel.tp; dp and fsdp can take the other ranks".to_owned(),
-        ConfigError::PipelineAxis { layers, .. } => format!("set parallel.pp={layers} or less; dp and fsdp can take the other ranks"),
+        ConfigError::PipelineAxis { layers, .. } => {
+            format!("set parallel.pp={layers} or less; dp and fsdp can take the other ranks")
+        }
         ConfigError::FixedAtStart { .. } => "start a new run under another name to change it".to_owned(),
         ConfigError::NotInThisVersion { setting, class: ErrorClass::Machine, .. } => format!("set {setting} to \"auto\""),
         ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),

@@ -1,10 +1,11 @@
 //! `sirocco check`: everything that would be refused later, now. The first part is what `sirocco train` asks before it writes.
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
-use sirocco_config::Run;
+use sirocco_config::{Data, ModelSizes, Run, RunFile};
 use sirocco_tokens::Tokenizer;
 use tempfile::TempDir;
 
@@ -13,6 +14,7 @@ use crate::output::{self, count, grouped};
 use crate::programs::{Mpirun, TRAINER, beside};
 use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
+use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
 use crate::train::tokens::{self, Split, Tokens};
 use crate::train::{directory_of, here, read_run_file};
@@ -32,12 +34,15 @@ struct Checked<'a> {
 }
 
 pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
-    let run = read_run_file(&arguments.run, &arguments.overrides)?.check(&here()?)?;
-    let found = preflight(&run)?;
+    let file = read_run_file(&arguments.run, &arguments.overrides)?;
+    let run = file.check(&here()?)?;
+    let found = preflight(&file, &run)?;
     let directory = directory_of(&run, None);
     RunDirectory::free(&directory)?;
     let scratch = scratch()?;
-    let data = tokens::prepare(&run, scratch.path())?;
+    // Whoever reads this directory is about to be ended too.
+    let clear = || drop(std::fs::remove_dir_all(scratch.path()));
+    let data = unless_interrupted(arguments.json, clear, || tokens::prepare(&run, scratch.path()))?;
     let steps = data.steps(&run)?;
     let (ranks, threads) = (run.ranks(), threads(run.ranks()));
     if arguments.json {
@@ -50,8 +55,10 @@ pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     data.valid.iter().try_for_each(|split| describe("valid", split))?;
     output::line(format_args!("run        {steps} steps of {} sequences, into {}", run.train.global_batch, directory.display()))?;
     let under = found.mpirun.map_or_else(String::new, |mpirun| format!(", {}", mpirun.version));
+    output::line(format_args!("mesh       {}", output::mesh(&run.parallel)))?;
     output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads, "thread")))?;
-    output::line(format_args!("ok: sirocco train {}", arguments.run.display()))
+    let run_file = output::shell_word(&arguments.run.display().to_string());
+    output::line(format_args!("ok: sirocco train {run_file}{}", arguments.overrides.again()))
 }
 
 fn describe(name: &str, split: &Split) -> Result<(), Failure> {
@@ -77,8 +84,9 @@ pub(crate) struct Preflight {
     pub(crate) mpirun: Option<Mpirun>,
 }
 
-/// Refuses a run whose model, tokenizer or programs would fail it after its directory was made.
-pub(crate) fn preflight(run: &Run) -> Result<Preflight, Failure> {
+/// Refuses a run whose model, mesh, tokenizer or programs would fail it after its directory was made. `file` is what `run` was
+/// made of.
+pub(crate) fn preflight(file: &RunFile, run: &Run) -> Result<Preflight, Failure> {
     if !run.model.path.is_dir() {
         let message = format!("[model] path: {} is not there: expected a Hugging Face model directory", run.model.path.display());
         let help = "sirocco model convert makes one from a GGUF file; relative paths start where the command is typed";
@@ -92,6 +100,8 @@ pub(crate) fn preflight(run: &Run) -> Result<Preflight, Failure> {
         parameters += shape.iter().product::<usize>() as u64;
     }
     fits(run, &architecture)?;
+    run.parallel.check_model(&sizes(&architecture), |setting| file.place_of(setting))?;
+    note_shared_files(&run.data);
     let tokenizer = Tokenizer::open(&run.model.path)?;
     if tokenizer.vocab_size() > architecture.vocab_size {
         let (path, ids, rows) = (run.model.path.display(), tokenizer.vocab_size(), architecture.vocab_size);
@@ -111,6 +121,29 @@ fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), Che
             Err(CheckpointError::TensorMismatch { path, tensor, found: format!("shape {:?}", spec.shape), expected })
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// What a mesh has to fit.
+fn sizes(architecture: &Architecture) -> ModelSizes {
+    ModelSizes {
+        layers: architecture.layers as u64,
+        heads: architecture.heads as u64,
+        kv_heads: architecture.kv_heads as u64,
+        intermediate: architecture.ffn_size as u64,
+        vocabulary: architecture.vocab_size as u64,
+    }
+}
+
+/// A validation loss on what is learnt by heart says nothing; it may still be meant, to see whether a model can learn at all.
+fn note_shared_files(data: &Data) {
+    let real = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    let train: Vec<_> = data.train.iter().filter_map(real).collect();
+    for path in data.valid.iter().filter(|path| real(path).is_some_and(|path| train.contains(&path))) {
+        let path = path.display();
+        output::say(format_args!(
+            "note: {path} is in [data] train and in valid: the validation loss is of what was learnt, not of new text"
+        ));
     }
 }
 

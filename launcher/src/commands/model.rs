@@ -1,12 +1,13 @@
 //! `sirocco model`: what a model is, another layout of it, whether it is whole.
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
-use sirocco_checkpoint::{ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
+use sirocco_checkpoint::{CheckpointError, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
 
 use crate::cli::{Convert, ModelAction, OnePath};
 use crate::output::{self, bytes, grouped};
-use crate::report::Failure;
+use crate::report::{Failure, Kind};
 
 /// The fields of `verify --json`.
 #[derive(Serialize)]
@@ -18,14 +19,42 @@ struct Whole {
 
 pub(crate) fn run(action: &ModelAction) -> Result<(), Failure> {
     match action {
-        ModelAction::Inspect(arguments) => show(&inspect(&arguments.path)?, arguments.json),
+        ModelAction::Inspect(arguments) => {
+            there(&arguments.path, "a Hugging Face model directory or a GGUF file")?;
+            show(&inspect(&arguments.path).map_err(named)?, arguments.json)
+        }
         ModelAction::Convert(arguments) => convert(arguments),
         ModelAction::Verify(arguments) => check(arguments),
     }
 }
 
+/// Refuses a path where no model is, and says what should be there and how it gets there.
+pub(crate) fn there(path: &Path, expected: &str) -> Result<(), Failure> {
+    let help = "relative paths start where the command is typed; sirocco model convert FILE.gguf DIR makes a model directory";
+    if path.exists() { Ok(()) } else { Err(not_there(path, expected).help(help)) }
+}
+
+fn not_there(path: &Path, expected: &str) -> Failure {
+    Failure::new(Kind::Input, format_args!("{} is not there: expected {expected}", path.display()))
+}
+
+/// A file that a model directory lacks, with what such a directory holds.
+fn named(error: CheckpointError) -> Failure {
+    let missing = matches!(&error, CheckpointError::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    let failure = Failure::from(error);
+    if missing {
+        return failure
+            .help("a model directory holds config.json, safetensors and tokenizer.json; sirocco model convert makes one");
+    }
+    failure
+}
+
 fn convert(arguments: &Convert) -> Result<(), Failure> {
     let Convert { from, to, json } = arguments;
+    if !from.exists() {
+        let failure = not_there(from, "a GGUF file, or a directory with consolidated.safetensors and params.json");
+        return Err(failure.help("relative paths start where the command is typed"));
+    }
     if from.is_dir() {
         convert_consolidated(from, to)?
     } else {
@@ -39,7 +68,8 @@ fn convert(arguments: &Convert) -> Result<(), Failure> {
 }
 
 fn check(arguments: &OnePath) -> Result<(), Failure> {
-    let verified = verify(&arguments.path)?;
+    there(&arguments.path, "a Hugging Face model directory")?;
+    let verified = verify(&arguments.path).map_err(named)?;
     if arguments.json {
         return output::json(&Whole { ok: true, verified });
     }

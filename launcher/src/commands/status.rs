@@ -6,6 +6,7 @@ use crate::cli;
 use crate::output;
 use crate::report::Failure;
 use crate::train::directory::RunDirectory;
+use crate::train::summary::skipped;
 use crate::train::{curve, here, tokens};
 
 /// The fields of `--json`, in their order.
@@ -21,6 +22,8 @@ struct Status {
     loss: Option<f64>,
     valid_loss: Option<f64>,
     tokens_per_s: Option<f64>,
+    /// Steps whose loss or gradients were not finite.
+    skipped_steps: u64,
     /// Step of the newest checkpoint.
     checkpoint: Option<u64>,
 }
@@ -47,9 +50,10 @@ pub(crate) fn run(arguments: &cli::Status) -> Result<(), Failure> {
         state,
         step,
         steps,
-        loss: curve.last.as_ref().map(|step| step.loss),
+        loss: curve.last_loss,
         valid_loss: curve.last_valid,
         tokens_per_s: curve.last.as_ref().map(|step| step.tokens_per_s),
+        skipped_steps: curve.skipped_steps,
         checkpoint,
     };
     if arguments.json { output::json(&status) } else { show(&status) }
@@ -62,6 +66,7 @@ fn show(status: &Status) -> Result<(), Failure> {
         ("loss", status.loss.map(|loss| format!("{loss:.4}"))),
         ("valid loss", status.valid_loss.map(|loss| format!("{loss:.4}"))),
         ("speed", status.tokens_per_s.map(|speed| format!("{speed:.0} tokens/s"))),
+        ("skipped", (status.skipped_steps > 0).then(|| skipped(status.skipped_steps))),
         ("checkpoint", Some(status.checkpoint.map_or_else(|| "none yet".to_owned(), |step| format!("step {step}")))),
     ];
     let known = rows.into_iter().filter_map(|(name, value)| Some((name, value?)));

@@ -6,6 +6,7 @@ use sirocco_corpus::{read_chat, read_text};
 use sirocco_tokens::{Tokenizer, TokensError};
 
 use crate::cli;
+use crate::commands::model::there;
 use crate::output;
 use crate::report::Failure;
 
@@ -18,6 +19,7 @@ struct Line {
 }
 
 pub(crate) fn run(arguments: &cli::Tokenize) -> Result<(), Failure> {
+    there(&arguments.tokenizer, "a model directory with tokenizer.json")?;
     let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
     if let Some(path) = &arguments.chat {
         chats(&tokenizer, path)?;

@@ -83,6 +83,15 @@ impl RunDirectory {
         }
     }
 
+    /// Removes token caches that are not finished.
+    pub(crate) fn clear_partial_tokens(&self) {
+        let entries = fs::read_dir(self.tokens()).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().contains(".partial.")) {
+            // What stays is replaced or passed over by the next preparation.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+
     /// Keeps every other `sirocco train` out of the directory. The lock belongs to the open file, which is the standard input of
     /// the process that is started (the only rank, or mpirun, which outlives its ranks): it holds until that has ended, even
     /// if this program is killed.
@@ -168,6 +177,11 @@ mod tests {
         fs::create_dir(directory.tokens()).unwrap();
         fs::write(path.join("run.toml.partial"), "").unwrap();
         assert!(!RunDirectory::for_new_run(&path).unwrap().1);
+        fs::write(directory.tokens().join(".train.tokens.partial.7"), "").unwrap();
+        fs::write(directory.tokens().join("train.tokens"), "").unwrap();
+        directory.clear_partial_tokens();
+        let left: Vec<_> = fs::read_dir(directory.tokens()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["train.tokens"]);
         directory.clear(true);
         assert!(!path.exists());
 

@@ -18,27 +18,53 @@ pub(crate) enum Record {
 pub(crate) struct Step {
     /// Counted from 1: the steps that are done.
     pub(crate) step: u64,
-    /// Mean over the target tokens of the global batch.
-    pub(crate) loss: f64,
+    /// Mean over the target tokens of the global batch; none where it was not finite, which JSON cannot hold.
+    pub(crate) loss: Option<f64>,
     pub(crate) tokens: u64,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_s: f64,
+    /// Of the rank that has most.
     #[serde(default)]
     pub(crate) peak_memory_bytes: u64,
+    pub(crate) peak_memory_rank: Option<u64>,
+    /// The weights stayed as they were: the loss or the gradients were not finite.
+    #[serde(default)]
+    pub(crate) skipped: bool,
+    /// The loss was far above those before it.
+    #[serde(default)]
+    pub(crate) loss_spike: bool,
+    /// Spent waiting for data.
+    pub(crate) data_seconds: Option<f64>,
+    /// The slowest rank, if it is much slower than the others.
+    pub(crate) slowest_rank: Option<SlowRank>,
+}
+
+/// A rank that needs much longer to compute its share than the others.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct SlowRank {
+    pub(crate) rank: u64,
+    /// Of its own computing, without waiting for others.
+    pub(crate) seconds: f64,
+    /// The same of the ranks in the middle.
+    pub(crate) median_seconds: f64,
 }
 
 /// What a run's metrics amount to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Curve {
-    pub(crate) first: Option<Step>,
     pub(crate) last: Option<Step>,
+    /// Losses of the first and the last step that has one.
+    pub(crate) first_loss: Option<f64>,
+    pub(crate) last_loss: Option<f64>,
     pub(crate) first_valid: Option<f64>,
     pub(crate) last_valid: Option<f64>,
     /// Tokens of every step.
     pub(crate) tokens: u64,
     /// Seconds of every step.
     pub(crate) seconds: f64,
+    pub(crate) skipped_steps: u64,
     pub(crate) peak_memory_bytes: u64,
+    pub(crate) peak_memory_rank: Option<u64>,
 }
 
 impl Curve {
@@ -52,8 +78,12 @@ impl Curve {
             Record::Step(step) => {
                 self.tokens += step.tokens;
                 self.seconds += step.seconds;
-                self.peak_memory_bytes = self.peak_memory_bytes.max(step.peak_memory_bytes);
-                self.first.get_or_insert_with(|| step.clone());
+                self.skipped_steps += u64::from(step.skipped);
+                if step.peak_memory_bytes > self.peak_memory_bytes {
+                    (self.peak_memory_bytes, self.peak_memory_rank) = (step.peak_memory_bytes, step.peak_memory_rank);
+                }
+                self.first_loss = self.first_loss.or(step.loss);
+                self.last_loss = step.loss.or(self.last_loss);
                 self.last = Some(step);
             }
         }
@@ -123,12 +153,33 @@ mod tests {
         assert_eq!(follower.poll().unwrap(), []);
         let mut file = File::create(&path).unwrap();
         write!(file, "{STEP}\n{{\"step\":1,\"valid").unwrap();
-        assert!(matches!(follower.poll().unwrap().as_slice(), [Record::Step(step)] if step.loss == 2.5));
+        assert!(matches!(follower.poll().unwrap().as_slice(), [Record::Step(step)] if step.loss == Some(2.5)));
         write!(file, "_loss\":1.25}}\nnot json\n").unwrap();
         assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25 }]);
         assert_eq!(follower.poll().unwrap(), []);
         let curve = Curve::read(&path).unwrap();
         assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.peak_memory_bytes), (1, Some(1.25), 20, 7));
+    }
+
+    #[test]
+    fn steps_without_a_loss_are_counted_and_the_losses_around_them_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let skipped = STEP
+            .replace("2.5", "null")
+            .replace("\"peak_memory_bytes\":7", "\"peak_memory_bytes\":9,\"peak_memory_rank\":3,\"skipped\":true");
+        let full = STEP.replace(
+            "\"step\":1",
+            r#""step":3,"data_seconds":0.1,"slowest_rank":{"rank":1,"seconds":2.0,"median_seconds":1.0},"loss_spike":true,"collectives":{"gradients":{"calls":1,"bytes":8,"seconds":0.1,"waited":0.1}}"#,
+        );
+        std::fs::write(&path, format!("{skipped}\n{STEP}\n{skipped}\n")).unwrap();
+        let curve = Curve::read(&path).unwrap();
+        assert_eq!((curve.first_loss, curve.last_loss, curve.skipped_steps), (Some(2.5), Some(2.5), 2));
+        assert_eq!((curve.peak_memory_bytes, curve.peak_memory_rank), (9, Some(3)));
+        std::fs::write(&path, format!("{full}\n")).unwrap();
+        let last = Curve::read(&path).unwrap().last.unwrap();
+        assert_eq!(last.slowest_rank, Some(SlowRank { rank: 1, seconds: 2.0, median_seconds: 1.0 }));
+        assert_eq!((last.data_seconds, last.loss_spike, last.skipped), (Some(0.1), true, false));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `sirocco train`: check, prepare the directory, tokenise, start the ranks, say how it ended.
 
+mod alarms;
 pub(crate) mod directory;
+pub(crate) mod interrupt;
 pub(crate) mod metrics;
 mod outcome;
 mod progress;
 pub(crate) mod ranks;
 mod requests;
-mod summary;
+pub(crate) mod summary;
 pub(crate) mod tokens;
 mod voices;
 
@@ -17,9 +19,10 @@ use sirocco_config::{Run, RunFile};
 
 use crate::cli::{self, Overrides};
 use crate::commands::check::preflight;
-use crate::output::{count, say};
+use crate::output::{count, mesh, say};
 use crate::report::{Failure, Kind};
 use directory::RunDirectory;
+use interrupt::unless_interrupted;
 use metrics::Curve;
 use outcome::{STOPPED, State};
 use progress::Progress;
@@ -44,8 +47,8 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
         let (state, code) = if done >= steps { (State::Complete, 0) } else { (State::Stopped, STOPPED) };
         return Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread).map(|()| code);
     }
-    let (ranks, threads) = (count(run.ranks(), "rank"), count(ranks::threads(run.ranks()), "thread"));
-    say(format_args!("{}: {done} of {steps} steps done, {ranks} of {threads}", directory.shown()));
+    let (mesh, threads) = (mesh(&run.parallel), count(ranks::threads(run.ranks()), "thread"));
+    say(format_args!("{}: {done} of {steps} steps done, {mesh} of {threads}", directory.shown()));
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
@@ -78,14 +81,16 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
 }
 
 fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
-    let run = read_run_file(&arguments.run, &arguments.overrides)?.check(&here()?)?;
-    preflight(&run)?;
+    let file = read_run_file(&arguments.run, &arguments.overrides)?;
+    let run = file.check(&here()?)?;
+    preflight(&file, &run)?;
     let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents()?;
     let prepare = || {
-        let steps = tokens::prepare(&run, &directory.tokens())?.steps(&run)?;
+        let work = || tokens::prepare(&run, &directory.tokens());
+        let steps = unless_interrupted(arguments.json, || directory.clear(made), work)?.steps(&run)?;
         directory.write_run(&run)?;
         Ok(steps)
     };
@@ -107,9 +112,10 @@ fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
     let file = read_run_file(&directory.run_file(), &arguments.overrides)?;
     file.refuse_fixed_overrides()?;
     let run = file.check(&here()?)?;
-    preflight(&run)?;
+    preflight(&file, &run)?;
     let lock = directory.lock()?;
-    let steps = tokens::open_or_build(&run, &directory.tokens())?.steps(&run)?;
+    let work = || tokens::open_or_build(&run, &directory.tokens());
+    let steps = unless_interrupted(arguments.json, || directory.clear_partial_tokens(), work)?.steps(&run)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
         directory.write_run(&run)?;
     }

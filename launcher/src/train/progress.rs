@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{duration, say};
+use crate::train::alarms::Alarms;
 use crate::train::metrics::{Record, Step};
 
 /// Between two lines where there is no terminal.
@@ -18,6 +19,7 @@ pub(crate) struct Progress {
     valid_loss: Option<f64>,
     /// A running mean, so that one slow step does not upset the time left.
     seconds_per_step: Option<f64>,
+    alarms: Alarms,
 }
 
 impl Progress {
@@ -30,7 +32,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Progress { bar, steps, last_line: None, valid_loss: None, seconds_per_step: None }
+        Progress { bar, steps, last_line: None, valid_loss: None, seconds_per_step: None, alarms: Alarms::default() }
     }
 
     /// Takes in one line of the metrics.
@@ -65,6 +67,7 @@ impl Progress {
         let mean = self.seconds_per_step.map_or(step.seconds, |mean| 0.9 * mean + 0.1 * step.seconds);
         self.seconds_per_step = Some(mean);
         let message = self.message(step, mean);
+        self.alarms.of(step, Instant::now()).iter().for_each(|line| self.say(line));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(step.step);
@@ -81,7 +84,8 @@ impl Progress {
     fn message(&self, step: &Step, seconds_per_step: f64) -> String {
         let left = self.steps.saturating_sub(step.step) as f64 * seconds_per_step;
         let valid = self.valid_loss.map_or_else(String::new, |loss| format!("  valid {loss:.4}"));
-        format!("loss {:.4}{valid}  {:.0} tokens/s  {} left", step.loss, step.tokens_per_s, duration(left))
+        let loss = step.loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.4}"));
+        format!("loss {loss}{valid}  {:.0} tokens/s  {} left", step.tokens_per_s, duration(left))
     }
 }
 
@@ -91,8 +95,12 @@ mod tests {
 
     #[test]
     fn the_message_has_loss_speed_and_time_left() {
-        let progress = Progress { bar: None, steps: 60, last_line: None, valid_loss: Some(1.5), seconds_per_step: None };
-        let step = Step { step: 12, loss: 2.34567, tokens: 100, seconds: 2.0, tokens_per_s: 185.4, peak_memory_bytes: 0 };
+        let mut progress = Progress::new(0, 60);
+        progress.valid_loss = Some(1.5);
+        let text = r#"{"step":12,"loss":2.34567,"tokens":100,"seconds":2.0,"tokens_per_s":185.4}"#;
+        let step: Step = serde_json::from_str(text).unwrap();
         assert_eq!(progress.message(&step, 2.0), "loss 2.3457  valid 1.5000  185 tokens/s  1:36 min left");
+        let skipped = Step { loss: None, ..step };
+        assert!(progress.message(&skipped, 2.0).starts_with("loss not finite  "));
     }
 }

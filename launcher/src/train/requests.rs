@@ -27,14 +27,8 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Listens from now on, before the ranks are started.
-    ///
-    /// SIGHUP is left alone where it is ignored already: who types `nohup` wants the run to outlive the terminal.
     pub(crate) fn listen(directory: &RunDirectory, ranks: u64) -> Result<Requests, Failure> {
-        let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
-        if !hangup_is_ignored() {
-            wanted.push(SIGHUP);
-        }
-        let signals = Signals::new(wanted)
+        let signals = Signals::new(stop_signals())
             .map_err(|error| Failure::new(Kind::Failed, format_args!("cannot watch for signals: {error}")))?;
         let logs = (0..ranks).map(|rank| Log::new(directory.log(rank))).collect();
         Ok(Requests { signals, solo: ranks == 1, logs, count: 0, waiting: None })
@@ -98,6 +92,13 @@ fn send(child: &Child, signal: Signal) {
         // A child that has just ended needs no signal.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// The signals that ask for a stop. SIGHUP is left alone where it is ignored already: who types `nohup` wants the run to outlive the
+/// terminal.
+pub(crate) fn stop_signals() -> Vec<i32> {
+    let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
+    [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup).collect()
 }
 
 /// What the kernel says of this process.

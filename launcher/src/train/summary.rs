@@ -30,6 +30,10 @@ pub(crate) struct Summary {
     seconds: f64,
     tokens_per_s: f64,
     peak_memory_bytes: u64,
+    /// The rank with that memory, where the metrics name it.
+    peak_memory_rank: Option<u64>,
+    /// Steps whose loss or gradients were not finite.
+    skipped_steps: u64,
     /// Step of the newest checkpoint.
     checkpoint: Option<u64>,
     #[serde(skip)]
@@ -56,14 +60,16 @@ impl Summary {
             ranks: run.ranks(),
             step,
             steps,
-            first_loss: curve.first.as_ref().map(|step| step.loss),
-            loss: curve.last.as_ref().map(|step| step.loss),
+            first_loss: curve.first_loss,
+            loss: curve.last_loss,
             first_valid_loss: curve.first_valid,
             valid_loss: curve.last_valid,
             tokens: curve.tokens,
             seconds: curve.seconds,
             tokens_per_s: if curve.seconds > 0.0 { curve.tokens as f64 / curve.seconds } else { 0.0 },
             peak_memory_bytes: curve.peak_memory_bytes,
+            peak_memory_rank: curve.peak_memory_rank,
+            skipped_steps: curve.skipped_steps,
             checkpoint,
             adapter: matches!(run.method, Method::Lora { .. }),
         })
@@ -82,9 +88,14 @@ impl Summary {
         fall("loss", self.first_loss, self.loss)?;
         fall("valid loss", self.first_valid_loss, self.valid_loss)?;
         if self.seconds > 0.0 {
-            let memory = bytes(self.peak_memory_bytes);
+            let several = self.peak_memory_rank.filter(|_| self.ranks > 1);
+            let on = several.map_or_else(String::new, |rank| format!(" on rank {rank}"));
+            let memory = format!("{}{on}", bytes(self.peak_memory_bytes));
             let time = duration(self.seconds);
             output::line(format_args!("{:12}{:.0} tokens/s over {time}, peak memory {memory}", "speed", self.tokens_per_s))?;
+        }
+        if self.skipped_steps > 0 {
+            output::line(format_args!("{:12}{}", "skipped", skipped(self.skipped_steps)))?;
         }
         if let Some(step) = self.checkpoint {
             output::line(format_args!("{:12}step {step}", "checkpoint"))?;
@@ -100,6 +111,11 @@ impl Summary {
             _ => format!("next: sirocco export {run_dir} --to exports/{name} --merge"),
         }
     }
+}
+
+/// In words, of at least one step.
+pub(crate) fn skipped(steps: u64) -> String {
+    format!("{}, with a loss or gradients that were not finite", output::count(steps, "step"))
 }
 
 fn fall(name: &str, first: Option<f64>, last: Option<f64>) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
 //! The token caches of a run: made once, before any rank starts, and read by all of them.
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -184,6 +185,9 @@ impl From<TokensError> for Failure {
             }
             TokensError::Record { .. } => {
                 "correct the record, or set data.on_bad=skip: such records are then counted and named".to_owned()
+            }
+            TokensError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                "a model directory holds tokenizer.json beside its weights; sirocco model convert makes one".to_owned()
             }
             TokensError::NoTargets { .. } => {
                 "chat data needs answers by the assistant; plain text needs data.format=text".to_owned()

@@ -54,11 +54,11 @@ fn documented_fields_of_train_and_status_are_printed() {
     assert_eq!(
         keys(&bench.run(&["train", "run.toml", "--json"]).json()),
         "state name run_dir ranks step steps first_loss loss first_valid_loss valid_loss tokens seconds tokens_per_s \
-         peak_memory_bytes checkpoint"
+         peak_memory_bytes peak_memory_rank skipped_steps checkpoint"
     );
     assert_eq!(
         keys(&bench.run(&["status", "runs/tiny", "--json"]).json()),
-        "name run_dir state step steps loss valid_loss tokens_per_s checkpoint"
+        "name run_dir state step steps loss valid_loss tokens_per_s skipped_steps checkpoint"
     );
 }
 

@@ -4,5 +4,7 @@
 mod bench;
 mod help;
 mod json;
+mod mesh;
 mod run_files;
 mod training;
+mod watching;

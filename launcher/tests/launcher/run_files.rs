@@ -40,8 +40,19 @@ fn values_out_of_range() {
 fn what_this_version_lacks() {
     insta::assert_snapshot!("cuda", check(RUN, &["--set", "model.device=cuda"]).text());
     insta::assert_snapshot!("policy", check(RUN, &["--set", "policy.set=configs/policies/ministry"]).text());
-    insta::assert_snapshot!("fsdp", check(RUN, &["--set", "parallel.fsdp=2"]).text());
     insta::assert_snapshot!("site", check(RUN, &["--set", "site.profile=meluxina"]).text());
+}
+
+#[test]
+fn meshes_that_do_not_fit() {
+    let mesh = |set: &[&str]| {
+        let sets: Vec<_> = set.iter().flat_map(|set| ["--set", set]).collect();
+        check(RUN, &[&sets[..], &["--ranks", "6"]].concat()).text()
+    };
+    insta::assert_snapshot!("ranks", mesh(&["parallel.fsdp=2", "parallel.tp=2"]));
+    insta::assert_snapshot!("ranks-and-dp", mesh(&["parallel.dp=6"]));
+    insta::assert_snapshot!("mesh-too-large", check(RUN, &["--set", "parallel.fsdp=65536", "--set", "parallel.tp=2"]).text());
+    insta::assert_snapshot!("global-batch-of-a-mesh", mesh(&["parallel.fsdp=3", "train.micro_batch=2"]));
 }
 
 #[test]
@@ -51,6 +62,15 @@ fn files_that_are_not_there() {
     bench.write("run.toml", RUN);
     insta::assert_snapshot!("no-model", bench.run(&["train", "run.toml"]).text());
     assert!(!bench.path("runs").exists(), "a refusal leaves nothing behind");
+    insta::assert_snapshot!("no-model-to-inspect", bench.run(&["model", "inspect", "models/m"]).text());
+    insta::assert_snapshot!("no-model-to-convert", bench.run(&["model", "convert", "m.gguf", "models/m"]).text());
+    insta::assert_snapshot!("no-tokenizer", bench.run(&["tokenize", "--tokenizer", "models/m", "--text", "a.txt"]).text());
+    bench.write("models/m/notes.txt", "");
+    insta::assert_snapshot!("no-model-in-the-directory", bench.run(&["model", "verify", "models/m"]).text());
+    insta::assert_snapshot!(
+        "no-tokenizer-in-the-directory",
+        bench.run(&["tokenize", "--tokenizer", "models/m", "--text", "a.txt"]).text()
+    );
 }
 
 #[test]

@@ -12,9 +12,10 @@ while [ $# -gt 0 ]; do
 done
 rank=${OMPI_COMM_WORLD_RANK:-0}
 size=${OMPI_COMM_WORLD_SIZE:-1}
+# step N LOSS [MORE]: MORE is text such as ,"skipped":true
 step() {
   [ "$rank" = 0 ] || return 0
-  printf '{"step":%s,"loss":%s,"target_tokens":10,"tokens":20,"grad_norm":1.0,"learning_rate":0.1,"seconds":0.5,"tokens_per_s":40.0,"peak_memory_bytes":1000000}\n' "$1" "$2" >>"$dir/metrics.jsonl"
+  printf '{"step":%s,"loss":%s,"target_tokens":10,"tokens":20,"grad_norm":1.0,"learning_rate":0.1,"seconds":0.5,"tokens_per_s":40.0,"peak_memory_bytes":1000000%s}\n' "$1" "$2" "${3:-}" >>"$dir/metrics.jsonl"
 }
 checkpoint() {
   [ "$rank" = 0 ] || return 0
