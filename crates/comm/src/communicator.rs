@@ -2,24 +2,51 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, TryRecvError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError},
+    },
 };
 
-use crate::{CommError, DeadPeer, Peer, Place, Traffic};
+use half::bf16;
 
-/// A group of ranks. All ranks call the same collectives, with the same names, in the same order.
+use crate::{CommError, DeadPeer, Event, Peer, Place, Traffic};
+
+/// A group of ranks of a job. All ranks of the group call the same collectives, with the same names, in the same order; what a rank
+/// calls on several groups has the same order on all ranks that it shares them with.
+///
+/// Ranks that are given or asked for count inside the group; ranks in errors, in [`Communicator::members`], in
+/// [`Communicator::peers`] and in [`Communicator::dead_peers`] are those of the whole job.
 pub trait Communicator: Send + Sync {
-    /// This rank, from 0.
+    /// This rank, from 0, in the group.
     fn rank(&self) -> usize;
 
-    /// How many ranks there are.
+    /// How many ranks the group has.
     fn size(&self) -> usize;
+
+    /// The ranks of the job that make up the group, by rank in the group: rising.
+    fn members(&self) -> &[usize];
+
+    /// The group of `members`, ranks of the whole job. Nothing is communicated: ranks that disagree hear of it at the group's first
+    /// collective. A group of one is a [`Solo`](crate::Solo) that counts into the same totals. A group that is made twice is two
+    /// groups, each with its own numbers: keep it.
+    ///
+    /// # Errors
+    /// [`CommError::NoSuchGroup`] unless the ranks rise, exist and include this one.
+    fn group(&self, name: &'static str, members: &[usize]) -> Result<Arc<dyn Communicator>, CommError>;
 
     /// The element-wise sum over all ranks, in rank order; buffers of equal length on all ranks.
     fn all_reduce_f32(&self, name: &'static str, data: Vec<f32>) -> Pending<Vec<f32>>;
 
     /// The element-wise sum over all ranks, in rank order; buffers of equal length on all ranks.
     fn all_reduce_f64(&self, name: &'static str, data: Vec<f64>) -> Pending<Vec<f64>>;
+
+    /// Part r of the element-wise sum on rank r, summed in rank order. `lengths`: the elements of each part, by rank, the same on all
+    /// ranks; parts may be empty.
+    fn reduce_scatter_f32(&self, name: &'static str, data: Vec<f32>, lengths: &[usize]) -> Pending<Vec<f32>>;
+
+    /// The same for `bf16` buffers: summed in fp32, in rank order, and rounded once.
+    fn reduce_scatter_bf16(&self, name: &'static str, data: Vec<bf16>, lengths: &[usize]) -> Pending<Vec<bf16>>;
 
     /// Every rank's bytes, by rank; lengths may differ.
     fn all_gather_bytes(&self, name: &'static str, data: Vec<u8>) -> Pending<Vec<Vec<u8>>>;
@@ -30,13 +57,25 @@ pub trait Communicator: Send + Sync {
     /// Done when every rank has entered it.
     fn barrier(&self, name: &'static str) -> Pending<()>;
 
-    /// Calls, bytes and seconds of each collective so far, by name.
-    fn traffic(&self) -> BTreeMap<&'static str, Traffic>;
+    /// Hands bytes to rank `to`. Done as soon as the buffer is taken over: it never waits for the receiver, and nothing behind it
+    /// waits for it. Buffers that nobody has received yet stay in memory, as many as were sent.
+    fn send_bytes(&self, name: &'static str, to: usize, data: Vec<u8>) -> Pending<()>;
+
+    /// The next bytes that rank `from` sends to this one; their name must be `name`. What is called after it waits for it.
+    fn receive_bytes(&self, name: &'static str, from: usize) -> Pending<Vec<u8>>;
+
+    /// Calls, bytes and seconds of each collective and message of this process so far, by name; "group/name" for groups other than
+    /// the one of all ranks.
+    fn traffic(&self) -> BTreeMap<String, Traffic>;
+
+    /// The newest collectives and messages of this process, over all groups, oldest first. Works while one of them is stuck and
+    /// after an error.
+    fn history(&self) -> Vec<Event>;
 
     /// Where this rank stands among the ranks of its host: what threads and devices are chosen by.
     fn place(&self) -> Place;
 
-    /// All ranks, this one included, by rank.
+    /// All ranks of the job, this one included, by rank.
     fn peers(&self) -> Vec<Peer>;
 
     /// The ranks of this host whose process no longer runs. Cheap, never blocks, and works while a collective is stuck or after an

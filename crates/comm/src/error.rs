@@ -1,79 +1,11 @@
 //! What can go wrong between ranks. Errors travel to the other ranks too, so they are plain data.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// The operations that a rank can enter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Operation {
-    /// Sum of `f32` buffers.
-    AllReduceF32,
-    /// Sum of `f64` buffers.
-    AllReduceF64,
-    /// Every rank's bytes on every rank.
-    AllGather,
-    /// One rank's bytes on every rank.
-    Broadcast,
-    /// Nobody goes on before everybody came.
-    Barrier,
-    /// The end: the rank dropped its communicator.
-    Leave,
-}
+use crate::entry::{Collective, Entry, list};
 
-impl fmt::Display for Operation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Operation::AllReduceF32 => "all_reduce_f32",
-            Operation::AllReduceF64 => "all_reduce_f64",
-            Operation::AllGather => "all_gather_bytes",
-            Operation::Broadcast => "broadcast_bytes",
-            Operation::Barrier => "barrier",
-            Operation::Leave => "leave",
-        })
-    }
-}
-
-/// One collective: its name and its number. Every rank counts for itself; number 0 is the meeting at the start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Collective {
-    /// The name that the caller gave.
-    pub name: String,
-    /// How many collectives this rank had entered before.
-    pub sequence: u64,
-}
-
-impl fmt::Display for Collective {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "`{}` (collective {})", self.name, self.sequence)
-    }
-}
-
-/// What one rank entered; two of these that differ make a [`CommError::Mismatch`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The rank that entered it.
-    pub rank: usize,
-    /// What it does.
-    pub operation: Operation,
-    /// The name and number.
-    pub collective: Collective,
-    /// Elements in this rank's buffer.
-    pub elements: u64,
-    /// The rank that broadcasts; 0 for other operations.
-    pub root: usize,
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "rank {} entered {} {}", self.rank, self.operation, self.collective)?;
-        match self.operation {
-            Operation::Broadcast => write!(out, " from rank {}", self.root),
-            Operation::Barrier | Operation::Leave => Ok(()),
-            _ => write!(out, " with {} elements", self.elements),
-        }
-    }
-}
+/// Most ranks that a message names.
+const SHOWN: usize = 16;
 
 /// An error between ranks. Once a rank has met one, all its later calls return the same one at once.
 #[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
@@ -85,9 +17,9 @@ pub enum CommError {
         found: String,
     },
     /// Two ranks entered different collectives where they should have entered the same one.
-    #[error("the ranks disagree on what comes next: {first}, but {second}")]
+    #[error("the ranks disagree on what comes next: {first}, but {second}{}", members(.first, .second))]
     Mismatch {
-        /// What rank 0 entered.
+        /// What the first rank of the group, or the receiver of a message, entered.
         first: Box<Entry>,
         /// What the other rank entered.
         second: Box<Entry>,
@@ -115,7 +47,7 @@ pub enum CommError {
         collective: Collective,
     },
     /// Nothing moved for as long as `Options::timeout` allows.
-    #[error("no progress in {collective} {seconds:.1} s after entering it, waiting for rank {}", list(.missing))]
+    #[error("no progress in {collective} {seconds:.1} s after entering it, waiting for rank {}", list(.missing, SHOWN))]
     TimedOut {
         /// The collective that did not end.
         collective: Collective,
@@ -156,6 +88,48 @@ pub enum CommError {
         /// The size of the group.
         size: usize,
     },
+    /// A message to or from a rank that the group does not have.
+    #[error("`{name}` is a message to or from rank {rank}, but the group has {size} ranks")]
+    NoSuchRank {
+        /// The message's name.
+        name: String,
+        /// The rank asked for, in the group.
+        rank: usize,
+        /// The size of the group.
+        size: usize,
+    },
+    /// A group that cannot be.
+    #[error("no group `{name}` of ranks {}: {found}; expected rising ranks of the job, this one among them", list(.members, SHOWN))]
+    NoSuchGroup {
+        /// The group's name.
+        name: String,
+        /// The ranks asked for.
+        members: Vec<usize>,
+        /// What is wrong with them.
+        found: String,
+    },
+    /// Parts of a reduction that do not make up the buffer.
+    #[error("`{name}` has {parts} parts of {expected} elements in all, but {found} elements for {size} ranks")]
+    Parts {
+        /// The collective's name.
+        name: String,
+        /// How many parts were given; there must be one for each rank.
+        parts: usize,
+        /// Their sum.
+        expected: usize,
+        /// Elements in the buffer.
+        found: usize,
+        /// The size of the group.
+        size: usize,
+    },
+    /// A group of one rank receives a message that it has not sent.
+    #[error("`{name}` receives from this rank itself, but {found}")]
+    NothingSent {
+        /// The message's name.
+        name: String,
+        /// What was there in its place.
+        found: String,
+    },
     /// The thread that makes the MPI calls has ended.
     #[error("the communication thread ended before `{name}` was done")]
     WireEnded {
@@ -164,40 +138,51 @@ pub enum CommError {
     },
 }
 
-/// Ranks as people write them: "3", "1, 2, 5", at most sixteen of them.
-fn list(ranks: &[usize]) -> String {
-    const SHOWN: usize = 16;
-    let mut text = ranks.iter().take(SHOWN).map(usize::to_string).collect::<Vec<_>>().join(", ");
-    if ranks.len() > SHOWN {
-        text.push_str(&format!(" and {} more", ranks.len() - SHOWN));
+/// What to add to a mismatch when the ranks mean different groups.
+fn members(first: &Entry, second: &Entry) -> String {
+    if first.members == second.members {
+        return String::new();
     }
-    text
+    let group = |entry: &Entry| format!("{} has ranks {} on rank {}", entry.collective.group, entry.members.shown, entry.rank);
+    format!(" ({}, and {})", group(first), group(second))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::{Fingerprint, Operation};
+
+    fn entry(rank: usize, name: &str, group: &str) -> Entry {
+        Entry {
+            rank,
+            operation: Operation::AllReduceF32,
+            collective: Collective { name: name.into(), group: group.into(), sequence: 7, message: None },
+            members: Fingerprint::of(&[0, 1]),
+            elements: 3,
+            parts: Fingerprint::default(),
+            root: 0,
+        }
+    }
+
+    fn mismatch(first: Entry, second: Entry) -> String {
+        CommError::Mismatch { first: Box::new(first), second: Box::new(second) }.to_string()
+    }
+
+    #[test]
+    fn a_mismatch_of_groups_names_their_members() {
+        let (first, mut second) = (entry(0, "gradients", "dp"), entry(1, "gradients", "dp"));
+        second.members = Fingerprint::of(&[0, 1, 3]);
+        let text = mismatch(first, second);
+        assert!(text.ends_with("with 3 elements (dp has ranks 0, 1 on rank 0, and dp has ranks 0, 1, 3 on rank 1)"), "{text}");
+    }
 
     #[test]
     fn a_mismatch_names_both_sides() {
-        let entry = |rank, name: &str| Entry {
-            rank,
-            operation: Operation::AllReduceF32,
-            collective: Collective { name: name.into(), sequence: 7 },
-            elements: 3,
-            root: 0,
-        };
-        let text = CommError::Mismatch { first: Box::new(entry(0, "gradients")), second: Box::new(entry(1, "loss")) }.to_string();
+        let text = mismatch(entry(0, "gradients", "world"), entry(1, "loss", "world"));
         assert_eq!(
             text,
             "the ranks disagree on what comes next: rank 0 entered all_reduce_f32 `gradients` (collective 7) with 3 elements, \
              but rank 1 entered all_reduce_f32 `loss` (collective 7) with 3 elements"
         );
-    }
-
-    #[test]
-    fn a_long_list_of_ranks_is_cut() {
-        assert_eq!(list(&[3]), "3");
-        assert_eq!(list(&(0..20).collect::<Vec<_>>()), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more");
     }
 }

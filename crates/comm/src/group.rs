@@ -1,32 +1,22 @@
-//! The group of all ranks of an MPI job.
+//! The group of all ranks of an MPI job, and groups of some of them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
-        mpsc::{self, Receiver, Sender},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use half::bf16;
 
 use crate::{
-    CommError, Communicator, DeadPeer, Operation, Peer, Pending, Place, Traffic,
-    peers::Roster,
-    traffic::Meter,
-    wire::{self, Job, NO_ABORT, Shared, Wire},
+    CommError, Communicator, DeadPeer, Event, Peer, Pending, Place, Traffic,
+    entry::Operation,
+    job::Job,
+    link::Link,
+    membership::Membership,
+    wire::{Element, Request},
 };
 
-/// How long MPI_Abort may take before the process ends itself.
-const ABORT_WITHIN: Duration = Duration::from_secs(5);
-/// How long finalising may take after all ranks have said goodbye.
-const FINALISE_WITHIN: Duration = Duration::from_secs(10);
-
-/// How an MPI group behaves.
+/// How an MPI job behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How long a collective may stand still before it fails; the start and the end of the group are collectives too. Must be
+    /// How long a collective may stand still before it fails; the start and the end of the job are collectives too. Must be
     /// longer than the longest time that ranks can be apart, say because one of them writes an export alone.
     pub timeout: Duration,
 }
@@ -37,16 +27,11 @@ impl Default for Options {
     }
 }
 
-/// All ranks of an MPI job. See the crate's documentation for what it promises, and for what dropping it does.
+/// The ranks of an MPI job, or some of them. See the crate's documentation for what it promises, and for what dropping the last
+/// group of a process does.
 pub struct Mpi {
-    rank: usize,
-    size: usize,
-    shared: Arc<Shared>,
-    timeout: Duration,
-    /// `None` only while being dropped.
-    jobs: Option<Sender<Job>>,
-    /// Says (by closing) that the wire has ended.
-    ended: std::sync::Mutex<Receiver<()>>,
+    link: Arc<Link>,
+    membership: Arc<Membership>,
 }
 
 impl Mpi {
@@ -55,114 +40,129 @@ impl Mpi {
     /// # Errors
     /// [`CommError::Start`] if MPI cannot be started here; any other if the ranks do not meet.
     pub fn start(options: Options) -> Result<Self, CommError> {
-        let Options { timeout } = options;
-        let shared = Arc::new(Shared { meter: Meter::default(), roster: OnceLock::new(), abort: AtomicI64::new(NO_ABORT) });
-        let (jobs, inbox) = mpsc::channel();
-        let (ready, started) = mpsc::sync_channel(1);
-        let (alive, ended) = mpsc::channel::<()>();
-        let for_wire = shared.clone();
-        thread::Builder::new()
-            .name("comm".to_owned())
-            .spawn(move || {
-                wire::run(timeout, for_wire, &inbox, &ready);
-                drop(alive);
-            })
-            .map_err(|error| CommError::Start { found: format!("no thread for it: {error}") })?;
-        // Twice: MPI's own start may take as long as the meeting.
-        let (rank, size) = started.recv_timeout(timeout * 2).unwrap_or_else(|_| {
-            Err(CommError::Start { found: format!("not all ranks came within {:.0} s", 2.0 * timeout.as_secs_f64()) })
-        })?;
-        Ok(Mpi { rank, size, shared, timeout, jobs: Some(jobs), ended: std::sync::Mutex::new(ended) })
+        let link = Arc::new(Link::start(options.timeout)?);
+        let membership = link.everybody().clone();
+        Ok(Mpi { link, membership })
     }
 
-    /// Hands `work` to the wire.
-    fn submit<T, F>(&self, name: &'static str, work: F) -> Pending<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Wire) -> Result<T, CommError> + Send + 'static,
-    {
-        let (answer, result) = mpsc::sync_channel(1);
-        // Neither side minds when the other is gone: a dropped `Pending` wants no result, and a wire that has ended drops the job
-        // with its `answer`, which `Pending::wait` reports.
-        let job: Job = Box::new(move |wire| {
-            let _ = answer.send(work(wire));
-        });
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(job);
+    /// Some ranks of the job behind `link`.
+    pub(crate) fn within(link: Arc<Link>, membership: Membership) -> Self {
+        Mpi { link, membership: Arc::new(membership) }
+    }
+
+    fn reduce<E: Element>(&self, name: &'static str, operation: Operation, data: Vec<E>) -> Pending<Vec<E>> {
+        let request = Request { name, elements: data.len(), width: size_of::<E>(), ..Request::default() };
+        self.link.submit(&self.membership, operation, request, move |wire, call| wire.all_reduce(call, data))
+    }
+
+    fn reduce_scatter<E: Element>(
+        &self,
+        name: &'static str,
+        operation: Operation,
+        data: Vec<E>,
+        lengths: &[usize],
+    ) -> Pending<Vec<E>> {
+        if let Err(error) = self.membership.check_parts(name, data.len(), lengths) {
+            return Pending::done(name, Err(error));
         }
-        Pending::coming(name, result)
-    }
-
-    fn roster<T: Default>(&self, read: impl FnOnce(&Roster) -> T) -> T {
-        self.shared.roster.get().map(read).unwrap_or_default()
+        let (elements, width, lengths) = (data.len(), size_of::<E>(), lengths.to_vec());
+        let request = Request { name, elements, width, lengths, ..Request::default() };
+        self.link.submit(&self.membership, operation, request, move |wire, call| wire.reduce_scatter(call, data))
     }
 }
 
 impl Communicator for Mpi {
     fn rank(&self) -> usize {
-        self.rank
+        self.membership.rank
     }
 
     fn size(&self) -> usize {
-        self.size
+        self.membership.size()
+    }
+
+    fn members(&self) -> &[usize] {
+        &self.membership.members
+    }
+
+    fn group(&self, name: &'static str, members: &[usize]) -> Result<Arc<dyn Communicator>, CommError> {
+        self.link.clone().group(name, members)
     }
 
     fn all_reduce_f32(&self, name: &'static str, data: Vec<f32>) -> Pending<Vec<f32>> {
-        self.submit(name, move |wire| wire.all_reduce(name, Operation::AllReduceF32, data))
+        self.reduce(name, Operation::AllReduceF32, data)
     }
 
     fn all_reduce_f64(&self, name: &'static str, data: Vec<f64>) -> Pending<Vec<f64>> {
-        self.submit(name, move |wire| wire.all_reduce(name, Operation::AllReduceF64, data))
+        self.reduce(name, Operation::AllReduceF64, data)
+    }
+
+    fn reduce_scatter_f32(&self, name: &'static str, data: Vec<f32>, lengths: &[usize]) -> Pending<Vec<f32>> {
+        self.reduce_scatter(name, Operation::ReduceScatterF32, data, lengths)
+    }
+
+    fn reduce_scatter_bf16(&self, name: &'static str, data: Vec<bf16>, lengths: &[usize]) -> Pending<Vec<bf16>> {
+        self.reduce_scatter(name, Operation::ReduceScatterBf16, data, lengths)
     }
 
     fn all_gather_bytes(&self, name: &'static str, data: Vec<u8>) -> Pending<Vec<Vec<u8>>> {
-        self.submit(name, move |wire| wire.all_gather(name, data))
+        let request = Request { name, elements: data.len(), width: 1, ..Request::default() };
+        self.link.submit(&self.membership, Operation::AllGather, request, move |wire, call| wire.all_gather(call, data))
     }
 
     fn broadcast_bytes(&self, name: &'static str, root: usize, data: Vec<u8>) -> Pending<Vec<u8>> {
-        if root >= self.size {
-            return Pending::done(name, Err(CommError::NoSuchRoot { name: name.to_owned(), root, size: self.size }));
+        let size = self.size();
+        if root >= size {
+            return Pending::done(name, Err(CommError::NoSuchRoot { name: name.to_owned(), root, size }));
         }
-        self.submit(name, move |wire| wire.broadcast(name, root, data))
+        let data = if self.rank() == root { data } else { Vec::new() };
+        let request = Request { name, elements: data.len(), width: 1, root, ..Request::default() };
+        self.link.submit(&self.membership, Operation::Broadcast, request, move |wire, call| wire.broadcast(call, data))
     }
 
     fn barrier(&self, name: &'static str) -> Pending<()> {
-        self.submit(name, move |wire| wire.barrier(name))
+        let request = Request { name, ..Request::default() };
+        self.link.submit(&self.membership, Operation::Barrier, request, |wire, call| wire.barrier(call))
     }
 
-    fn traffic(&self) -> BTreeMap<&'static str, Traffic> {
-        self.shared.meter.read()
+    fn send_bytes(&self, name: &'static str, to: usize, data: Vec<u8>) -> Pending<()> {
+        if let Err(error) = self.membership.check_rank(name, to) {
+            return Pending::done(name, Err(error));
+        }
+        let request = Request { name, elements: data.len(), width: 1, root: to, ..Request::default() };
+        // Its result is not waited for: the buffer is the wire's now, and an error ends whatever is called next.
+        drop(self.link.submit(&self.membership, Operation::Send, request, move |wire, call| wire.send(call, &data)));
+        Pending::done(name, self.link.broken().map_or(Ok(()), Err))
+    }
+
+    fn receive_bytes(&self, name: &'static str, from: usize) -> Pending<Vec<u8>> {
+        if let Err(error) = self.membership.check_rank(name, from) {
+            return Pending::done(name, Err(error));
+        }
+        let request = Request { name, root: from, ..Request::default() };
+        self.link.submit(&self.membership, Operation::Receive, request, |wire, call| wire.receive(call))
+    }
+
+    fn traffic(&self) -> BTreeMap<String, Traffic> {
+        self.link.record().traffic()
+    }
+
+    fn history(&self) -> Vec<Event> {
+        self.link.record().history()
     }
 
     fn place(&self) -> Place {
-        self.roster(|roster| Some(roster.place())).unwrap_or(Place { host: String::new(), local_rank: 0, local_size: 1 })
+        self.link.place()
     }
 
     fn peers(&self) -> Vec<Peer> {
-        self.roster(Roster::peers)
+        self.link.peers()
     }
 
     fn dead_peers(&self) -> Vec<DeadPeer> {
-        self.roster(Roster::dead)
+        self.link.dead_peers()
     }
 
     fn abort(&self, code: i32) -> ! {
-        self.shared.abort.store(i64::from(code), Ordering::Release);
-        // A wire at work looks at `abort` by itself; an idle one needs something to wake up for.
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Box::new(|_| {}));
-        }
-        thread::sleep(ABORT_WITHIN);
-        std::process::exit(code)
-    }
-}
-
-impl Drop for Mpi {
-    fn drop(&mut self) {
-        // The wire finishes what was submitted, says goodbye and ends. It cannot be stopped inside MPI_Finalize, so after a while
-        // it is left behind; the end of the process takes it along.
-        self.jobs = None;
-        let ended = self.ended.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let _ = ended.recv_timeout(self.timeout + FINALISE_WITHIN);
+        self.link.abort(code)
     }
 }

@@ -16,16 +16,23 @@
 //! catches it can ask [`Communicator::dead_peers`] which rank died.
 
 mod communicator;
+mod entry;
 mod error;
+mod event;
 mod group;
+mod job;
+mod link;
+mod membership;
 mod peers;
+mod record;
 mod solo;
-mod traffic;
 mod wire;
 
 pub use communicator::{Communicator, Pending};
-pub use error::{Collective, CommError, Entry, Operation};
+pub use entry::{Collective, Ends, Entry, Fingerprint, Operation};
+pub use error::CommError;
+pub use event::Event;
 pub use group::{Mpi, Options};
 pub use peers::{DeadPeer, Peer, Place, WhyDead};
+pub use record::Traffic;
 pub use solo::Solo;
-pub use traffic::Traffic;

@@ -2,30 +2,37 @@
 //!
 //! Numbers are little-endian. A message that does not parse is `None`; the caller knows whose it was.
 
-use crate::{Collective, Entry, Operation};
+use crate::entry::{Collective, Ends, Entry, Fingerprint, Operation};
 
 /// Longest name that travels; longer names are compared by this many bytes.
 const NAME_MAX: usize = 200;
+/// Longest text of a fingerprint.
+const SHOWN_MAX: usize = 200;
 /// A payload up to this many bytes rides on the header. Header and payload stay below 4 KiB, which MPI libraries send eagerly.
 pub(super) const INLINE_MAX: usize = 2048;
 /// The result of a gather rides on the verdict up to this many bytes.
 pub(super) const INLINE_RESULT_MAX: usize = 32 * 1024;
-/// Bytes before the name: operation, inline flag, name length, root, sequence, elements.
-const FIXED: usize = 1 + 1 + 2 + 4 + 8 + 8;
-/// Room for any header.
-pub(super) const HEADER_MAX: usize = FIXED + NAME_MAX + INLINE_MAX;
+/// Bytes before the texts: operation, inline flag, root, sequence, elements, two digests.
+const FIXED: usize = 1 + 1 + 4 + 8 + 8 + 8 + 8;
+/// Room for any header: four texts, each with its length before it.
+pub(super) const HEADER_MAX: usize = FIXED + 2 * (2 + NAME_MAX) + 2 * (2 + SHOWN_MAX) + INLINE_MAX;
 
 /// Room for any verdict in a group of `size` ranks.
 pub(super) fn verdict_max(size: usize) -> usize {
     INLINE_RESULT_MAX + 16 * size + 64
 }
 
-/// As much of a name as travels.
-pub(super) fn cut_name(name: &str) -> &[u8] {
-    &name.as_bytes()[..name.len().min(NAME_MAX)]
+/// Whether two names are the same, as far as they travel.
+pub(super) fn same_name(one: &str, other: &str) -> bool {
+    cut(one, NAME_MAX) == cut(other, NAME_MAX)
 }
 
-/// What a rank enters a collective with.
+/// As much of a text as travels: whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// What a rank enters a collective, or sends a message, with.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Header {
     pub(super) entry: Entry,
@@ -36,36 +43,41 @@ pub(super) struct Header {
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let entry = &self.entry;
-        let name = cut_name(&entry.collective.name);
         let payload = self.payload.as_deref().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(FIXED + name.len() + payload.len());
+        let mut bytes = Vec::with_capacity(HEADER_MAX - INLINE_MAX + payload.len());
         bytes.push(operation_code(entry.operation));
         bytes.push(u8::from(self.payload.is_some()));
-        bytes.extend((name.len() as u16).to_le_bytes());
         bytes.extend((entry.root as u32).to_le_bytes());
-        bytes.extend(entry.collective.sequence.to_le_bytes());
-        bytes.extend(entry.elements.to_le_bytes());
-        bytes.extend(name);
+        for number in [entry.collective.sequence, entry.elements, entry.members.digest, entry.parts.digest] {
+            bytes.extend(number.to_le_bytes());
+        }
+        let names = [&entry.collective.name, &entry.collective.group].map(|name| cut(name, NAME_MAX));
+        for text in names.into_iter().chain([&entry.members.shown, &entry.parts.shown].map(|shown| cut(shown, SHOWN_MAX))) {
+            bytes.extend((text.len() as u16).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
         bytes.extend(payload);
         bytes
     }
 
-    /// The header that rank `rank` sent.
+    /// The header that rank `rank` of the job sent.
     pub(super) fn decode(rank: usize, bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let operation = operation_of(reader.take::<1>()?[0])?;
         let inline = reader.take::<1>()?[0] != 0;
-        let name_length = usize::from(u16::from_le_bytes(reader.take()?));
         let root = u32::from_le_bytes(reader.take()?) as usize;
-        let sequence = u64::from_le_bytes(reader.take()?);
-        let elements = u64::from_le_bytes(reader.take()?);
-        let (name, payload) = reader.0.split_at_checked(name_length)?;
-        let collective = Collective { name: String::from_utf8_lossy(name).into_owned(), sequence };
-        Some(Header { entry: Entry { rank, operation, collective, elements, root }, payload: inline.then(|| payload.to_vec()) })
+        let [sequence, elements, members, parts] = [reader.number()?, reader.number()?, reader.number()?, reader.number()?];
+        let (name, group) = (reader.text()?, reader.text()?);
+        let members = Fingerprint { digest: members, shown: reader.text()? };
+        let parts = Fingerprint { digest: parts, shown: reader.text()? };
+        let message = (operation == Operation::Send).then_some(Ends { from: rank, to: root });
+        let collective = Collective { name, group, sequence, message };
+        let payload = inline.then(|| reader.0.to_vec());
+        Some(Header { entry: Entry { rank, operation, collective, members, elements, parts, root }, payload })
     }
 }
 
-/// What rank 0 answers.
+/// What the presiding rank answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verdict {
     /// All ranks are here; the payload follows. For a gather or broadcast, the bytes of each rank.
@@ -120,15 +132,30 @@ impl Reader<'_> {
         self.0 = rest;
         Some(*head)
     }
+
+    fn number(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
 }
 
-const OPERATIONS: [Operation; 6] = [
+const OPERATIONS: [Operation; 10] = [
     Operation::AllReduceF32,
     Operation::AllReduceF64,
     Operation::AllGather,
     Operation::Broadcast,
     Operation::Barrier,
     Operation::Leave,
+    Operation::ReduceScatterF32,
+    Operation::ReduceScatterBf16,
+    Operation::Send,
+    Operation::Receive,
 ];
 
 fn operation_code(operation: Operation) -> u8 {
@@ -144,8 +171,10 @@ mod tests {
     use super::*;
 
     fn header(payload: Option<Vec<u8>>) -> Header {
-        let collective = Collective { name: "gradients".into(), sequence: 1 << 40 };
-        Header { entry: Entry { rank: 3, operation: Operation::AllReduceF32, collective, elements: 77, root: 2 }, payload }
+        let collective = Collective { name: "gradients".into(), group: "dp".into(), sequence: 1 << 40, message: None };
+        let (members, parts) = (Fingerprint::of(&[0, 2, 3]), Fingerprint::of(&[70, 0, 7]));
+        let operation = Operation::AllReduceF32;
+        Header { entry: Entry { rank: 3, operation, collective, members, elements: 77, parts, root: 2 }, payload }
     }
 
     #[test]
@@ -156,7 +185,9 @@ mod tests {
         for operation in OPERATIONS {
             let mut sent = header(None);
             sent.entry.operation = operation;
-            assert_eq!(Header::decode(3, &sent.encode()).unwrap().entry.operation, operation);
+            let entry = Header::decode(3, &sent.encode()).unwrap().entry;
+            assert_eq!(entry.operation, operation);
+            assert_eq!(entry.collective.message, (operation == Operation::Send).then_some(Ends { from: 3, to: 2 }));
         }
     }
 
@@ -164,7 +195,11 @@ mod tests {
     fn the_longest_header_fits_its_room() {
         let mut longest = header(Some(vec![0; INLINE_MAX]));
         longest.entry.collective.name = "n".repeat(1000);
+        longest.entry.collective.group = "g".repeat(1000);
+        longest.entry.members.shown = "7".repeat(1000);
+        longest.entry.parts.shown = "7".repeat(1000);
         assert_eq!(longest.encode().len(), HEADER_MAX);
+        assert!(HEADER_MAX < 4096);
     }
 
     #[test]

@@ -1,37 +1,39 @@
 //! The wire: the one thread of a rank that makes MPI calls. It runs collectives one after the other, in the order submitted.
 
 mod call;
+mod collectives;
+mod letters;
 mod message;
 mod patience;
 mod raw;
+mod reduce;
+mod report;
 mod roll_call;
 mod sum;
 mod transfer;
 
 use std::{
-    cell::OnceCell,
+    cell::RefCell,
     mem::ManuallyDrop,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
-        mpsc::{Receiver, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::{Duration, Instant},
 };
 
 use mpi::{Threading, environment::Universe};
 
-use self::{
-    call::{Call, Trouble},
-    message::INLINE_MAX,
-    raw::World,
-    roll_call::Roll,
-};
+use self::{call::Trouble, letters::Outbox, raw::World};
 use crate::{
-    Collective, CommError, Operation,
+    CommError,
+    entry::{Collective, Operation},
+    membership::{Membership, WORLD},
     peers::{Identity, Roster},
-    traffic::Meter,
+    record::Record,
 };
+pub(crate) use call::{Call, Request};
 pub(crate) use sum::Element;
 
 /// Work for the wire.
@@ -42,9 +44,11 @@ pub(crate) const NO_ABORT: i64 = i64::MIN;
 
 /// What the wire and its callers both see.
 pub(crate) struct Shared {
-    pub(crate) meter: Meter,
+    pub(crate) record: Record,
     pub(crate) roster: OnceLock<Roster>,
     pub(crate) abort: AtomicI64,
+    /// The first error; all later collectives end with it.
+    pub(crate) broken: OnceLock<CommError>,
 }
 
 /// What messages are about.
@@ -56,16 +60,16 @@ enum Tag {
     Scatter,
     Gather,
     Pass,
+    Letter,
+    Parcel,
 }
 
 /// The state of the wire thread.
 pub(crate) struct Wire {
     world: World,
+    everybody: Arc<Membership>,
     timeout: Duration,
-    /// Collectives entered so far.
-    entered: u64,
-    /// The first error; all later collectives end with it.
-    broken: Option<CommError>,
+    outbox: RefCell<Outbox>,
     shared: Arc<Shared>,
 }
 
@@ -74,7 +78,7 @@ pub(crate) fn run(
     timeout: Duration,
     shared: Arc<Shared>,
     jobs: &Receiver<Job>,
-    ready: &SyncSender<Result<(usize, usize), CommError>>,
+    ready: &SyncSender<Result<Arc<Membership>, CommError>>,
 ) {
     let (mut wire, universe) = match start(timeout, shared) {
         Ok(started) => started,
@@ -83,14 +87,22 @@ pub(crate) fn run(
             return;
         }
     };
-    let greeted = wire.greet().map(|()| (wire.world.rank, wire.world.size));
+    let greeted = wire.greet().map(|()| wire.everybody.clone());
     let _ = ready.send(greeted);
-    for job in jobs {
-        job(&mut wire);
-        wire.obey_abort();
+    let mut quiet = Instant::now();
+    loop {
+        match jobs.recv_timeout(wire.nap(quiet.elapsed())) {
+            Ok(job) => {
+                job(&mut wire);
+                wire.obey_abort();
+                quiet = Instant::now();
+            }
+            Err(RecvTimeoutError::Timeout) => wire.idle(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
     // Finalising waits for all ranks, so it comes only after all ranks have said goodbye; else MPI is left as it is.
-    if wire.enter("sirocco/leave", Operation::Leave, (0, 0), |wire, call| wire.roll_call(call, None)).is_ok() {
+    if wire.leave().is_ok() {
         drop(ManuallyDrop::into_inner(universe));
     }
 }
@@ -106,19 +118,22 @@ fn start(timeout: Duration, shared: Arc<Shared>) -> Result<(Wire, ManuallyDrop<U
         return Err(cannot("this MPI library offers no thread support, expected at least MPI_THREAD_FUNNELED"));
     }
     let world = World::open(&universe).map_err(|failure| cannot(&format!("{}: {}", failure.call, failure.message)))?;
-    Ok((Wire { world, timeout, entered: 0, broken: None, shared }, universe))
+    let everybody = Arc::new(Membership::world(world.rank, world.size));
+    Ok((Wire { world, everybody, timeout, outbox: RefCell::default(), shared }, universe))
 }
 
 impl Wire {
     /// Learns who the other ranks are.
     fn greet(&mut self) -> Result<(), CommError> {
         let own = serde_json::to_vec(&Identity::own()).unwrap_or_default();
-        let operation = Operation::AllGather;
-        let cards = self.enter("sirocco/roster", operation, (own.len(), 0), |wire, call| wire.all_gather_parts(call, own))?;
+        let name = "sirocco/roster";
+        let request = Request { name, elements: own.len(), width: 1, ..Request::default() };
+        let call = Call::new(&self.everybody, Operation::AllGather, request, &self.shared.record);
+        let cards = self.all_gather(call, own)?;
         let mut identities = Vec::with_capacity(cards.len());
         for (rank, card) in cards.iter().enumerate() {
             let found = "an introduction that cannot be read".to_owned();
-            let collective = Collective { name: "sirocco/roster".to_owned(), sequence: 0 };
+            let collective = Collective { name: name.to_owned(), group: WORLD.to_owned(), sequence: 0, message: None };
             let garbled = CommError::Garbled { rank, found, expected: "host and process".to_owned(), collective };
             identities.push(serde_json::from_slice(card).map_err(|_| garbled)?);
         }
@@ -126,102 +141,45 @@ impl Wire {
         Ok(())
     }
 
-    /// The sum over all ranks.
-    pub(crate) fn all_reduce<E: Element>(
-        &mut self,
-        name: &'static str,
-        operation: Operation,
-        data: Vec<E>,
-    ) -> Result<Vec<E>, CommError> {
-        self.metered(name, operation, (data.len(), 0), |wire, call| {
-            let bytes: &[u8] = bytemuck::cast_slice(&data);
-            let total = match wire.roll_call(call, (bytes.len() <= INLINE_MAX).then(|| bytes.to_vec()))? {
-                Roll::Result(_, total) => bytemuck::pod_collect_to_vec(&total),
-                Roll::Proceed(_) => wire.reduce(call, data)?,
-            };
-            Ok((size_of_val(total.as_slice()), total))
+    /// Delivers what is still on its way out and says goodbye to the other ranks.
+    fn leave(&mut self) -> Result<(), CommError> {
+        let request = Request { name: "sirocco/leave", ..Request::default() };
+        let call = Call::new(&self.everybody, Operation::Leave, request, &self.shared.record);
+        self.enter(call, |wire, call| {
+            wire.deliver(call)?;
+            wire.roll_call(call, None).map(|_| (Some(0), ()))
         })
     }
 
-    /// Every rank's bytes.
-    pub(crate) fn all_gather(&mut self, name: &'static str, data: Vec<u8>) -> Result<Vec<Vec<u8>>, CommError> {
-        self.metered(name, Operation::AllGather, (data.len(), 0), |wire, call| {
-            let parts = wire.all_gather_parts(call, data)?;
-            Ok((parts.iter().map(Vec::len).sum(), parts))
-        })
-    }
-
-    fn all_gather_parts(&self, call: &Call, data: Vec<u8>) -> Result<Vec<Vec<u8>>, Trouble> {
-        match self.roll_call(call, (data.len() <= INLINE_MAX).then(|| data.clone()))? {
-            Roll::Proceed(lengths) => self.gather(call, data, &lengths),
-            Roll::Result(lengths, bytes) => {
-                let mut rest = bytes.as_slice();
-                let mut parts = Vec::with_capacity(lengths.len());
-                for length in lengths {
-                    let short = || Trouble::own(call.garbled(0, "a short result", "every rank's bytes"));
-                    let (part, after) = rest.split_at_checked(length).ok_or_else(short)?;
-                    parts.push(part.to_vec());
-                    rest = after;
-                }
-                Ok(parts)
-            }
-        }
-    }
-
-    /// The bytes of rank `root`.
-    pub(crate) fn broadcast(&mut self, name: &'static str, root: usize, data: Vec<u8>) -> Result<Vec<u8>, CommError> {
-        let data = if self.world.rank == root { data } else { Vec::new() };
-        self.metered(name, Operation::Broadcast, (data.len(), root), |wire, call| {
-            let small = wire.world.rank == root && data.len() <= INLINE_MAX;
-            let bytes = match wire.roll_call(call, small.then(|| data.clone()))? {
-                Roll::Result(_, bytes) => bytes,
-                Roll::Proceed(lengths) => wire.pass_on(call, data, lengths.get(root).copied().unwrap_or(0))?,
-            };
-            Ok((bytes.len(), bytes))
-        })
-    }
-
-    /// Waits for all ranks.
-    pub(crate) fn barrier(&mut self, name: &'static str) -> Result<(), CommError> {
-        self.metered(name, Operation::Barrier, (0, 0), |wire, call| wire.roll_call(call, None).map(|_| (0, ())))
-    }
-
-    /// One collective, counted in the traffic; `body` gives the bytes and the result.
-    fn metered<T>(
-        &mut self,
-        name: &'static str,
-        operation: Operation,
-        extent: (usize, usize),
-        body: impl FnOnce(&Wire, &Call) -> Result<(usize, T), Trouble>,
-    ) -> Result<T, CommError> {
-        let (bytes, result, took, waited) = self.enter(name, operation, extent, |wire, call| {
-            let (bytes, result) = body(wire, call)?;
-            Ok((bytes, result, call.started.elapsed(), call.together.get().copied().unwrap_or_default()))
-        })?;
-        self.shared.meter.add(name, bytes, took, waited);
-        Ok(result)
-    }
-
-    /// One collective: gives it its number, and keeps and reports its error. `extent`: elements, root.
+    /// One collective or message: notes how it goes, and keeps and reports its error. `body` gives the result and, once it has
+    /// ended, the bytes.
     fn enter<T>(
         &mut self,
-        name: &'static str,
-        operation: Operation,
-        (elements, root): (usize, usize),
-        body: impl FnOnce(&Wire, &Call) -> Result<T, Trouble>,
+        mut call: Call,
+        body: impl FnOnce(&Wire, &Call) -> Result<(Option<usize>, T), Trouble>,
     ) -> Result<T, CommError> {
-        if let Some(error) = &self.broken {
+        let record = &self.shared.record;
+        if let Some(error) = self.shared.broken.get() {
+            record.failed(call.event);
             return Err(error.clone());
         }
-        let (sequence, elements) = (self.entered, elements as u64);
-        self.entered += 1;
-        let call = Call { name, operation, sequence, elements, root, started: Instant::now(), together: OnceCell::new() };
-        body(self, &call).map_err(|trouble| {
-            if !trouble.told {
-                self.report(&trouble.error);
+        call.started = Instant::now();
+        record.entered(call.event);
+        match body(self, &call) {
+            Ok((bytes, result)) => {
+                if let Some(bytes) = bytes {
+                    record.done(call.event, bytes as u64);
+                }
+                Ok(result)
             }
-            self.broken.insert(trouble.error).clone()
-        })
+            Err(trouble) => {
+                record.failed(call.event);
+                if !trouble.told {
+                    self.report(&trouble.error);
+                }
+                Err(self.shared.broken.get_or_init(|| trouble.error).clone())
+            }
+        }
     }
 
     /// Ends the job if somebody asked for it.

@@ -1,16 +1,15 @@
 //! How the wire waits: a short spin, then naps, with an eye on the clock, on the peers and on what other ranks report.
 
 use std::{
-    hint,
-    sync::Arc,
-    thread,
+    hint, thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    Tag, Wire,
+    Wire,
     call::{Call, Trouble},
     raw::{Failure, Receiving, Sending, World},
+    report::Report,
 };
 use crate::CommError;
 
@@ -21,14 +20,12 @@ const SHORT_NAP: Duration = Duration::from_micros(50);
 const SOON: Duration = Duration::from_millis(5);
 /// Naps after that: at most this much is added to a wait that is long anyway.
 const LONG_NAP: Duration = Duration::from_micros(200);
+/// How often a wire with nothing to do looks at the other ranks' reports.
+const IDLE_NAP: Duration = Duration::from_millis(100);
 /// How often the peers and the other ranks' reports are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Most ranks that a timeout names; the error must fit a message to the others.
 const MISSING_NAMED: usize = 256;
-/// Room for an error that a rank reports to the others.
-const REPORT_MAX: usize = 4096;
-/// How long a rank that is giving up tries to tell the others.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a rank that is giving up listens for others that are giving up, too.
 const ALIBI: Duration = Duration::from_millis(500);
 
@@ -104,8 +101,10 @@ impl Wire {
                 continue;
             }
             self.obey_abort();
+            self.sweep().map_err(|failure| call.failed(failure))?;
             if looked.elapsed() >= LOOK {
                 self.look_around(call)?;
+                self.shared.record.waits_for(call.event, &flights.missing());
                 looked = Instant::now();
             }
             if still >= self.timeout {
@@ -115,23 +114,53 @@ impl Wire {
         }
     }
 
+    /// How long a wire with nothing to do may sleep when it has had nothing to do for as long as `quiet`.
+    pub(super) fn nap(&self, quiet: Duration) -> Duration {
+        match self.outbox.borrow().is_empty() {
+            true => IDLE_NAP,
+            false if quiet < SOON => SHORT_NAP,
+            false => LONG_NAP,
+        }
+    }
+
+    /// Nothing to do: keeps messages going and hears what other ranks report.
+    pub(super) fn idle(&mut self) {
+        if self.shared.broken.get().is_some() {
+            return;
+        }
+        // An MPI error here comes up again in whatever is entered next.
+        let _ = self.sweep();
+        if let Ok(Some(Report { error: Some(error), .. })) = self.reported() {
+            let _ = self.shared.broken.set(error);
+        }
+    }
+
+    fn sweep(&self) -> Result<(), Failure> {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_empty() { Ok(()) } else { outbox.sweep(&self.shared.record).map(drop) }
+    }
+
     /// Has another rank reported an error, has a peer died? A report comes first, since a rank that reports may exit next.
     fn look_around(&self, call: &Call) -> Result<(), Trouble> {
-        if let Some((_, error)) = self.reported(call)? {
-            return Err(Trouble::told(error));
-        }
+        self.heed_report(call)?;
         let died = self.shared.roster.get().and_then(|roster| roster.dead().into_iter().next());
         match died {
             None => Ok(()),
             Some(dead) => {
                 // It may have reported an error between the two looks.
-                if let Some((_, error)) = self.reported(call)? {
-                    return Err(Trouble::told(error));
-                }
+                self.heed_report(call)?;
                 let peer = dead.peer;
                 let collective = call.collective();
                 Err(Trouble::own(CommError::RankDied { rank: peer.rank, host: peer.host, pid: peer.pid, collective }))
             }
+        }
+    }
+
+    /// Ends the call if another rank reports an error.
+    fn heed_report(&self, call: &Call) -> Result<(), Trouble> {
+        match self.reported().map_err(|failure| call.failed(failure))? {
+            None => Ok(()),
+            Some(report) => Err(report.trouble(call)),
         }
     }
 
@@ -140,47 +169,20 @@ impl Wire {
     fn timed_out(&self, call: &Call, mut missing: Vec<usize>) -> Result<Trouble, Trouble> {
         let asked = Instant::now();
         while missing.len() > 1 && asked.elapsed() < ALIBI {
-            match self.reported(call)? {
+            match self.reported().map_err(|failure| call.failed(failure))? {
                 None => thread::sleep(LONG_NAP),
-                Some((from, error @ CommError::TimedOut { .. })) => {
+                Some(Report { from, error: Some(error @ CommError::TimedOut { .. }) }) => {
                     missing.retain(|&rank| rank != from);
                     if missing.is_empty() {
                         return Ok(Trouble::told(error));
                     }
                 }
-                Some((_, error)) => return Ok(Trouble::told(error)),
+                Some(report) => return Ok(report.trouble(call)),
             }
         }
         missing.truncate(MISSING_NAMED);
         let seconds = call.started.elapsed().as_secs_f64();
         Ok(Trouble::own(CommError::TimedOut { collective: call.collective(), seconds, missing }))
-    }
-
-    /// The error that another rank reports, and which, if one does.
-    fn reported(&self, call: &Call) -> Result<Option<(usize, CommError)>, Trouble> {
-        let Some(from) = self.world.probe(Tag::Report as i32) else { return Ok(None) };
-        let room = vec![0_u8; REPORT_MAX].into_boxed_slice();
-        let receive = self.world.receive(room, from, Tag::Report as i32).map_err(|failure| call.failed(failure))?;
-        let mut exchange = Exchange { sends: Vec::new(), receives: vec![receive] };
-        self.within(LAST_WORDS, &mut exchange);
-        let report = exchange.receives.pop().and_then(Receiving::take);
-        let error = report.and_then(|(bytes, length)| serde_json::from_slice(bytes.get(..length)?).ok());
-        let garbled = || call.garbled(from, "a report that cannot be read", "an error report");
-        Ok(Some((from, error.unwrap_or_else(garbled))))
-    }
-
-    /// Tells all ranks that are not known to be dead about an error, as far as that can be done quickly.
-    pub(super) fn report(&self, error: &CommError) {
-        let Ok(text) = serde_json::to_vec(error) else { return };
-        if text.len() > REPORT_MAX {
-            return;
-        }
-        let text: Arc<[u8]> = text.into();
-        let dead: Vec<usize> =
-            self.shared.roster.get().map(|roster| roster.dead().iter().map(|dead| dead.peer.rank).collect()).unwrap_or_default();
-        let others = (0..self.world.size).filter(|&rank| rank != self.world.rank && !dead.contains(&rank));
-        let sends = others.filter_map(|rank| self.world.send(text.clone(), rank, Tag::Report as i32).ok()).collect();
-        self.within(LAST_WORDS, &mut Exchange { sends, receives: Vec::new() });
     }
 
     /// Polls until done, an MPI error or the end of `limit`, whichever comes first.

@@ -1,13 +1,15 @@
 //! The roll call that every collective begins with: do all ranks enter the same one?
 //!
-//! Every rank sends a header to rank 0, which compares them and answers with a verdict. Small payloads ride on the two messages, so
-//! a small collective is one round trip. Rank 0 knows who has not come yet and, after a while, says so to those who have, so that
-//! a timeout can name the missing rank wherever it strikes.
+//! The first rank of the group presides: every other one sends it a header; it compares them and answers with a verdict. Small
+//! payloads ride on the two messages, so a small collective is one round trip. The presiding rank knows who has not come yet and,
+//! after a while, says so to those who have, so that a timeout can name the missing rank wherever it strikes.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use half::bf16;
 
 use super::{
     Tag, Wire,
@@ -15,13 +17,14 @@ use super::{
     message::{HEADER_MAX, Header, INLINE_RESULT_MAX, Verdict, verdict_max},
     patience::{Exchange, Flights, Found},
     raw::{Failure, Receiving, Sending, World},
-    sum,
+    sum::Element,
+    transfer::zeros,
 };
-use crate::{CommError, Operation};
+use crate::{CommError, Operation, membership::Membership};
 
-/// How long rank 0 waits before it tells those who came who has not, and between two such notes.
+/// How long the presiding rank waits before it tells those who came who has not, and between two such notes.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// How long rank 0 tries to deliver bad news.
+/// How long it tries to deliver bad news.
 const BAD_NEWS: Duration = Duration::from_millis(500);
 
 /// What the roll call led to.
@@ -35,23 +38,24 @@ pub(super) enum Roll {
 impl Wire {
     /// Enters `call`, with the whole payload where it is small.
     pub(super) fn roll_call(&self, call: &Call, payload: Option<Vec<u8>>) -> Result<Roll, Trouble> {
-        let header = Header { entry: call.entry(self.world.rank), payload };
-        let verdict = if self.world.rank == 0 { self.preside(call, header)? } else { self.attend(call, &header)? };
-        call.together.get_or_init(|| call.started.elapsed());
+        let header = Header { entry: call.entry(), payload };
+        let verdict = if call.group.rank == 0 { self.preside(call, header)? } else { self.attend(call, &header)? };
+        self.shared.record.together(call.event);
         let sizes = |lengths: Vec<u64>| lengths.into_iter().map(|length| usize::try_from(length).unwrap_or(usize::MAX)).collect();
         match verdict {
             Verdict::Proceed { lengths } => Ok(Roll::Proceed(sizes(lengths))),
             Verdict::Result { lengths, bytes } => Ok(Roll::Result(sizes(lengths), bytes)),
             Verdict::Failed { error } => Err(Trouble::told(
-                serde_json::from_slice(&error).unwrap_or_else(|_| call.garbled(0, "a verdict that cannot be read", "an error")),
+                serde_json::from_slice(&error)
+                    .unwrap_or_else(|_| call.garbled(call.group.first(), "a verdict that cannot be read", "an error")),
             )),
-            Verdict::Waiting { .. } => Err(Trouble::own(call.garbled(0, "a note", "a verdict"))),
+            Verdict::Waiting { .. } => Err(Trouble::own(call.garbled(call.group.first(), "a note", "a verdict"))),
         }
     }
 
-    /// Rank 0: hears everybody, decides, answers everybody.
+    /// The first rank: hears everybody, decides, answers everybody.
     fn preside(&self, call: &Call, own: Header) -> Result<Verdict, Trouble> {
-        let mut hearing = Hearing::open(&self.world, call, own, NOTE_EVERY.min(self.timeout / 4))?;
+        let mut hearing = Hearing::open(self, call, own)?;
         let heard = self.wait(call, &mut hearing);
         let outcome = heard.and_then(|()| match hearing.objection.take() {
             Some(error) => Err(Trouble::own(error)),
@@ -62,15 +66,15 @@ impl Wire {
             Err(trouble) => Verdict::Failed { error: serde_json::to_vec(&trouble.error).unwrap_or_default() }.encode(),
         };
         let verdict: Arc<[u8]> = verdict.into();
-        let send = |rank| self.world.send(verdict.clone(), rank, Tag::Verdict as i32).map_err(|failure| call.failed(failure));
+        let send = |peer| self.send_on(call, verdict.clone(), peer, Tag::Verdict);
         match outcome {
             Ok(verdict) => {
-                let sends = (1..self.world.size).map(send).collect::<Result<_, _>>()?;
+                let sends = call.group.others().map(send).collect::<Result<_, _>>()?;
                 self.wait(call, &mut Exchange { sends, receives: Vec::new() })?;
                 Ok(verdict)
             }
             Err(trouble) => {
-                let sends = (1..self.world.size).filter_map(|rank| send(rank).ok()).collect();
+                let sends = call.group.others().filter_map(|peer| send(peer).ok()).collect();
                 self.within(BAD_NEWS, &mut Exchange { sends, receives: Vec::new() });
                 // Not "told" by this: a rank that is still busy with the collective before does not listen for a verdict yet.
                 Err(trouble)
@@ -82,24 +86,25 @@ impl Wire {
     fn attend(&self, call: &Call, header: &Header) -> Result<Verdict, Trouble> {
         let failed = |failure| call.failed(failure);
         let mut attendance = Attendance {
-            sending: self.world.send(Arc::from(header.encode()), 0, Tag::Header as i32).map_err(failed)?,
-            receiving: Some(receive_verdict(&self.world).map_err(failed)?),
+            sending: self.send_on(call, Arc::from(header.encode()), 0, Tag::Header)?,
+            receiving: Some(receive_verdict(&self.world, &call.group).map_err(failed)?),
             verdict: None,
-            missing: vec![0],
+            group: &call.group,
+            missing: vec![call.group.first()],
         };
         self.wait(call, &mut attendance)?;
         match attendance.verdict {
             Some(Some(verdict)) => Ok(verdict),
-            _ => Err(Trouble::own(call.garbled(0, "a message that cannot be read", "a verdict"))),
+            _ => Err(Trouble::own(call.garbled(call.group.first(), "a message that cannot be read", "a verdict"))),
         }
     }
 }
 
-/// Rank 0's side of a roll call.
+/// The presiding rank's side of a roll call.
 struct Hearing<'a> {
     call: &'a Call,
     receiving: Vec<Receiving<u8>>,
-    /// By rank; this rank's own is there from the start.
+    /// By rank in the group; this rank's own is there from the start.
     headers: Vec<Option<Header>>,
     /// The first thing found wrong.
     objection: Option<CommError>,
@@ -109,12 +114,12 @@ struct Hearing<'a> {
 }
 
 impl<'a> Hearing<'a> {
-    fn open(world: &World, call: &'a Call, own: Header, note_every: Duration) -> Result<Self, Trouble> {
-        let room = || vec![0_u8; HEADER_MAX].into_boxed_slice();
-        let receive = |rank| world.receive(room(), rank, Tag::Header as i32).map_err(|failure| call.failed(failure));
-        let receiving = (1..world.size).map(receive).collect::<Result<_, _>>()?;
-        let mut headers: Vec<Option<Header>> = (0..world.size).map(|_| None).collect();
+    fn open(wire: &Wire, call: &'a Call, own: Header) -> Result<Self, Trouble> {
+        let receive = |peer| wire.receive_on(call, zeros(HEADER_MAX), peer, Tag::Header);
+        let receiving = call.group.others().map(receive).collect::<Result<_, _>>()?;
+        let mut headers: Vec<Option<Header>> = call.group.members.iter().map(|_| None).collect();
         headers[0] = Some(own);
+        let note_every = NOTE_EVERY.min(wire.timeout / 4);
         let noted = (call.started, Vec::new());
         Ok(Hearing { call, receiving, headers, objection: None, note_every, noted, notes: Vec::new() })
     }
@@ -130,7 +135,9 @@ impl<'a> Hearing<'a> {
         if let Some(error) = self.call.compare(&header.entry) {
             self.objection.get_or_insert(error);
         }
-        self.headers[rank] = Some(header);
+        if let Some(place) = self.call.group.position(rank) {
+            self.headers[place] = Some(header);
+        }
     }
 
     /// Tells the ranks that are here which ones are not, when that has changed.
@@ -140,8 +147,8 @@ impl<'a> Hearing<'a> {
             return Ok(());
         }
         let note: Arc<[u8]> = Verdict::Waiting { missing: missing.iter().map(|&rank| rank as u64).collect() }.encode().into();
-        for rank in (1..world.size).filter(|rank| !missing.contains(rank)) {
-            self.notes.push(world.send(note.clone(), rank, Tag::Verdict as i32)?);
+        for peer in self.call.group.members.iter().copied().skip(1).filter(|peer| !missing.contains(peer)) {
+            self.notes.push(world.send(note.clone(), peer, Tag::Verdict as i32)?);
         }
         self.noted = (Instant::now(), missing);
         Ok(())
@@ -155,8 +162,9 @@ impl<'a> Hearing<'a> {
         let result = |bytes| Ok(Verdict::Result { lengths: lengths.clone(), bytes });
         match (call.operation, inline) {
             (Operation::Barrier | Operation::Leave, _) => Ok(Verdict::Result { lengths: Vec::new(), bytes: Vec::new() }),
-            (Operation::AllReduceF32, Some(parts)) => result(self.total::<f32>(&parts)?),
+            (Operation::AllReduceF32 | Operation::ReduceScatterF32, Some(parts)) => result(self.total::<f32>(&parts)?),
             (Operation::AllReduceF64, Some(parts)) => result(self.total::<f64>(&parts)?),
+            (Operation::ReduceScatterBf16, Some(parts)) => result(self.total::<bf16>(&parts)?),
             (Operation::AllGather, Some(parts)) if parts.iter().map(|part| part.len()).sum::<usize>() <= INLINE_RESULT_MAX => {
                 result(parts.concat())
             }
@@ -168,16 +176,17 @@ impl<'a> Hearing<'a> {
     }
 
     /// The sum of small payloads, in rank order, as bytes.
-    fn total<E: sum::Element>(&self, parts: &[&[u8]]) -> Result<Vec<u8>, Trouble> {
-        let mut total: Vec<E> = Vec::new();
-        for (rank, part) in parts.iter().enumerate() {
+    fn total<E: Element>(&self, parts: &[&[u8]]) -> Result<Vec<u8>, Trouble> {
+        let mut given: Vec<Vec<E>> = Vec::with_capacity(parts.len());
+        for (part, &rank) in parts.iter().zip(&self.call.group.members) {
             if part.len() != parts[0].len() || part.len() % size_of::<E>() != 0 {
                 let (found, expected) = (format!("{} bytes", part.len()), format!("{} bytes", parts[0].len()));
                 return Err(Trouble::own(self.call.garbled(rank, &found, &expected)));
             }
-            let part: Vec<E> = bytemuck::pod_collect_to_vec(part);
-            if rank == 0 { total = part } else { sum::add(&mut total, &part) }
+            given.push(bytemuck::pod_collect_to_vec(part));
         }
+        let mut total = vec![E::zeroed(); given[0].len()];
+        E::add_up(&mut total, &given.iter().map(Vec::as_slice).collect::<Vec<_>>());
         Ok(bytemuck::cast_slice(&total).to_vec())
     }
 }
@@ -209,21 +218,22 @@ impl Flights for Hearing<'_> {
     }
 
     fn missing(&self) -> Vec<usize> {
-        (0..self.headers.len()).filter(|&rank| self.headers[rank].is_none()).collect()
+        self.call.group.members.iter().zip(&self.headers).filter(|(_, header)| header.is_none()).map(|(&rank, _)| rank).collect()
     }
 }
 
 /// Another rank's side of a roll call.
-struct Attendance {
+struct Attendance<'a> {
     sending: Sending<u8>,
     receiving: Option<Receiving<u8>>,
     /// What came, once it came; `Some(None)` if it cannot be read.
     verdict: Option<Option<Verdict>>,
-    /// Who is waited for, as far as known: rank 0 until it says otherwise.
+    group: &'a Membership,
+    /// Who is waited for, as far as known: the presiding rank until it says otherwise.
     missing: Vec<usize>,
 }
 
-impl Flights for Attendance {
+impl Flights for Attendance<'_> {
     fn poll(&mut self, world: &World) -> Result<Found, Failure> {
         let sent = self.sending.poll()?;
         let arrived = match &mut self.receiving {
@@ -234,7 +244,7 @@ impl Flights for Attendance {
             match bytes.get(..length).and_then(Verdict::decode) {
                 Some(Verdict::Waiting { missing }) => {
                     self.missing = missing.into_iter().map(|rank| usize::try_from(rank).unwrap_or(usize::MAX)).collect();
-                    self.receiving = Some(receive_verdict(world)?);
+                    self.receiving = Some(receive_verdict(world, self.group)?);
                 }
                 verdict => self.verdict = Some(verdict),
             }
@@ -247,6 +257,6 @@ impl Flights for Attendance {
     }
 }
 
-fn receive_verdict(world: &World) -> Result<Receiving<u8>, Failure> {
-    world.receive(vec![0_u8; verdict_max(world.size)].into_boxed_slice(), 0, Tag::Verdict as i32)
+fn receive_verdict(world: &World, group: &Membership) -> Result<Receiving<u8>, Failure> {
+    world.receive(zeros(verdict_max(group.size())), group.first(), Tag::Verdict as i32)
 }

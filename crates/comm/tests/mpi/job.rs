@@ -55,7 +55,7 @@ impl Ended {
         for (name, text) in [("stdout", &self.output.stdout), ("stderr", &self.output.stderr)] {
             let _ = writeln!(told, "{name}: {}", String::from_utf8_lossy(text));
         }
-        for rank in 0..4 {
+        for rank in 0..8 {
             let _ = writeln!(told, "rank {rank}: {}", self.report(rank));
         }
         told

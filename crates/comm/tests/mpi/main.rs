@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "what ranks run stands outside the test functions")]
 
 mod failures;
+mod groups;
 mod job;
+mod letters;
 mod speed;
 mod sums;
 
@@ -19,6 +21,9 @@ fn rank_program() {
         "sums" => sums::rank_sums(&report),
         "order" => sums::rank_order(&report),
         "bytes" => sums::rank_bytes(&report),
+        "mesh" => groups::rank_mesh(&report),
+        "parts" => groups::rank_parts(&report),
+        "letters" => letters::rank_letters(&report),
         "speed" => speed::rank_speed(&report),
         other => failures::rank_program(other, &report),
     }

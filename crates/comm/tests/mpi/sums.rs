@@ -11,7 +11,7 @@ use crate::job::{self, Report};
 const LENGTHS: [usize; 6] = [0, 1, 5, 512, 100_000, 1_300_003];
 
 /// Numbers whose sum depends on the order of additions.
-fn numbers(rank: usize, length: usize) -> Vec<f32> {
+pub(crate) fn numbers(rank: usize, length: usize) -> Vec<f32> {
     let mut state = rank as u64 * 7919 + length as u64 + 1;
     let draw = move |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -29,7 +29,7 @@ fn expected(ranks: usize, length: usize) -> Vec<f32> {
     total
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
