@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     let directory = directory_of(&run, None);
     RunDirectory::free(&directory)?;
     let scratch = scratch()?;
-    // Whoever reads this directory is about to be ended too.
+    // The command ends then, with nobody left to care about what cannot be removed.
     let clear = || drop(std::fs::remove_dir_all(scratch.path()));
     let data = unless_interrupted(arguments.json, clear, || tokens::prepare(&run, scratch.path()))?;
     let steps = data.steps(&run)?;
