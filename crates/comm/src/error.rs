@@ -66,6 +66,16 @@ pub enum CommError {
         /// The collective in progress.
         collective: Collective,
     },
+    /// NCCL or the CUDA driver reported an error.
+    #[error("{call} failed in {collective}: {message}")]
+    Nccl {
+        /// The function.
+        call: String,
+        /// The library's own text.
+        message: String,
+        /// The collective in progress.
+        collective: Collective,
+    },
     /// A message from a rank is not what the protocol says; ranks of different versions would do this.
     #[error("rank {rank} sent {found} in {collective}, expected {expected}")]
     Garbled {

@@ -23,6 +23,7 @@ mod group;
 mod job;
 mod link;
 mod membership;
+pub mod nccl;
 mod peers;
 mod record;
 mod solo;
