@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Collective, Entry, list};
+use crate::{
+    entry::{Collective, Entry, list},
+    standing::Standing,
+};
 
 /// Most ranks that a message names.
 const SHOWN: usize = 16;
@@ -47,14 +50,22 @@ pub enum CommError {
         collective: Collective,
     },
     /// Nothing moved for as long as `Options::timeout` allows.
-    #[error("no progress in {collective} {seconds:.1} s after entering it, waiting for rank {}", list(.missing, SHOWN))]
+    #[error(
+        "no progress in {collective} {seconds:.1} s after rank {rank} entered it, waiting for rank {}: rank {} {standing}",
+        list(.missing, SHOWN),
+        .missing.first().unwrap_or(.rank)
+    )]
     TimedOut {
         /// The collective that did not end.
         collective: Collective,
-        /// Seconds since this rank entered it.
+        /// The rank that waits in it: the one that noticed, or one that this one waits for in turn.
+        rank: usize,
+        /// Seconds since that rank entered it.
         seconds: f64,
-        /// The ranks known not to have come, or not to have sent what was expected.
+        /// The ranks that it waits for and that do not wait themselves.
         missing: Vec<usize>,
+        /// What the first of them does instead.
+        standing: Box<Standing>,
     },
     /// MPI itself reported an error.
     #[error("{call} failed in {collective}: {message}")]

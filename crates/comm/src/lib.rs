@@ -27,6 +27,7 @@ pub mod nccl;
 mod peers;
 mod record;
 mod solo;
+mod standing;
 mod wire;
 
 pub use communicator::{Communicator, Pending};
@@ -37,3 +38,4 @@ pub use group::{Mpi, Options};
 pub use peers::{DeadPeer, Peer, Place, WhyDead};
 pub use record::Traffic;
 pub use solo::Solo;
+pub use standing::{Standing, Wait};

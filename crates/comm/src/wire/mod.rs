@@ -2,6 +2,7 @@
 
 mod call;
 mod collectives;
+mod inquiry;
 mod letters;
 mod message;
 mod patience;
@@ -25,7 +26,7 @@ use std::{
 
 use mpi::{Threading, environment::Universe};
 
-use self::{call::Trouble, letters::Outbox, raw::World};
+use self::{call::Trouble, inquiry::Watch, letters::Outbox, raw::World};
 use crate::{
     CommError,
     entry::{Collective, Operation},
@@ -62,6 +63,9 @@ enum Tag {
     Pass,
     Letter,
     Parcel,
+    Ask,
+    Answer,
+    Farewell,
 }
 
 /// The state of the wire thread.
@@ -70,6 +74,7 @@ pub(crate) struct Wire {
     everybody: Arc<Membership>,
     timeout: Duration,
     outbox: RefCell<Outbox>,
+    watch: Watch,
     shared: Arc<Shared>,
 }
 
@@ -119,7 +124,7 @@ fn start(timeout: Duration, shared: Arc<Shared>) -> Result<(Wire, ManuallyDrop<U
     }
     let world = World::open(&universe).map_err(|failure| cannot(&format!("{}: {}", failure.call, failure.message)))?;
     let everybody = Arc::new(Membership::world(world.rank, world.size));
-    Ok((Wire { world, everybody, timeout, outbox: RefCell::default(), shared }, universe))
+    Ok((Wire { world, everybody, timeout, outbox: RefCell::default(), watch: Watch::new(), shared }, universe))
 }
 
 impl Wire {
@@ -170,6 +175,7 @@ impl Wire {
                 if let Some(bytes) = bytes {
                     record.done(call.event, bytes as u64);
                 }
+                self.watch.ended(call);
                 Ok(result)
             }
             Err(trouble) => {

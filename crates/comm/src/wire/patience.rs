@@ -19,15 +19,11 @@ const SPIN: Duration = Duration::from_micros(20);
 const SHORT_NAP: Duration = Duration::from_micros(50);
 const SOON: Duration = Duration::from_millis(5);
 /// Naps after that: at most this much is added to a wait that is long anyway.
-const LONG_NAP: Duration = Duration::from_micros(200);
+pub(super) const LONG_NAP: Duration = Duration::from_micros(200);
 /// How often a wire with nothing to do looks at the other ranks' reports.
 const IDLE_NAP: Duration = Duration::from_millis(100);
 /// How often the peers and the other ranks' reports are looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// Most ranks that a timeout names; the error must fit a message to the others.
-const MISSING_NAMED: usize = 256;
-/// How long a rank that is giving up listens for others that are giving up, too.
-const ALIBI: Duration = Duration::from_millis(500);
 
 /// What a look at some unfinished messages found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +81,6 @@ impl Wire {
     /// Waits until all `flights` are complete.
     pub(super) fn wait(&self, call: &Call, flights: &mut dyn Flights) -> Result<(), Trouble> {
         let mut moved = Instant::now();
-        let mut looked = moved;
         loop {
             match flights.poll(&self.world).map_err(|failure| call.failed(failure))? {
                 Found::Done => return Ok(()),
@@ -102,13 +97,12 @@ impl Wire {
             }
             self.obey_abort();
             self.sweep().map_err(|failure| call.failed(failure))?;
-            if looked.elapsed() >= LOOK {
-                self.look_around(call)?;
-                self.shared.record.waits_for(call.event, &flights.missing());
-                looked = Instant::now();
+            if self.watch.looked.get().elapsed() >= LOOK {
+                self.look_around(call, flights, still)?;
+                self.watch.looked.set(Instant::now());
             }
             if still >= self.timeout {
-                return Err(self.timed_out(call, flights.missing())?);
+                return Err(self.inquire(call, flights.missing())?);
             }
             thread::sleep(if still < SOON { SHORT_NAP } else { LONG_NAP });
         }
@@ -130,6 +124,7 @@ impl Wire {
         }
         // An MPI error here comes up again in whatever is entered next.
         let _ = self.sweep();
+        let _ = self.answer(None);
         if let Ok(Some(Report { error: Some(error), .. })) = self.reported() {
             let _ = self.shared.broken.set(error);
         }
@@ -140,49 +135,33 @@ impl Wire {
         if outbox.is_empty() { Ok(()) } else { outbox.sweep(&self.shared.record).map(drop) }
     }
 
-    /// Has another rank reported an error, has a peer died? A report comes first, since a rank that reports may exit next.
-    fn look_around(&self, call: &Call) -> Result<(), Trouble> {
+    /// Has another rank reported an error, has a peer died or left, does another rank ask what this one does?
+    fn look_around(&self, call: &Call, flights: &dyn Flights, still: Duration) -> Result<(), Trouble> {
+        let failed = |failure| call.failed(failure);
+        // A report comes first, since a rank that reports may exit next.
         self.heed_report(call)?;
         let died = self.shared.roster.get().and_then(|roster| roster.dead().into_iter().next());
-        match died {
-            None => Ok(()),
-            Some(dead) => {
-                // It may have reported an error between the two looks.
-                self.heed_report(call)?;
-                let peer = dead.peer;
-                let collective = call.collective();
-                Err(Trouble::own(CommError::RankDied { rank: peer.rank, host: peer.host, pid: peer.pid, collective }))
-            }
+        if let Some(dead) = died {
+            // It may have reported an error between the two looks.
+            self.heed_report(call)?;
+            let (peer, collective) = (dead.peer, call.collective());
+            return Err(Trouble::own(CommError::RankDied { rank: peer.rank, host: peer.host, pid: peer.pid, collective }));
         }
+        let missing = flights.missing();
+        if still >= LOOK {
+            self.shared.record.waits_for(call.event, &missing);
+            self.heed_farewells(call, &missing)?;
+        }
+        self.say_farewell(call).map_err(failed)?;
+        self.answer(Some(&|| self.standing(call, still, missing.clone()))).map_err(failed)
     }
 
     /// Ends the call if another rank reports an error.
-    fn heed_report(&self, call: &Call) -> Result<(), Trouble> {
+    pub(super) fn heed_report(&self, call: &Call) -> Result<(), Trouble> {
         match self.reported().map_err(|failure| call.failed(failure))? {
             None => Ok(()),
             Some(report) => Err(report.trouble(call)),
         }
-    }
-
-    /// Names who is missing once nothing has moved for too long. A rank that did not send because it waits for another itself is not
-    /// missing: its own time-out comes at about the same moment, and its report is its alibi.
-    fn timed_out(&self, call: &Call, mut missing: Vec<usize>) -> Result<Trouble, Trouble> {
-        let asked = Instant::now();
-        while missing.len() > 1 && asked.elapsed() < ALIBI {
-            match self.reported().map_err(|failure| call.failed(failure))? {
-                None => thread::sleep(LONG_NAP),
-                Some(Report { from, error: Some(error @ CommError::TimedOut { .. }) }) => {
-                    missing.retain(|&rank| rank != from);
-                    if missing.is_empty() {
-                        return Ok(Trouble::told(error));
-                    }
-                }
-                Some(report) => return Ok(report.trouble(call)),
-            }
-        }
-        missing.truncate(MISSING_NAMED);
-        let seconds = call.started.elapsed().as_secs_f64();
-        Ok(Trouble::own(CommError::TimedOut { collective: call.collective(), seconds, missing }))
     }
 
     /// Polls until done, an MPI error or the end of `limit`, whichever comes first.

@@ -14,7 +14,7 @@ use sirocco_comm::{CommError, Communicator, Mpi, Options, WhyDead};
 use crate::job::{self, Ended, Report, run_with};
 
 /// Lets the others live on when a rank is killed: the crate, not mpirun, is to notice.
-const NO_HELP: [&str; 1] = ["--enable-recovery"];
+pub(crate) const NO_HELP: [&str; 1] = ["--enable-recovery"];
 
 pub(crate) fn rank_program(case: &str, report: &Report) {
     let timeout = Duration::from_secs(if matches!(case, "late" | "stopped") { 2 } else { 60 });
@@ -24,35 +24,92 @@ pub(crate) fn rank_program(case: &str, report: &Report) {
     let started = Instant::now();
     let error = match case {
         "names" => mpi.all_reduce_f32(if last { "loss" } else { "gradients" }, vec![1.0; 100_000]).wait().unwrap_err(),
+        "uneven" => {
+            let lengths: Vec<usize> =
+                (0..mpi.size()).map(|rank| if rank == 0 || rank == mpi.size() - 1 { 9 } else { 8 }).collect();
+            let mut other = lengths.clone();
+            other[0] -= usize::from(last);
+            other[mpi.size() - 1] += usize::from(last);
+            mpi.reduce_scatter_f32("gradients", vec![1.0; other.iter().sum()], &other).wait().unwrap_err()
+        }
+        "groups" => {
+            // They differ in whom the group has; rank 0 presides over both.
+            let everybody: Vec<usize> = (0..mpi.size()).collect();
+            let members = if last { everybody.clone() } else { everybody.into_iter().filter(|&rank| rank != 1).collect() };
+            match mpi.group("dp", if rank == 1 { &[0, 1] } else { &members }) {
+                Ok(group) => group.all_reduce_f32("gradients", vec![1.0; 10]).wait().unwrap_err(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        "message" if last => {
+            mpi.send_bytes("activations", 0, vec![1; 100_000]).wait().unwrap();
+            mpi.barrier("step").wait().unwrap_err()
+        }
+        "message" if rank == 0 => mpi.receive_bytes("gradients", mpi.size() - 1).wait().unwrap_err(),
+        "message" => mpi.barrier("step").wait().unwrap_err(),
         "lengths" => mpi.all_reduce_f32("gradients", vec![1.0; if last { 9 } else { 10 }]).wait().unwrap_err(),
         "operations" if last => mpi.barrier("step").wait().unwrap_err(),
         "operations" => mpi.all_reduce_f64("step", vec![1.0]).wait().unwrap_err(),
         "killed" => killed(&mpi, 0),
         "killed-first" => killed(&mpi, mpi.size() - 1),
+        "killed-in-a-group" => killed_in_a_group(&mpi),
         "killed-midway" => killed_midway(&mpi),
         "killed-with-mpirun" => killed_with_mpirun(&mpi, report),
         "stopped" => stopped(&mpi),
         "late" if last => late(&mpi),
         "late" => patient(&mpi),
-        "left" if last => {
+        "left" | "left-a-group" if last => {
             drop(mpi);
             report.write(rank, "left");
             process::exit(1);
         }
+        "left-a-group" => left_a_group(&mpi),
         "left" => mpi.all_reduce_f32("gradients", vec![1.0]).wait().unwrap_err(),
         "abort" if last => mpi.abort(75),
         "abort" => mpi.all_reduce_f32("gradients", vec![1.0]).wait().unwrap_err(),
         other => panic!("no case {other}"),
     };
-    let noticed = started.elapsed();
+    finish(mpi, report, started, &error);
+}
+
+/// What every rank does after its error: nothing hangs any more, and the record still shows what happened.
+pub(crate) fn finish(mpi: Arc<Mpi>, report: &Report, started: Instant, error: &CommError) -> ! {
+    let (rank, noticed) = (mpi.rank(), started.elapsed());
+    let history = mpi.history();
+    assert_eq!(history[1].to_string().split(':').next(), Some("`ready` (collective 1), barrier, 0 bytes"));
+    assert!(history[1].done.is_some() && !history[1].failed);
     let again = Instant::now();
-    assert_eq!(mpi.barrier("later").wait().unwrap_err(), error);
+    assert_eq!(mpi.barrier("later").wait().unwrap_err(), *error);
+    let later = mpi.history().pop().unwrap();
+    assert!(later.name == "later" && later.failed && later.entered.is_none() && later.done.is_some(), "{later}");
     drop(mpi);
     assert!(again.elapsed() < Duration::from_secs(1), "a later call and the end took {:?}", again.elapsed());
     report.write(rank, &format!("{:.1} s: {error}", noticed.as_secs_f64()));
     // As the crate asks: no MPI_Finalize after an error, but an end with a status. The wait lets the others end by themselves.
     thread::sleep(Duration::from_secs(2));
     process::exit(1);
+}
+
+/// The last rank has left; rank 1 waits for it in a group that rank 0 is not in, and the others do something else.
+fn left_a_group(mpi: &Mpi) -> CommError {
+    match mpi.rank() {
+        1 => mpi.group("tp", &[1, mpi.size() - 1]).unwrap().all_reduce_f32("sum", vec![1.0]).wait().unwrap_err(),
+        _ => mpi.receive_bytes("activations", 1).wait().unwrap_err(),
+    }
+}
+
+/// The last rank kills itself; rank 2 waits for it in a group of two, rank 1 for rank 2, and rank 0 for rank 1.
+fn killed_in_a_group(mpi: &Mpi) -> CommError {
+    let pair = |members: [usize; 2]| mpi.group("pair", &members).unwrap();
+    match mpi.rank() {
+        3 => {
+            thread::sleep(Duration::from_millis(300));
+            kill_self();
+        }
+        2 => pair([2, 3]).all_reduce_f32("sum", vec![1.0; 100_000]).wait().unwrap_err(),
+        1 => mpi.receive_bytes("activations", 2).wait().unwrap_err(),
+        _ => pair([0, 1]).barrier("here").wait().unwrap_err(),
+    }
 }
 
 /// The rank that is `from_last` before the last one kills itself while the others wait for it.
@@ -150,7 +207,7 @@ fn late(mpi: &Mpi) -> CommError {
 }
 
 /// The seconds and the text that a rank reported.
-fn reported(ended: &Ended, rank: usize) -> (f64, String) {
+pub(crate) fn reported(ended: &Ended, rank: usize) -> (f64, String) {
     let report = ended.report(rank);
     let (seconds, text) = report.split_once(" s: ").unwrap_or_else(|| panic!("rank {rank} has no report\n{}", ended.told()));
     (seconds.parse().unwrap(), text.to_owned())
@@ -159,6 +216,7 @@ fn reported(ended: &Ended, rank: usize) -> (f64, String) {
 #[rstest]
 #[case("names", "all_reduce_f32 `gradients`", "all_reduce_f32 `loss`")]
 #[case("lengths", "with 10 elements", "with 9 elements")]
+#[case("uneven", "elements in parts of 9, ", "elements in parts of 8, ")]
 #[case("operations", "all_reduce_f64 `step`", "barrier `step`")]
 fn ranks_that_disagree_all_hear_of_both_sides(
     #[case] case: &str,
@@ -179,6 +237,7 @@ fn ranks_that_disagree_all_hear_of_both_sides(
 #[case("killed", 2, 1)]
 #[case("killed", 4, 3)]
 #[case("killed-first", 3, 0)]
+#[case("killed-in-a-group", 4, 3)]
 #[case("killed-midway", 2, 1)]
 #[case("killed-midway", 3, 2)]
 fn a_killed_rank_is_named_by_the_others(#[case] case: &str, #[case] ranks: usize, #[case] victim: usize) {
@@ -196,7 +255,11 @@ fn a_timeout_names_the_collective_and_the_missing_rank_even_to_that_rank() {
     for rank in 0..3 {
         let (seconds, text) = reported(&ended, rank);
         assert!(text.contains("no progress in `gradients` (collective 2)"), "{}", ended.told());
-        assert!(text.ends_with("waiting for rank 2"), "{}", ended.told());
+        assert!(
+            text.contains("waiting for rank 2: rank 2 has entered nothing since `ready` (collective 1) ended"),
+            "{}",
+            ended.told()
+        );
         assert!(seconds < 6.0, "{}", ended.told());
     }
 }
@@ -206,7 +269,11 @@ fn a_rank_that_stops_is_named_by_the_others(#[values(2, 3)] ranks: usize) {
     let ended = run_with("stopped", ranks, &NO_HELP);
     for rank in 0..ranks - 1 {
         let (seconds, text) = reported(&ended, rank);
-        assert!(text.contains("no progress") && text.ends_with(&format!("waiting for rank {}", ranks - 1)), "{}", ended.told());
+        assert!(
+            text.contains("no progress") && text.ends_with(&format!("waiting for rank {0}: rank {0} does not answer", ranks - 1)),
+            "{}",
+            ended.told()
+        );
         assert!(seconds < 8.0, "{}", ended.told());
     }
 }
@@ -226,6 +293,42 @@ fn a_rank_that_leaves_is_named_by_those_who_wait() {
     assert_eq!(ended.report(2), "left", "{}", ended.told());
     for rank in 0..2 {
         assert!(reported(&ended, rank).1.starts_with("rank 2 left the group"), "{}", ended.told());
+    }
+}
+
+#[test]
+fn a_rank_that_leaves_is_named_in_a_group_without_rank_0_too() {
+    let ended = run_with("left-a-group", 4, &NO_HELP);
+    assert_eq!(ended.report(3), "left", "{}", ended.told());
+    for rank in 0..3 {
+        let (seconds, text) = reported(&ended, rank);
+        assert_eq!(text, "rank 3 left the group while rank 1 was in `sum` of tp (collective 0)", "{}", ended.told());
+        assert!(seconds < 4.0, "{}", ended.told());
+    }
+}
+
+#[test]
+fn ranks_that_mean_different_groups_hear_of_both() {
+    let ended = run_with("groups", 4, &NO_HELP);
+    for rank in 0..4 {
+        let text = reported(&ended, rank).1;
+        assert!(
+            text.contains("rank 0 entered all_reduce_f32 `gradients` of dp (collective 0) with 10 elements"),
+            "{}",
+            ended.told()
+        );
+        let lists = ["dp has ranks 0, 2, 3 on rank 0", "dp has ranks 0, 1, 2, 3 on rank 3"];
+        assert!(lists.iter().all(|list| text.contains(list)), "{}", ended.told());
+    }
+}
+
+#[test]
+fn a_message_of_another_name_is_told_to_both_ends_and_the_rest() {
+    let ended = run_with("message", 3, &NO_HELP);
+    let text = "the ranks disagree on what comes next: rank 0 entered receive_bytes `gradients` (message 0 from rank 2 to rank 0), but \
+                rank 2 entered send_bytes `activations` (message 0 from rank 2 to rank 0) with 100000 bytes";
+    for rank in 0..3 {
+        assert_eq!(reported(&ended, rank).1, text, "{}", ended.told());
     }
 }
 

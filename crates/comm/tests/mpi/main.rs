@@ -6,6 +6,7 @@ mod groups;
 mod job;
 mod letters;
 mod speed;
+mod standstill;
 mod sums;
 
 use std::env;
@@ -25,6 +26,9 @@ fn rank_program() {
         "parts" => groups::rank_parts(&report),
         "letters" => letters::rank_letters(&report),
         "speed" => speed::rank_speed(&report),
-        other => failures::rank_program(other, &report),
+        other => match other.strip_prefix("standstill/") {
+            Some(case) => standstill::rank_program(case, &report),
+            None => failures::rank_program(other, &report),
+        },
     }
 }
