@@ -74,8 +74,8 @@ pub struct Collective {
     /// How many collectives of the group (or messages of the group in this direction) this rank had entered before. In the group of
     /// all ranks number 0 is the meeting at the start.
     pub sequence: u64,
-    /// For a message: from where to where.
-    pub message: Option<Ends>,
+    /// For a message: from where to where. Boxed, so that an error that names a collective stays small.
+    pub message: Option<Box<Ends>>,
 }
 
 impl fmt::Display for Collective {
@@ -84,7 +84,7 @@ impl fmt::Display for Collective {
         if self.group != WORLD {
             write!(out, "of {} ", self.group)?;
         }
-        match self.message {
+        match self.message.as_deref() {
             None => write!(out, "(collective {})", self.sequence),
             Some(Ends { from, to }) => write!(out, "(message {} from rank {from} to rank {to})", self.sequence),
         }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_message_says_from_where_to_where() {
-        let message = Some(Ends { from: 2, to: 3 });
+        let message = Some(Box::new(Ends { from: 2, to: 3 }));
         let collective = Collective { name: "activations".into(), group: "pp".into(), sequence: 4, message };
         assert_eq!(collective.to_string(), "`activations` of pp (message 4 from rank 2 to rank 3)");
     }

@@ -67,7 +67,7 @@ impl Mpi {
         }
         let (elements, width, lengths) = (data.len(), size_of::<E>(), lengths.to_vec());
         let request = Request { name, elements, width, lengths, ..Request::default() };
-        self.link.submit(&self.membership, operation, request, move |wire, call| wire.reduce_scatter(call, data))
+        self.link.submit(&self.membership, operation, request, move |wire, call| wire.reduce_scatter(call, &data))
     }
 }
 

@@ -63,7 +63,7 @@ impl Call {
 
     pub(super) fn collective(&self) -> Collective {
         let (name, group) = (self.name.to_owned(), self.group.name.to_owned());
-        Collective { name, group, sequence: self.sequence, message: self.message }
+        Collective { name, group, sequence: self.sequence, message: self.message.map(Box::new) }
     }
 
     /// What this rank entered.
@@ -131,16 +131,16 @@ fn same_place(one: &Entry, other: &Entry) -> bool {
 
 /// An error, and whether the other ranks know of it already.
 pub(super) struct Trouble {
-    pub(super) error: CommError,
+    pub(super) error: Box<CommError>,
     pub(super) told: bool,
 }
 
 impl Trouble {
     pub(super) fn own(error: CommError) -> Self {
-        Trouble { error, told: false }
+        Trouble { error: Box::new(error), told: false }
     }
 
     pub(super) fn told(error: CommError) -> Self {
-        Trouble { error, told: true }
+        Trouble { error: Box::new(error), told: true }
     }
 }

@@ -25,17 +25,17 @@ impl Wire {
     }
 
     /// This rank's part of the sum; the call has the lengths of the parts.
-    pub(crate) fn reduce_scatter<E: Element>(&mut self, call: Call, data: Vec<E>) -> Result<Vec<E>, CommError> {
+    pub(crate) fn reduce_scatter<E: Element>(&mut self, call: Call, data: &[E]) -> Result<Vec<E>, CommError> {
         self.enter(call, |wire, call| {
-            let own = match wire.roll_call(call, inline(&data))? {
-                Roll::Proceed(_) => wire.sum_of_part(call, &data)?,
+            let own = match wire.roll_call(call, inline(data))? {
+                Roll::Proceed(_) => wire.sum_of_part(call, data)?,
                 Roll::Result(_, total) => {
                     let total: Vec<E> = bytemuck::pod_collect_to_vec(&total);
                     let short = || Trouble::own(call.garbled(call.group.first(), "a short result", "the sum of all parts"));
                     total.get(Parts::of::<E>(&call.lengths).whole(call.group.rank)).ok_or_else(short)?.to_vec()
                 }
             };
-            Ok((Some(size_of_val(data.as_slice())), own))
+            Ok((Some(size_of_val(data)), own))
         })
     }
 

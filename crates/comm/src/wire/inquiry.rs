@@ -131,7 +131,7 @@ impl Wire {
         let mut inquiry = Inquiry::new(self.world.rank, own.clone());
         let mut asked = Instant::now();
         while asked.elapsed() < ANSWER_WITHIN {
-            for rank in inquiry.to_ask() {
+            for rank in inquiry.ask_next() {
                 self.watch.outgoing.borrow_mut().push(self.world.send(Arc::from([0_u8]), rank, Tag::Ask as i32).map_err(failed)?);
                 asked = Instant::now();
             }
@@ -185,7 +185,7 @@ impl Inquiry {
     }
 
     /// The ranks that somebody waits for and that have not been asked yet; they count as asked from now on.
-    fn to_ask(&mut self) -> Vec<usize> {
+    fn ask_next(&mut self) -> Vec<usize> {
         let ranks: BTreeSet<usize> = self.waited_for().filter(|rank| !self.asked.contains(rank)).collect();
         self.asked.extend(&ranks);
         ranks.into_iter().collect()
@@ -253,7 +253,7 @@ mod tests {
     fn concluded(own: &[usize], standings: &[(usize, Standing)]) -> String {
         let mut inquiry = Inquiry::new(0, wait("a", own));
         loop {
-            let asked = inquiry.to_ask();
+            let asked = inquiry.ask_next();
             for (rank, standing) in standings.iter().filter(|(rank, _)| asked.contains(rank)) {
                 inquiry.answered(*rank, standing.clone());
             }

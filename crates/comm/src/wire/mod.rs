@@ -183,7 +183,7 @@ impl Wire {
                 if !trouble.told {
                     self.report(&trouble.error);
                 }
-                Err(self.shared.broken.get_or_init(|| trouble.error).clone())
+                Err(self.shared.broken.get_or_init(|| *trouble.error).clone())
             }
         }
     }
