@@ -211,6 +211,9 @@ mod tests {
             assert_eq!(model.tensor_bytes("c").unwrap(), (Dtype::U8, vec![2], vec![2, 9]));
             assert_eq!(model.tensor("b").unwrap().data, [1, 9]);
             assert!(matches!(model.tensor("d"), Err(CheckpointError::MissingTensor { .. })));
+            assert_eq!(model.piece("c", &Piece::slice(&[2], 0, 1, 1)).unwrap(), (Dtype::U8, vec![9]));
+            let other = model.piece("c", &Piece::whole(&[3])).unwrap_err();
+            assert!(matches!(other, CheckpointError::TensorMismatch { .. }), "{other}");
             assert_eq!(model.digest().unwrap().len(), 64);
         }
     }

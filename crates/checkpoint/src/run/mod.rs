@@ -170,4 +170,6 @@ fn parse_step(name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod reshard_tests;
+#[cfg(test)]
 mod tests;

@@ -48,7 +48,7 @@ impl Checkpoints {
     /// # Errors
     /// Where the directory, or that for staging, cannot be created.
     pub fn begin(&self, step: u64) -> Result<CheckpointWriter> {
-        if !self.dir.exists() {
+        if !self.dir.is_dir() {
             files::create_dir_all(&self.dir)?;
             files::sync_dir(files::parent(&self.dir))?;
         }

@@ -87,3 +87,19 @@ fn copy(staged: &Path, written: &Finished, target: &Path) -> Result<()> {
     }
     to.place()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staged_file_that_changed_is_not_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (staged, target) = (dir.path().join("staged"), dir.path().join("target"));
+        fs::write(&staged, "abd").unwrap();
+        let written = Finished { size: 3, sha256: files::hex(&Sha256::digest("abc")) };
+        let error = deliver(&staged, &written, &target).unwrap_err();
+        assert!(matches!(&error, CheckpointError::Altered { path, .. } if *path == staged), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use super::*;
 use crate::piece::Piece;
 
-fn state(step: u64) -> RunState {
+pub(super) fn state(step: u64) -> RunState {
     RunState {
         step,
         cursor: Cursor { seed: 1, epoch: 0, sample: step * 8 },
@@ -37,7 +37,7 @@ fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {
     all.publish(first, shards, state(step))
 }
 
-fn listing(dir: &Path) -> Vec<String> {
+pub(super) fn listing(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -162,23 +162,88 @@ fn pruning_keeps_the_newest_and_a_step_can_be_saved_again() {
     assert_eq!(listing(all.path()), ["LATEST", "step-00000080"]);
 }
 
+/// Mounts a file system of 1 MiB at `at`, where the system allows it.
+fn mount_small(at: &Path) -> bool {
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
+    let mounted = mounted.is_ok_and(|done| done.status.success());
+    if !mounted {
+        println!("skipped: mounting a small tmpfs needs root");
+    }
+    mounted
+}
+
+fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg("-l").arg(at).status().unwrap().success());
+}
+
 #[test]
 fn a_full_disk_is_a_typed_error_and_the_last_checkpoint_stays_loadable() {
     let mount = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(mount.path()).status();
-    if !mounted.is_ok_and(|s| s.success()) {
-        println!("skipped: mounting a small tmpfs needs root");
+    if !mount_small(mount.path()) {
         return;
     }
     let all = Checkpoints::new(mount.path());
     let good = save(&all, 20, 1000);
     let full = save(&all, 40, 200_000);
     let (left, loaded) = (listing(all.path()), all.load_latest());
-    let unmounted = Command::new("umount").arg("-l").arg(mount.path()).status();
-    assert!(unmounted.unwrap().success());
+    unmount(mount.path());
     good.unwrap();
     let error = full.unwrap_err();
     assert!(matches!(error, CheckpointError::DiskFull { .. }), "{error}");
     assert_eq!(left, ["LATEST", "step-00000020"]);
     assert_eq!(loaded.unwrap().unwrap().state().step, 20);
+}
+
+#[test]
+fn a_full_disk_for_staging_is_named_and_leaves_nothing() {
+    let (run, mount) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    if !mount_small(mount.path()) {
+        return;
+    }
+    let all = Checkpoints::new(run.path()).with_staging(mount.path().to_path_buf());
+    let full = save(&all, 40, 400_000);
+    let left = listing(mount.path());
+    unmount(mount.path());
+    let error = full.unwrap_err();
+    assert!(matches!(&error, CheckpointError::DiskFull { path, .. } if path.starts_with(mount.path())), "{error}");
+    assert_eq!(left, [""; 0]);
+    assert_eq!(listing(all.path()), [""; 0]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let run = tempfile::tempdir().unwrap();
+    let occupied = run.path().join("checkpoints");
+    fs::write(&occupied, "a file").unwrap();
+    let error = Checkpoints::new(run.path()).begin(20).unwrap_err();
+    assert_eq!(error.class(), crate::ErrorClass::Running, "{error}");
+    assert!(error.to_string().contains(&occupied.display().to_string()), "{error}");
+    let (run, stage) = (tempfile::tempdir().unwrap(), run.path().join("checkpoints/stage"));
+    let all = Checkpoints::new(run.path()).with_staging(stage.clone());
+    for error in [all.begin(20).unwrap_err(), {
+        std::mem::forget(Checkpoints::new(run.path()).begin(20));
+        all.join(20).unwrap_err()
+    }] {
+        assert!(error.to_string().contains(&stage.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn staging_delivers_and_cleans_up_after_this_run_only() {
+    let (run, stage) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = Checkpoints::new(run.path()).with_staging(stage.path().join("new"));
+    save(&all, 20, 10).unwrap();
+    assert_eq!(listing(&stage.path().join("new")), [""; 0]);
+    assert_eq!(all.load_latest().unwrap().unwrap().tensor("weight.1").unwrap().data, [2; 40]);
+    let key = staged::Stage::prepare(stage.path(), all.path(), 20).unwrap().file("rank-00000.safetensors");
+    let strangers = stage.path().join("sirocco-0000000000000000-step-00000020-rank-00000.safetensors");
+    fs::write(&key, "left by a job that was killed").unwrap();
+    fs::write(&strangers, "another run's").unwrap();
+    let all = Checkpoints::new(run.path()).with_staging(stage.path().to_path_buf());
+    let writer = all.begin(20).unwrap();
+    assert!(key.exists(), "of the same step: perhaps another rank's");
+    drop(writer);
+    save(&all, 40, 10).unwrap();
+    assert!(!key.exists());
+    assert!(strangers.exists());
 }
