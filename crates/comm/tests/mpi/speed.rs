@@ -1,7 +1,11 @@
 //! Latency and bandwidth, printed: `cargo test --release -p sirocco-comm --test mpi -- --ignored --nocapture speed`.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
+use half::bf16;
 use sirocco_comm::{Communicator, Mpi, Options};
 
 use crate::job::{self, Report};
@@ -20,31 +24,76 @@ pub(crate) fn rank_speed(report: &Report) {
         small.push(started.elapsed());
     }
     small.sort_unstable();
-    let mut data = vec![1.0_f32; LARGE];
-    let mut large = Duration::MAX;
-    for _ in 0..LARGE_CALLS {
-        let started = Instant::now();
-        data = mpi.all_reduce_f32("large", data).wait().unwrap();
-        large = large.min(started.elapsed());
-    }
+    let (rank, size) = (mpi.rank(), mpi.size());
+    let length = LARGE / size * size;
+    let lengths = vec![length / size; size];
+    let copy = best(&mpi, || {
+        let from = std::hint::black_box(vec![1.0_f32; LARGE]);
+        move || drop(std::hint::black_box(from.clone()))
+    });
+    let reduce = best(&mpi, || {
+        let data = vec![1.0_f32; length];
+        || drop(mpi.all_reduce_f32("large", data).wait().unwrap())
+    });
+    let scatter = best(&mpi, || {
+        let data = vec![1.0_f32; length];
+        || drop(mpi.reduce_scatter_f32("large", data, &lengths).wait().unwrap())
+    });
+    let scatter_half = best(&mpi, || {
+        let data = vec![bf16::ONE; length];
+        || drop(mpi.reduce_scatter_bf16("large", data, &lengths).wait().unwrap())
+    });
+    let gather = best(&mpi, || {
+        let data = vec![1_u8; length / size * size_of::<f32>()];
+        || drop(mpi.all_gather_bytes("large", data).wait().unwrap())
+    });
+    let ring = best(&mpi, || {
+        let data = vec![1_u8; length * size_of::<f32>()];
+        || {
+            mpi.send_bytes("large", (rank + 1) % size, data).wait().unwrap();
+            drop(mpi.receive_bytes("large", (rank + size - 1) % size).wait().unwrap());
+        }
+    });
     let started = Instant::now();
     compute();
     let alone = started.elapsed();
     let started = Instant::now();
-    let pending = mpi.all_reduce_f32("large", data);
+    let pending = mpi.all_reduce_f32("large", vec![1.0; length]);
     compute();
     pending.wait().unwrap();
     let both = started.elapsed();
-    let gigabytes = (LARGE * size_of::<f32>()) as f64 / 1e9;
-    let text = format!(
-        "8 bytes: median {:?}, 95 % {:?}; 64 MiB of f32: best {:?}, {:.2} GB/s; \
-         computing {alone:?}, computing while reducing 64 MiB {both:?}",
-        small[SMALL_CALLS / 2],
-        small[SMALL_CALLS * 95 / 100],
-        large,
-        gigabytes / large.as_secs_f64()
-    );
-    report.write(mpi.rank(), &text);
+    let mut text = format!("8 bytes: median {:?}, 95 % {:?}\n", small[SMALL_CALLS / 2], small[SMALL_CALLS * 95 / 100]);
+    let rows = [
+        ("copy, all ranks at once", copy, 1.0),
+        ("all_reduce_f32", reduce, 1.0),
+        ("reduce_scatter_f32", scatter, 1.0),
+        ("reduce_scatter_bf16", scatter_half, 0.5),
+        ("all_gather_bytes", gather, 1.0),
+        ("send and receive, ring", ring, 1.0),
+    ];
+    for (name, took, share) in rows {
+        let gigabytes = share * (length * size_of::<f32>()) as f64 / 1e9;
+        let _ = writeln!(
+            text,
+            "{name:24} {:6.0} MiB {took:9.1?} {:6.2} GB/s",
+            gigabytes * 1e9 / 1048576.0,
+            gigabytes / took.as_secs_f64()
+        );
+    }
+    let _ = writeln!(text, "computing {alone:?}, computing while reducing {both:?}");
+    report.write(rank, &text);
+}
+
+/// The best of several rounds, all ranks starting together; `prepare` is not counted.
+fn best<W: FnOnce()>(mpi: &Mpi, prepare: impl Fn() -> W) -> Duration {
+    let round = |_| {
+        let work = prepare();
+        mpi.barrier("ready").wait().unwrap();
+        let started = Instant::now();
+        work();
+        started.elapsed()
+    };
+    (0..LARGE_CALLS).map(round).min().unwrap()
 }
 
 /// Some work that keeps one core busy.
@@ -59,6 +108,6 @@ fn compute() {
 #[ignore = "a measurement, not a test"]
 fn speed() {
     for ranks in [2, 4] {
-        println!("{ranks} ranks, rank 0: {}", job::run("speed", ranks).well().report(0));
+        println!("{ranks} ranks; rank 0: {}", job::run("speed", ranks).well().report(0));
     }
 }
