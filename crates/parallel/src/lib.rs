@@ -1,8 +1,20 @@
 //! How a step is split over ranks. Parallelism attaches to the network at its seams; the network knows nothing of it.
 //!
-//! One folder for each axis of the mesh. A group of one goes down the same path as a group of many.
+//! One folder for each axis of the mesh: [`pipeline`] (pp), [`data`] (dp), [`fsdp`], [`tensor`] (tp). [`engine`] puts them together,
+//! [`layout`] says what lies where. An axis of length one goes down the same path as any other: its group is a `Solo`.
 
 pub mod data;
+pub mod engine;
 mod error;
+pub mod fsdp;
+pub mod layout;
+pub mod mesh;
+pub mod pipeline;
+pub mod tensor;
+mod tensors;
 
+pub use engine::{Engine, Setup};
 pub use error::ParallelError;
+pub use fsdp::{Shard, Source};
+pub use layout::Layout;
+pub use mesh::{Axis, Mesh};

@@ -1,5 +1,6 @@
-//! Data parallelism: every rank holds the whole network and a share of each step's sequences; gradients are summed.
+//! Data parallelism: ranks that hold the same piece of a weight sum its gradient.
 
 mod reduction;
 
-pub use reduction::GradientReduction;
+pub(crate) use reduction::Groups;
+pub use reduction::Reduction;

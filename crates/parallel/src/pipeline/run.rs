@@ -1,0 +1,180 @@
+//! Carries out a stage's list of actions: activations come from the stage before, gradients from the stage after.
+
+use std::sync::Arc;
+
+use sirocco_comm::{Communicator, Pending};
+use sirocco_model::block::Saved;
+use sirocco_model::{Around, Batch, Downstream, Network, Recompute};
+use tch::{Kind, Tensor};
+
+use super::schedule::{Action, Neighbours};
+use crate::ParallelError;
+use crate::data::Reduction;
+use crate::fsdp::{Residence, Residents, Shard};
+use crate::tensor::Rows;
+use crate::tensors;
+
+/// The way to the neighbouring stages: the ranks at the same place on all other axes.
+pub(crate) struct Links {
+    pub(crate) group: Arc<dyn Communicator>,
+    pub(crate) neighbours: Neighbours,
+}
+
+/// What a stage works with during a step.
+pub(crate) struct Stage<'a> {
+    pub(crate) network: &'a mut Network,
+    pub(crate) shards: &'a mut [Shard],
+    pub(crate) residence: &'a Residence,
+    pub(crate) rows: &'a Rows,
+    pub(crate) links: &'a Links,
+    pub(crate) recompute: Recompute,
+}
+
+/// A micro-batch between two actions.
+#[derive(Default)]
+struct InFlight {
+    input: Option<Tensor>,
+    output: Option<Tensor>,
+    kept: Option<Vec<Saved>>,
+    gradient: Option<Tensor>,
+}
+
+impl Stage<'_> {
+    /// A training step's actions. Adds to the gradients; returns Σ loss of what this stage's head saw (0 where it has none).
+    ///
+    /// # Errors
+    /// What ended a collective; input that the network refuses.
+    pub(crate) fn train(
+        &mut self,
+        actions: &[Action],
+        batches: &[Batch],
+        scale: f64,
+        reduction: &mut Reduction,
+    ) -> Result<f64, ParallelError> {
+        let mut flights: Vec<InFlight> = batches.iter().map(|_| InFlight::default()).collect();
+        let (mut sum, mut sent) = (0.0, Vec::new());
+        for &action in actions {
+            match action {
+                Action::Receive { micro_batch } => flights[micro_batch].input = Some(self.receive(&batches[micro_batch])?),
+                Action::Forward { micro_batch } => {
+                    let flight = &mut flights[micro_batch];
+                    let (output, kept) =
+                        self.forward(&batches[micro_batch], flight.input.take(), (self.recompute, &mut *reduction))?;
+                    (flight.output, flight.kept) = (Some(output), Some(kept));
+                }
+                Action::Send { micro_batch } => sent.extend(self.send(flights[micro_batch].output.take())),
+                Action::ReceiveGradient { micro_batch } => {
+                    flights[micro_batch].gradient = Some(self.receive_gradient(&batches[micro_batch])?);
+                }
+                Action::Backward { micro_batch, last } => {
+                    let flight = &mut flights[micro_batch];
+                    let missing = |what| ParallelError::Schedule { micro_batch, what };
+                    let kept = flight.kept.take().ok_or_else(|| missing("forward"))?;
+                    let downstream = match (flight.gradient.take(), flight.output.take()) {
+                        (Some(gradient), _) => Downstream::Gradient(gradient),
+                        (None, Some(output)) => Downstream::Loss { output, scale },
+                        (None, None) => return Err(missing("gradient")),
+                    };
+                    let (loss, dx) = self.backward((&batches[micro_batch], last), kept, downstream, reduction)?;
+                    flight.gradient = dx;
+                    sum += loss;
+                }
+                Action::SendGradient { micro_batch } => sent.extend(self.send_gradient(flights[micro_batch].gradient.take())),
+            }
+        }
+        sent.into_iter().try_for_each(Pending::wait)?;
+        Ok(sum)
+    }
+
+    /// An evaluation's actions: forwards alone. Returns Σ loss as [`Stage::train`].
+    ///
+    /// # Errors
+    /// As [`Stage::train`].
+    pub(crate) fn evaluate(
+        &mut self,
+        actions: &[Action],
+        batches: &[Batch],
+        reduction: &mut Reduction,
+    ) -> Result<f64, ParallelError> {
+        let (mut sum, mut sent) = (0.0, Vec::new());
+        let (mut input, mut output) = (None, None);
+        for &action in actions {
+            match action {
+                Action::Receive { micro_batch } => input = Some(self.receive(&batches[micro_batch])?),
+                Action::Forward { micro_batch } => {
+                    let batch = &batches[micro_batch];
+                    let (x, _) = self.forward(batch, input.take(), (Recompute::Full, &mut *reduction))?;
+                    match self.links.neighbours.after {
+                        Some(_) => output = Some(x),
+                        None => sum += self.loss(&x, batch, reduction)?,
+                    }
+                }
+                Action::Send { .. } => sent.extend(self.send(output.take())),
+                Action::ReceiveGradient { micro_batch }
+                | Action::Backward { micro_batch, .. }
+                | Action::SendGradient { micro_batch } => {
+                    return Err(ParallelError::Schedule { micro_batch, what: "backward in an evaluation" });
+                }
+            }
+        }
+        sent.into_iter().try_for_each(Pending::wait)?;
+        Ok(sum)
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        input: Option<Tensor>,
+        (recompute, reduction): (Recompute, &mut Reduction),
+    ) -> Result<(Tensor, Vec<Saved>), ParallelError> {
+        let mut hooks = Residents::new(self.residence, self.shards, reduction, false);
+        let passed = self.network.forward(batch, input, recompute, &mut Around { hooks: &mut hooks, exchange: self.rows })?;
+        hooks.finish()?;
+        Ok(passed)
+    }
+
+    fn backward(
+        &mut self,
+        (batch, last): (&Batch, bool),
+        kept: Vec<Saved>,
+        downstream: Downstream,
+        reduction: &mut Reduction,
+    ) -> Result<(f64, Option<Tensor>), ParallelError> {
+        let mut hooks = Residents::new(self.residence, self.shards, reduction, last);
+        let passed = self.network.backward(batch, kept, downstream, &mut Around { hooks: &mut hooks, exchange: self.rows })?;
+        hooks.finish()?;
+        Ok(passed)
+    }
+
+    fn loss(&mut self, x: &Tensor, batch: &Batch, reduction: &mut Reduction) -> Result<f64, ParallelError> {
+        let mut hooks = Residents::new(self.residence, self.shards, reduction, false);
+        let sum = self.network.loss_of(x, batch, &mut Around { hooks: &mut hooks, exchange: self.rows })?;
+        hooks.finish()?;
+        Ok(sum)
+    }
+
+    /// `[t, D]`: the rows of a micro-batch that are held here between two blocks.
+    fn form(&self, batch: &Batch) -> ([i64; 2], Kind) {
+        ([self.rows.own(batch.ids.len()) as i64, self.network.config().hidden], self.network.dtype().kind())
+    }
+
+    fn receive(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
+        let (shape, kind) = self.form(batch);
+        let before = self.links.neighbours.before.unwrap_or_default();
+        tensors::receive(self.links.group.as_ref(), "activations", before, (&shape, kind))
+    }
+
+    fn receive_gradient(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
+        let (shape, kind) = self.form(batch);
+        let after = self.links.neighbours.after.unwrap_or_default();
+        tensors::receive(self.links.group.as_ref(), "activation gradients", after, (&shape, kind))
+    }
+
+    fn send(&self, output: Option<Tensor>) -> Option<Pending<()>> {
+        Some(tensors::send(self.links.group.as_ref(), "activations", self.links.neighbours.after?, &output?))
+    }
+
+    fn send_gradient(&self, gradient: Option<Tensor>) -> Option<Pending<()>> {
+        Some(tensors::send(self.links.group.as_ref(), "activation gradients", self.links.neighbours.before?, &gradient?))
+    }
+}
