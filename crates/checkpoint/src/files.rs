@@ -24,12 +24,17 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
 
 /// Reads a text file of at most [`MAX_TEXT_BYTES`].
 pub(crate) fn read_text(path: &Path) -> Result<String> {
+    read_text_up_to(path, MAX_TEXT_BYTES)
+}
+
+/// Reads a text file of at most `limit` bytes.
+pub(crate) fn read_text_up_to(path: &Path, limit: u64) -> Result<String> {
     let (file, size) = open(path)?;
-    if size > MAX_TEXT_BYTES {
-        return Err(CheckpointError::malformed(path, "size", format!("{size} bytes"), format!("at most {MAX_TEXT_BYTES} bytes")));
+    if size > limit {
+        return Err(CheckpointError::malformed(path, "size", format!("{size} bytes"), format!("at most {limit} bytes")));
     }
     let mut text = String::new();
-    file.take(MAX_TEXT_BYTES).read_to_string(&mut text).map_err(|e| match e.kind() {
+    file.take(limit).read_to_string(&mut text).map_err(|e| match e.kind() {
         std::io::ErrorKind::InvalidData => CheckpointError::malformed(path, "content", "bytes that are not UTF-8", "UTF-8 text"),
         _ => CheckpointError::io("read", path, e),
     })?;

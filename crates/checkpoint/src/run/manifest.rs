@@ -17,6 +17,8 @@ use crate::tensor_file::TensorSpec;
 pub(super) const MANIFEST: &str = "manifest.json";
 /// The manifest's own digest, in the form that `sha256sum -c` reads.
 pub(super) const MANIFEST_DIGEST: &str = "manifest.sha256";
+/// The largest manifest: some ten million pieces of 150 bytes.
+const MAX_BYTES: u64 = 2 << 30;
 const FORMAT: &str = "sirocco-checkpoint";
 const VERSION: u32 = 2;
 /// The first version: a shard held whole tensors, under their own shapes.
@@ -183,6 +185,10 @@ impl Manifest {
         let path = dir.join(MANIFEST);
         let text = manifest_text::text(self)
             .map_err(|e| CheckpointError::misuse(&path, "manifest", e.to_string(), "values that JSON can hold"))?;
+        if text.len() as u64 > MAX_BYTES {
+            let (found, expected) = (format!("{} bytes", text.len()), format!("at most {MAX_BYTES} bytes"));
+            return Err(CheckpointError::misuse(&path, "size", found, expected));
+        }
         files::write_synced(&path, text.as_bytes())?;
         let sha256 = files::hex(&Sha256::digest(&text));
         files::write_synced(&dir.join(MANIFEST_DIGEST), format!("{sha256}  {MANIFEST}\n").as_bytes())
@@ -192,7 +198,7 @@ impl Manifest {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let recorded = files::read_text(&dir.join(MANIFEST_DIGEST))?;
-        let text = files::read_text(&path)?;
+        let text = files::read_text_up_to(&path, MAX_BYTES)?;
         let sha256 = files::hex(&Sha256::digest(&text));
         let expected = recorded.split_whitespace().next().unwrap_or_default();
         if expected != sha256 {

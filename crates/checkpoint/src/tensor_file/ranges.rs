@@ -8,7 +8,8 @@ use super::{TensorFile, TensorSpec};
 use crate::error::{CheckpointError, Result};
 use crate::piece::{Copy, Piece, overlaps};
 
-/// Ranges that are at most this many bytes apart are read in one go: reading that much costs less than asking again.
+/// Ranges that are at most this many bytes apart are read in one go: reading that much costs less than asking again (a slice of
+/// columns, from a disk: a third of the time that it takes page by page).
 const GAP: usize = 64 << 10;
 /// The most that is read in one go in order to pick from it.
 const BLOCK: usize = 4 << 20;
