@@ -74,11 +74,21 @@ pub enum ModelError {
         limit: usize,
     },
     /// A part of a network was asked for what takes another part, or the whole.
-    #[error("this part of the network cannot do that alone: it takes the part with the embedding, the head, or what the part before sent")]
+    #[error(
+        "this part of the network cannot do that alone: it takes the part with the embedding, the head, or what the part before sent"
+    )]
     Part,
     /// Something went wrong where the network meets its surroundings.
     #[error(transparent)]
     Seam(#[from] crate::seams::SeamError),
+    /// What a CUDA device needs is not here, or it refused.
+    #[error("{call}: {message}")]
+    Cuda {
+        /// The function that failed.
+        call: &'static str,
+        /// The library's own text.
+        message: String,
+    },
     /// libtorch refused an operation (out of memory, for instance).
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

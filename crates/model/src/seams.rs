@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::placement::Whole;
 use crate::weight::Weight;
@@ -79,6 +79,18 @@ pub trait Exchange {
     /// # Errors
     /// As [`Exchange::gather_rows`].
     fn gather_numbers(&self, own: Vec<f32>) -> Result<Vec<Vec<f32>>, SeamError>;
+
+    /// The same for fp32 numbers on a device. Where this goes through [`Exchange::gather_numbers`], the host waits for the device; an
+    /// implementation that has another way uses that.
+    ///
+    /// # Errors
+    /// As [`Exchange::gather_rows`].
+    fn gather_tensors(&self, own: Tensor) -> Result<Vec<Tensor>, SeamError> {
+        let (shape, device) = (own.size(), own.device());
+        let numbers = Vec::<f32>::try_from(own.to_device(Device::Cpu).view([-1]))?;
+        let back = |part: Vec<f32>| Tensor::from_slice(&part).view(&shape[..]).to_device(device);
+        Ok(self.gather_numbers(numbers)?.into_iter().map(back).collect())
+    }
 }
 
 impl Exchange for Whole {
@@ -91,6 +103,10 @@ impl Exchange for Whole {
     }
 
     fn gather_numbers(&self, own: Vec<f32>) -> Result<Vec<Vec<f32>>, SeamError> {
+        Ok(vec![own])
+    }
+
+    fn gather_tensors(&self, own: Tensor) -> Result<Vec<Tensor>, SeamError> {
         Ok(vec![own])
     }
 }

@@ -6,11 +6,11 @@
 //! probabilities are not kept: the backward recomputes them from the logarithm of each row's normaliser (Dao et al. 2022, section 3).
 
 use rayon::prelude::*;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::attention_short;
 use super::heads::HeadShape;
-use super::{by_element, empty, lanes};
+use super::{by_element, cuda, empty, lanes};
 use crate::batch::Documents;
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
@@ -80,6 +80,10 @@ impl View {
 
 /// Attention of every document of a batch to itself.
 pub fn forward(inputs: &Inputs, documents: &Documents, shape: HeadShape) -> Saved {
+    if inputs.q.device() != Device::Cpu {
+        let (out, log_sum) = cuda::attention::forward(inputs, documents, shape);
+        return Saved { out, log_sum };
+    }
     let mut out = empty(&inputs.q.size(), inputs.q.kind());
     let mut log_sum = empty(&[(documents.tokens() * shape.kv_heads * shape.group) as i64], Kind::Float);
     attention_short::forward(inputs, &mut out, &mut log_sum, (documents, shape, SHORT));
@@ -135,6 +139,9 @@ fn scale(head_dim: i64) -> f32 {
 /// Gradients of q, k and v, each in its input's layout, from `dout` in head layout. With P the probabilities and
 /// δ = Σ_E dout · out: dP = dout · vᵀ, dS = P ∘ (dP − δ) / √E, dq = dS · k, dk = dSᵀ · q, dv = Pᵀ · dout.
 pub fn backward(dout: &Tensor, inputs: &Inputs, saved: &Saved, documents: &Documents, shape: HeadShape) -> Inputs {
+    if dout.device() != Device::Cpu {
+        return cuda::attention::backward(dout, inputs, (&saved.out, &saved.log_sum), documents, shape);
+    }
     let mut gradients = Inputs {
         q: empty(&inputs.q.size(), inputs.q.kind()),
         k: empty(&inputs.k.size(), inputs.k.kind()),

@@ -5,10 +5,10 @@
 //! starts at `o · H · E` and is `[K, L · G, E]`. For keys and values G is 1.
 
 use rayon::prelude::*;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::rope::RopeTable;
-use super::{by_element, empty};
+use super::{by_element, cuda, empty};
 use crate::batch::Documents;
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
@@ -43,7 +43,12 @@ pub struct Rotation<'a> {
 }
 
 /// `x [T, K · G · E]` → flat in head layout, each head turned to its position.
+///
+/// On a device there is no head layout: `x` itself is turned, in place, and returned flat.
 pub fn split(x: &Tensor, documents: &Documents, shape: HeadShape, rotation: Option<Rotation<'_>>) -> Tensor {
+    if x.device() != Device::Cpu {
+        return turned(x, documents, rotation, 1.0).view([-1]);
+    }
     let mut out = empty(&[x.numel() as i64], x.kind());
     by_element!(x.kind(), A => {
         let source = elements::<A>(x);
@@ -89,7 +94,12 @@ fn split_block<A: Element>(block: Block<'_>, source: &[A], out: &mut [A]) {
 }
 
 /// Flat in head layout → `[T, K · G · E]`, each head turned back: the inverse of [`split`], and, turns being orthogonal, its backward.
+///
+/// On a device `x` itself is turned back, in place.
 pub fn merge(x: &Tensor, documents: &Documents, shape: HeadShape, rotation: Option<Rotation<'_>>) -> Tensor {
+    if x.device() != Device::Cpu {
+        return turned(x, documents, rotation, -1.0).view([documents.tokens() as i64, shape.width() as i64]);
+    }
     let mut out = empty(&[documents.tokens() as i64, shape.width() as i64], x.kind());
     by_element!(x.kind(), A => {
         let source = elements::<A>(x);
@@ -111,6 +121,15 @@ pub fn merge(x: &Tensor, documents: &Documents, shape: HeadShape, rotation: Opti
         });
     });
     out
+}
+
+/// Another handle on `x`, whose heads are turned in place.
+fn turned(x: &Tensor, documents: &Documents, rotation: Option<Rotation<'_>>, sign: f32) -> Tensor {
+    let mut x = x.shallow_clone();
+    if let Some(rotation) = rotation {
+        cuda::rope::turn(&mut x, documents, rotation, sign);
+    }
+    x
 }
 
 #[inline(always)]
@@ -163,9 +182,9 @@ mod tests {
         let (length, head_dim) = (6i64, 8i64);
         let shape = HeadShape { kv_heads: 1, group: 1, head_dim: 8 };
         let x = random(&[length, head_dim], 4);
-        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Float, tch::Device::Cpu)) / head_dim as f64;
-        let angles = Tensor::arange(length, (Kind::Float, tch::Device::Cpu))
-            .outer(&Tensor::full([1], 1e4, (Kind::Float, tch::Device::Cpu)).pow(&(-exponent)));
+        let exponent = Tensor::arange_start_step(0, head_dim, 2, (Kind::Float, Device::Cpu)) / head_dim as f64;
+        let angles = Tensor::arange(length, (Kind::Float, Device::Cpu))
+            .outer(&Tensor::full([1], 1e4, (Kind::Float, Device::Cpu)).pow(&(-exponent)));
         let angles = Tensor::cat(&[&angles, &angles], 1);
         let rotated = Tensor::cat(&[-x.narrow(1, 4, 4), x.narrow(1, 0, 4)], 1);
         let expected = &x * angles.cos() + rotated * angles.sin();

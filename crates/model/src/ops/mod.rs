@@ -6,6 +6,7 @@
 pub mod attention;
 mod attention_short;
 pub mod cross_entropy;
+pub mod cuda;
 pub mod embedding;
 pub mod heads;
 pub mod lanes;

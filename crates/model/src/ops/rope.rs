@@ -1,8 +1,12 @@
 //! Rotary position embedding (Su et al. 2021, equation 34), half-split as in Hugging Face's layout: dim i turns with dim i + E/2.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Cosines and sines of every angle, in fp32: bf16 tables are wrong by whole radians at long positions.
 #[derive(Debug, Clone)]
 pub struct RopeTable {
+    /// Tells tables apart; clones share it.
+    id: u64,
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -17,7 +21,28 @@ impl RopeTable {
         let angles = || (0..positions).flat_map(|position| frequency.iter().map(move |frequency| position as f32 * frequency));
         let cos = angles().map(|angle| f64::from(angle).cos() as f32).collect();
         let sin = angles().map(|angle| f64::from(angle).sin() as f32).collect();
-        Self { half, cos, sin }
+        static TABLES: AtomicU64 = AtomicU64::new(0);
+        Self { id: TABLES.fetch_add(1, Ordering::Relaxed), half, cos, sin }
+    }
+
+    /// What tells this table, and clones of it, from all others of this process.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// E ÷ 2.
+    pub(crate) fn half(&self) -> usize {
+        self.half
+    }
+
+    /// The cosines, `[positions, E ÷ 2]`.
+    pub(crate) fn cosines(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// The sines, likewise.
+    pub(crate) fn sines(&self) -> &[f32] {
+        &self.sin
     }
 
     /// How many positions the table covers.

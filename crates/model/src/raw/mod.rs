@@ -1,10 +1,17 @@
-//! The one module of this crate with `unsafe`: a tensor's memory as a slice, and code compiled for the widest vector unit there is.
+//! The one module of this crate with `unsafe`: a tensor's memory as a slice, code compiled for the widest vector unit there is, kernels on
+//! CUDA devices and what tch does not wrap of libtorch.
 //!
 //! Everything that computes element by element is safe code over these slices.
 #![expect(
     unsafe_code,
-    reason = "libtorch hands out raw pointers; calling code compiled for a vector unit needs a run-time check"
+    reason = "libtorch hands out raw pointers; calling code compiled for a vector unit needs a run-time check; CUDA is C"
 )]
+
+pub(crate) mod cuda;
+#[cfg(test)]
+pub(crate) mod emulated;
+pub(crate) mod nvrtc;
+pub(crate) mod torch;
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};

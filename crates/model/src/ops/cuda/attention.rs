@@ -1,0 +1,67 @@
+//! Attention on a device: libtorch's flash attention for bf16, plain products for fp32.
+//!
+//! Queries, keys and values are `[T, H, E]` and `[T, K, E]`, seen flat by the caller; nothing is moved or repeated.
+
+use tch::{Kind, Tensor};
+
+use super::{attention_plain, documents};
+use crate::batch::Documents;
+use crate::ops::attention::Inputs;
+use crate::ops::heads::HeadShape;
+use crate::raw::torch::{self, Bounds};
+
+/// Attention of every document of a batch to itself: the result, flat `[T · H · E]`, and the logarithms of the normalisers, in an order
+/// that only the backward needs to know.
+pub(crate) fn forward(inputs: &Inputs, documents: &Documents, shape: HeadShape) -> (Tensor, Tensor) {
+    let [q, k, v] = heads(inputs, shape);
+    let (out, log_sum) = match q.kind() {
+        Kind::BFloat16 => {
+            let made = documents::on(q.device(), documents, 0);
+            let (out, log_sum) = unwrap(torch::flash_forward([&q, &k, &v], bounds(&made.offsets, documents, shape)));
+            (out, log_sum)
+        }
+        _ => attention_plain::forward([&q, &k, &v], documents),
+    };
+    (out.view([-1]), log_sum)
+}
+
+/// Gradients of q, k and v, each in its input's layout.
+pub(crate) fn backward(
+    dout: &Tensor,
+    inputs: &Inputs,
+    (out, log_sum): (&Tensor, &Tensor),
+    documents: &Documents,
+    shape: HeadShape,
+) -> Inputs {
+    let [q, k, v] = heads(inputs, shape);
+    let (out, dout) = (out.view_as(&q), dout.view_as(&q));
+    let [dq, dk, dv] = match q.kind() {
+        Kind::BFloat16 => {
+            let made = documents::on(q.device(), documents, 0);
+            let bounds = bounds(&made.offsets, documents, shape);
+            unwrap(torch::flash_backward(&dout, [&q, &k, &v, &out, log_sum], bounds))
+        }
+        _ => attention_plain::backward(&dout, [&q, &k, &v], (&out, log_sum), documents),
+    };
+    let flat = |gradient: Tensor| gradient.contiguous().view([-1]);
+    Inputs { q: flat(dq), k: flat(dk), v: flat(dv) }
+}
+
+/// The inputs as `[T, heads, E]`.
+fn heads(inputs: &Inputs, shape: HeadShape) -> [Tensor; 3] {
+    let [kv_heads, group, head_dim] = [shape.kv_heads, shape.group, shape.head_dim].map(|size| size as i64);
+    [
+        inputs.q.view([-1, kv_heads * group, head_dim]),
+        inputs.k.view([-1, kv_heads, head_dim]),
+        inputs.v.view([-1, kv_heads, head_dim]),
+    ]
+}
+
+fn bounds<'a>(offsets: &'a Tensor, documents: &Documents, shape: HeadShape) -> Bounds<'a> {
+    Bounds { offsets, longest: documents.longest() as i64, scale: 1.0 / (shape.head_dim as f64).sqrt() }
+}
+
+/// libtorch's own operations end in the same way where the device refuses.
+fn unwrap<T>(made: Result<T, tch::TchError>) -> T {
+    made.unwrap_or_else(|error| panic!("attention: {error}"))
+}

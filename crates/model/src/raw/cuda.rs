@@ -1,0 +1,218 @@
+//! Kernels of our own on a CUDA device: compiled once per device, launched on libtorch's stream with tensors as arguments.
+//!
+//! libtorch works on the legacy default stream of the device's primary context, and so do these launches: each kernel comes after all
+//! that libtorch was given before it and before all that it is given after it, without a synchronisation.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::{CudaContext, DriverError, result, sys};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use tch::{Device, Tensor};
+
+use super::nvrtc;
+use crate::ModelError;
+
+/// How a kernel is spread over the device: blocks in two dimensions, threads in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) blocks: (u32, u32),
+    pub(crate) threads: u32,
+}
+
+/// An argument of a kernel, in the order and of the type that the kernel declares.
+pub(crate) enum Argument<'a> {
+    /// A tensor's memory, read.
+    In(&'a Tensor),
+    /// A tensor's memory, written.
+    Out(&'a mut Tensor),
+    /// A null pointer.
+    Null,
+    /// `long long`.
+    Int(usize),
+    /// The same, where it may be negative.
+    Signed(i64),
+    /// `float`.
+    Float(f32),
+}
+
+/// The kernels of one device, ready to be launched.
+struct Loaded {
+    context: Arc<CudaContext>,
+    kernels: BTreeMap<String, sys::CUfunction>,
+}
+
+// SAFETY: functions of a loaded module may be launched from any thread on which the context is current, and `launch` makes it so.
+unsafe impl Send for Loaded {}
+// SAFETY: as above; launching does not change a function.
+unsafe impl Sync for Loaded {}
+
+static LOADED: Mutex<BTreeMap<usize, Arc<Loaded>>> = Mutex::new(BTreeMap::new());
+
+/// Makes libtorch's CUDA part available, which this program is not linked against: to be called before anything asks libtorch for CUDA,
+/// since it remembers the answer.
+///
+/// # Errors
+/// The library is not here or does not load.
+pub(crate) fn load_torch() -> Result<(), ModelError> {
+    let open = |name: &str| {
+        // SAFETY: libtorch's libraries register themselves when they are loaded; they expect nothing else.
+        unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }
+    };
+    let library = open("libtorch_cuda.so").map_err(|error| failed("dlopen", error.to_string()))?;
+    // It is never unloaded: libtorch keeps pointers into it.
+    std::mem::forget(library);
+    // Brings the compiler that belongs to this libtorch; where it is missing, another may be found.
+    if let Ok(library) = open("libcaffe2_nvrtc.so") {
+        std::mem::forget(library);
+    }
+    Ok(())
+}
+
+/// Compiles `source` for device `ordinal` and looks up `names` in it, unless that was done before.
+///
+/// # Errors
+/// No driver, no such device, or what NVRTC or the driver report.
+pub(crate) fn prepare(ordinal: usize, source: &str, names: &[String]) -> Result<(), ModelError> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if loaded.contains_key(&ordinal) {
+        return Ok(());
+    }
+    // SAFETY: loading the driver's library has no requirements. cudarc ends the process where it is missing, so this comes first.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(failed("dlopen", "no CUDA driver (libcuda.so.1) on this machine".to_owned()));
+    }
+    let context = CudaContext::new(ordinal).map_err(driver("cuDevicePrimaryCtxRetain"))?;
+    let capability = context.compute_capability().map_err(driver("cuDeviceGetAttribute"))?;
+    let code = nvrtc::compile(source, capability)?;
+    context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
+    // SAFETY: `code` is a whole module that NVRTC made for this device; the driver copies it. The module is never unloaded.
+    let module = unsafe { result::module::load_data(code.as_ptr().cast()) }.map_err(driver("cuModuleLoadData"))?;
+    let find = |name: &String| {
+        let text = CString::new(name.as_str()).map_err(|error| failed("cuModuleGetFunction", error.to_string()))?;
+        // SAFETY: the module is loaded.
+        let function = unsafe { result::module::get_function(module, text) };
+        Ok((name.clone(), function.map_err(|error| failed("cuModuleGetFunction", format!("{name}: {error}")))?))
+    };
+    let kernels = names.iter().map(find).collect::<Result<_, ModelError>>()?;
+    loaded.insert(ordinal, Arc::new(Loaded { context, kernels }));
+    Ok(())
+}
+
+/// The name and the memory of a device, in bytes.
+///
+/// # Errors
+/// A device that [`prepare`] has not prepared, or what the driver reports.
+pub(crate) fn describe(ordinal: usize) -> Result<(String, u64), ModelError> {
+    let loaded = prepared(ordinal)?;
+    let name = loaded.context.name().map_err(driver("cuDeviceGetName"))?;
+    let bytes = loaded.context.total_mem().map_err(driver("cuDeviceTotalMem"))?;
+    Ok((name, bytes as u64))
+}
+
+/// Free bytes of a device's memory.
+///
+/// # Errors
+/// As [`describe`].
+pub(crate) fn free_memory(ordinal: usize) -> Result<u64, ModelError> {
+    let (free, _) = prepared(ordinal)?.context.mem_get_info().map_err(driver("cuMemGetInfo"))?;
+    Ok(free as u64)
+}
+
+fn prepared(ordinal: usize) -> Result<Arc<Loaded>, ModelError> {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.get(&ordinal).cloned().ok_or_else(|| failed("launch", format!("CUDA device {ordinal} was not prepared")))
+}
+
+/// Launches `kernel` on the device of its tensors. Sizes among the arguments must be those of the tensors.
+///
+/// # Panics
+/// If a tensor is not contiguous or lies elsewhere than the others, which is a mistake in this crate; and, as libtorch's own operations
+/// do, where the device refuses.
+pub(crate) fn launch(kernel: &str, grid: Grid, arguments: &mut [Argument<'_>]) {
+    let device = device_of(kernel, arguments);
+    let mut cells: Vec<u64> = arguments.iter_mut().map(cell).collect();
+    let mut pointers: Vec<*mut c_void> = cells.iter_mut().map(|cell| std::ptr::from_mut(cell).cast()).collect();
+    if grid.blocks.0 == 0 || grid.blocks.1 == 0 {
+        return;
+    }
+    let done = match device {
+        Device::Cuda(ordinal) => on_device(kernel, ordinal, grid, &mut pointers),
+        #[cfg(test)]
+        Device::Cpu => super::emulated::launch(kernel, grid, &mut pointers),
+        other => Err(failed("launch", format!("tensors on {other:?}, expected a CUDA device"))),
+    };
+    done.unwrap_or_else(|error| panic!("kernel {kernel}: {error}"));
+}
+
+fn on_device(kernel: &str, ordinal: usize, grid: Grid, pointers: &mut [*mut c_void]) -> Result<(), ModelError> {
+    let loaded = prepared(ordinal)?;
+    let function = *loaded.kernels.get(kernel).ok_or_else(|| failed("launch", "no kernel of this name".to_owned()))?;
+    loaded.context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
+    let blocks = (grid.blocks.0, grid.blocks.1, 1);
+    // SAFETY: the function is of a module that stays loaded; `pointers` has one entry per parameter, each to a cell that is wide enough
+    // (the callers in `ops::cuda` pass what the kernel declares, which the tests hold with the same text compiled for the CPU). The
+    // tensors outlive the launch in stream order: libtorch gives freed memory out again on this stream only.
+    unsafe { result::launch_kernel(function, blocks, (grid.threads, 1, 1), 0, result::stream::null(), pointers) }
+        .map_err(driver("cuLaunchKernel"))
+}
+
+/// The one device of all tensors.
+fn device_of(kernel: &str, arguments: &[Argument<'_>]) -> Device {
+    let tensors = arguments.iter().filter_map(|argument| match argument {
+        Argument::In(tensor) => Some(*tensor),
+        Argument::Out(tensor) => Some(&**tensor),
+        _ => None,
+    });
+    let devices: Vec<Device> = tensors
+        .map(|tensor| {
+            assert!(tensor.is_contiguous(), "kernel {kernel}: a tensor {:?} that is not contiguous", tensor.size());
+            tensor.device()
+        })
+        .collect();
+    assert!(devices.windows(2).all(|pair| pair[0] == pair[1]), "kernel {kernel}: tensors on {devices:?}");
+    devices.first().copied().unwrap_or(Device::Cpu)
+}
+
+/// An argument's bits: the low bytes of a cell, on a little-endian machine.
+fn cell(argument: &mut Argument<'_>) -> u64 {
+    match argument {
+        Argument::In(tensor) => tensor.data_ptr() as u64,
+        Argument::Out(tensor) => tensor.data_ptr() as u64,
+        Argument::Null => 0,
+        Argument::Int(value) => *value as u64,
+        Argument::Signed(value) => *value as u64,
+        Argument::Float(value) => u64::from(value.to_bits()),
+    }
+}
+
+fn driver(call: &'static str) -> impl Fn(DriverError) -> ModelError {
+    move |error| failed(call, error.to_string())
+}
+
+fn failed(call: &'static str, message: String) -> ModelError {
+    ModelError::Cuda { call, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    const GRID: Grid = Grid { blocks: (1, 1), threads: 32 };
+
+    #[test]
+    fn a_device_that_was_not_prepared_is_an_error() {
+        assert_eq!(describe(77).unwrap_err().to_string(), "launch: CUDA device 77 was not prepared");
+        assert!(free_memory(77).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "a tensor [3, 2] that is not contiguous")]
+    fn a_view_is_refused() {
+        let view = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)).tr();
+        launch("add_f32", GRID, &mut [Argument::In(&view)]);
+    }
+}
