@@ -70,6 +70,7 @@ pub(super) fn deliver(staged: &Path, written: &Finished, target: &Path) -> Resul
 fn copy(staged: &Path, written: &Finished, target: &Path) -> Result<()> {
     let (mut from, _) = files::open(staged)?;
     let to = PartialFile::create(target)?;
+    to.reserve(written.size)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0u8; CHUNK];
     loop {
