@@ -140,3 +140,21 @@ fn symbol<F: Copy>(library: &Library, name: &'static str) -> Result<F, Failure> 
     let found = unsafe { library.get::<F>(name.as_bytes()) };
     found.map(|symbol| *symbol).map_err(|error| Failure { call: name, message: format!("not in this NCCL library: {error}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_here_gives_its_version_and_ids() {
+        match Api::get() {
+            Err(failure) => assert!(failure.message.starts_with("no NCCL library: "), "{failure:?}"),
+            Ok(api) => {
+                assert!(api.version().unwrap() >= 21_800);
+                assert_eq!(api.unique_id().unwrap().len(), 128);
+                let refused = api.accept("ncclSend", 5, std::ptr::null_mut()).unwrap_err();
+                assert!(refused.message.contains("code 5"), "{}", refused.message);
+            }
+        }
+    }
+}

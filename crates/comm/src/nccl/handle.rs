@@ -225,3 +225,24 @@ fn failed(call: &'static str, message: String) -> Failure {
 fn aborted(call: &'static str) -> Failure {
     failed(call, "the communicator was aborted before".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joining_without_a_device_is_an_error_and_not_a_hang() {
+        // SAFETY: loading the driver's library has no requirements.
+        let driver = unsafe { cudarc::driver::sys::is_culib_present() };
+        let Ok(api) = Api::get() else { return };
+        if driver {
+            return;
+        }
+        let id = api.unique_id().unwrap();
+        let joined = Handle::join(api, &id, Seat { rank: 0, size: 1 }, Duration::from_secs(5));
+        let failure = joined.map(|_| ()).unwrap_err();
+        assert_eq!(failure.call, "ncclCommInitRankConfig");
+        let short = Handle::join(api, &id[1..], Seat { rank: 0, size: 1 }, Duration::from_secs(5)).map(|_| ()).unwrap_err();
+        assert_eq!(short.message, "an id of 127 bytes, expected 128");
+    }
+}
