@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "a library is loaded at run time and its C functions are called")]
 
 use std::{
+    error::Error,
     ffi::{CStr, c_char, c_int, c_void},
     sync::OnceLock,
 };
@@ -66,7 +67,7 @@ impl Api {
             // SAFETY: NCCL's initialisers have no requirements of their own.
             match unsafe { Library::new(name) } {
                 Ok(library) => return Self::resolve(library),
-                Err(error) => reasons.push(error.to_string()),
+                Err(error) => reasons.push(reason(&error)),
             }
         }
         Err(Failure { call: "dlopen", message: format!("no NCCL library: {}", reasons.join("; ")) })
@@ -138,7 +139,14 @@ unsafe fn words(text: *const c_char) -> String {
 fn symbol<F: Copy>(library: &Library, name: &'static str) -> Result<F, Failure> {
     // SAFETY: `F` is a function pointer of the type that nccl.h declares for this name.
     let found = unsafe { library.get::<F>(name.as_bytes()) };
-    found.map(|symbol| *symbol).map_err(|error| Failure { call: name, message: format!("not in this NCCL library: {error}") })
+    found
+        .map(|symbol| *symbol)
+        .map_err(|error| Failure { call: name, message: format!("not in this NCCL library: {}", reason(&error)) })
+}
+
+/// What the system said: libloading itself says only which function failed.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]

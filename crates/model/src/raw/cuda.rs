@@ -4,6 +4,7 @@
 //! that libtorch was given before it and before all that it is given after it, without a synchronisation.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,7 +61,9 @@ pub(crate) fn load_torch() -> Result<(), ModelError> {
         // SAFETY: libtorch's libraries register themselves when they are loaded; they expect nothing else.
         unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }
     };
-    let library = open("libtorch_cuda.so").map_err(|error| failed("dlopen", error.to_string()))?;
+    // libloading itself says only that it failed; what the system said is its source.
+    let reason = |error: libloading::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let library = open("libtorch_cuda.so").map_err(|error| failed("dlopen", reason(error)))?;
     // It is never unloaded: libtorch keeps pointers into it.
     std::mem::forget(library);
     // Brings the compiler that belongs to this libtorch; where it is missing, another may be found.

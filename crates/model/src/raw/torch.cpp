@@ -74,6 +74,9 @@ char *sirocco_flash_backward(const at::Tensor *dout, const at::Tensor *const *ke
     });
 }
 
+// Sums inside bf16 products stay in fp32 to the end: by default cuBLAS may add parts of them in bf16.
+void sirocco_sums_in_fp32() { at::globalContext().setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/true); }
+
 // A copy of a host tensor on CUDA device `ordinal`, through pinned memory: the host does not wait for it.
 char *sirocco_upload(const at::Tensor *host, int64_t ordinal, at::Tensor **result) {
     return guarded([&] {

@@ -24,6 +24,7 @@ unsafe extern "C" {
         scale: f64,
         results: *mut *mut c_void,
     ) -> *mut c_char;
+    fn sirocco_sums_in_fp32();
     fn sirocco_upload(host: Handle, ordinal: i64, result: *mut *mut c_void) -> *mut c_char;
     fn free(text: *mut c_void);
 }
@@ -63,6 +64,12 @@ pub(crate) fn flash_backward(dout: &Tensor, kept: [&Tensor; 5], bounds: Bounds<'
     // SAFETY: as in `flash_forward`; `kept` has the five handles that are read, and there is room for the three results.
     let error = unsafe { sirocco_flash_backward(of(dout), kept.as_ptr(), of(offsets), longest, scale, made.as_mut_ptr()) };
     taken(error, made)
+}
+
+/// Has libtorch sum in fp32 inside bf16 products on CUDA devices, as it does on the CPU.
+pub(crate) fn sums_in_fp32() {
+    // SAFETY: it sets a flag of libtorch.
+    unsafe { sirocco_sums_in_fp32() }
 }
 
 /// A copy on CUDA device `ordinal`; the host does not wait for it.

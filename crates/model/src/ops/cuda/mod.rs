@@ -50,6 +50,7 @@ pub fn prepare(ordinal: usize) -> Result<Gpu, ModelError> {
         let message = format!("libtorch finds {} devices, expected device {ordinal} to be there", Cuda::device_count());
         return Err(ModelError::Cuda { call: "cudaGetDeviceCount", message });
     }
+    torch::sums_in_fp32();
     cuda::prepare(ordinal, &source(), &kernels())?;
     let (name, bytes) = cuda::describe(ordinal)?;
     Ok(Gpu { name, bytes })
@@ -132,5 +133,32 @@ fn upload<P: tch::kind::Element>(values: &[P], device: Device) -> Tensor {
     match device {
         Device::Cuda(ordinal) => torch::upload(&host, ordinal).unwrap_or_else(|error| panic!("upload: {error}")),
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_device_is_told_what_it_lacks() {
+        match prepare(0) {
+            Err(ModelError::Cuda { call: "dlopen", message }) => assert!(message.contains("libtorch_cuda.so"), "{message}"),
+            Err(ModelError::Cuda { call: "cudaGetDeviceCount", message }) => {
+                assert!(message.contains("finds 0 devices"), "{message}");
+            }
+            Err(error) => panic!("{error}"),
+            Ok(gpu) => assert!(!gpu.name.is_empty() && gpu.bytes > 0 && free_memory(0).unwrap() <= gpu.bytes),
+        }
+        assert!(free_memory(99).is_err());
+    }
+
+    #[test]
+    fn grids_cover_what_they_are_asked_for() {
+        assert_eq!(one_a_row(7).blocks, (7, 1));
+        assert_eq!(one_a_column(257, 3).blocks, (2, 3));
+        assert_eq!(spread(0).blocks, (0, 1));
+        assert_eq!((spread_eights(8 * 256).blocks, spread_eights(8 * 256 + 1).blocks), ((1, 1), (2, 1)));
+        assert_eq!(spread(usize::MAX).blocks, (MOST_BLOCKS, 1));
     }
 }
