@@ -67,7 +67,7 @@ impl Mpi {
         }
         let (elements, width, lengths) = (data.len(), size_of::<E>(), lengths.to_vec());
         let request = Request { name, elements, width, lengths, ..Request::default() };
-        self.link.submit(&self.membership, operation, request, move |wire, call| wire.reduce_scatter(call, &data))
+        self.link.submit(&self.membership, operation, request, move |wire, call| wire.reduce_scatter(call, data))
     }
 }
 
@@ -130,7 +130,7 @@ impl Communicator for Mpi {
         }
         let request = Request { name, elements: data.len(), width: 1, root: to, ..Request::default() };
         // Its result is not waited for: the buffer is the wire's now, and an error ends whatever is called next.
-        drop(self.link.submit(&self.membership, Operation::Send, request, move |wire, call| wire.send(call, &data)));
+        drop(self.link.submit(&self.membership, Operation::Send, request, move |wire, call| wire.send(call, data)));
         Pending::done(name, self.link.broken().map_or(Ok(()), Err))
     }
 

@@ -114,6 +114,11 @@ impl Call {
         Trouble::own(CommError::Mpi { call: call.to_owned(), message, collective: self.collective() })
     }
 
+    /// A part of a buffer is needed that a message still uses.
+    pub(super) fn busy(&self) -> Trouble {
+        self.failed(Failure { call: "MPI_Test", message: "a part of the buffer is still in use".to_owned() })
+    }
+
     /// `rank` of the job sent something else than the protocol says.
     pub(super) fn garbled(&self, rank: usize, found: &str, expected: &str) -> CommError {
         let (found, expected) = (found.to_owned(), expected.to_owned());

@@ -25,9 +25,10 @@ impl Wire {
     }
 
     /// This rank's part of the sum; the call has the lengths of the parts.
-    pub(crate) fn reduce_scatter<E: Element>(&mut self, call: Call, data: &[E]) -> Result<Vec<E>, CommError> {
+    pub(crate) fn reduce_scatter<E: Element>(&mut self, call: Call, data: Vec<E>) -> Result<Vec<E>, CommError> {
         self.enter(call, |wire, call| {
-            let own = match wire.roll_call(call, inline(data))? {
+            let bytes = size_of_val(data.as_slice());
+            let own = match wire.roll_call(call, inline(&data))? {
                 Roll::Proceed(_) => wire.sum_of_part(call, data)?,
                 Roll::Result(_, total) => {
                     let total: Vec<E> = bytemuck::pod_collect_to_vec(&total);
@@ -35,7 +36,7 @@ impl Wire {
                     total.get(Parts::of::<E>(&call.lengths).whole(call.group.rank)).ok_or_else(short)?.to_vec()
                 }
             };
-            Ok((Some(size_of_val(data)), own))
+            Ok((Some(bytes), own))
         })
     }
 

@@ -5,7 +5,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -13,9 +12,8 @@ use std::{
 use super::{
     Tag, Wire,
     call::{Call, Trouble},
-    patience::{Exchange, LONG_NAP},
-    raw::{Failure, Receiving, Sending},
-    transfer::zeros,
+    patience::LONG_NAP,
+    raw::{Failure, Message},
 };
 use crate::{
     CommError,
@@ -41,7 +39,7 @@ pub(super) struct Watch {
     /// The last collective or message, and when it ended.
     last: RefCell<Option<(Call, Instant)>>,
     /// Notes and answers on their way out.
-    outgoing: RefCell<Vec<Sending<u8>>>,
+    outgoing: RefCell<Vec<Message>>,
     /// The ranks that have left.
     left: RefCell<BTreeSet<usize>>,
     farewell_said: Cell<bool>,
@@ -91,8 +89,7 @@ impl Wire {
         outgoing.retain(|message| !message.is_done());
         while let Some((from, _)) = self.take_message(Tag::Ask)? {
             let standing = standing.map_or_else(|| self.watch.idle(), |standing| standing());
-            let text: Arc<[u8]> = serde_json::to_vec(&standing).unwrap_or_default().into();
-            outgoing.push(self.world.send(text, from, Tag::Answer as i32)?);
+            outgoing.push(self.world.send_bytes(serde_json::to_vec(&standing).unwrap_or_default(), from, Tag::Answer)?);
         }
         Ok(())
     }
@@ -105,7 +102,8 @@ impl Wire {
         }
         let left = self.watch.left.borrow();
         match missing.iter().find(|&rank| left.contains(rank)) {
-            Some(&rank) if call.operation != Operation::Leave => {
+            // Whoever leaves waits for the others to leave, but not for those to receive something that have left.
+            Some(&rank) if call.operation != Operation::Leave || !self.outbox.borrow().is_empty() => {
                 Err(Trouble::own(CommError::Left { rank, waiting: self.world.rank, collective: call.collective() }))
             }
             _ => Ok(()),
@@ -118,7 +116,7 @@ impl Wire {
         let leaving = call.operation == Operation::Leave && self.outbox.borrow().is_empty();
         if leaving && call.started.elapsed() >= FAREWELL_AFTER && !self.watch.farewell_said.replace(true) {
             for rank in self.everybody.others() {
-                self.watch.outgoing.borrow_mut().push(self.world.send(Arc::from([0_u8]), rank, Tag::Farewell as i32)?);
+                self.watch.outgoing.borrow_mut().push(self.world.send_bytes(vec![0], rank, Tag::Farewell)?);
             }
         }
         Ok(())
@@ -132,7 +130,7 @@ impl Wire {
         let mut asked = Instant::now();
         while asked.elapsed() < ANSWER_WITHIN {
             for rank in inquiry.ask_next() {
-                self.watch.outgoing.borrow_mut().push(self.world.send(Arc::from([0_u8]), rank, Tag::Ask as i32).map_err(failed)?);
+                self.watch.outgoing.borrow_mut().push(self.world.send_bytes(vec![0], rank, Tag::Ask).map_err(failed)?);
                 asked = Instant::now();
             }
             self.obey_abort();
@@ -152,12 +150,10 @@ impl Wire {
 
     /// A short message that has arrived, and from whom.
     fn take_message(&self, tag: Tag) -> Result<Option<(usize, Vec<u8>)>, Failure> {
-        let Some(from) = self.world.probe(tag as i32) else { return Ok(None) };
-        let receive = self.world.receive(zeros(ANSWER_MAX), from, tag as i32)?;
-        let mut exchange = Exchange { sends: Vec::new(), receives: vec![receive] };
-        self.within(ANSWER_WITHIN, &mut exchange);
-        let message = exchange.receives.pop().and_then(Receiving::take);
-        Ok(Some((from, message.map(|(bytes, length)| bytes[..length.min(bytes.len())].to_vec()).unwrap_or_default())))
+        let Some(from) = self.world.probe(tag) else { return Ok(None) };
+        let mut message = self.world.expect(ANSWER_MAX, from, tag)?;
+        self.within(ANSWER_WITHIN, &mut message);
+        Ok(Some((from, message.bytes().unwrap_or_default().to_vec())))
     }
 }
 

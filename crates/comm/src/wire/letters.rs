@@ -1,15 +1,16 @@
 //! Messages from one rank to another. The sender never waits: what MPI has not yet handed on lies in the outbox, which is looked
 //! after whenever the wire waits or has nothing to do.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use super::{
     Tag, Wire,
+    buffer::Buffer,
     call::{Call, Trouble},
     message::{HEADER_MAX, Header, INLINE_MAX},
-    patience::{Exchange, Flights, Found},
-    raw::{Failure, Sending, World},
-    transfer::{cut, received, zeros},
+    patience::{Flights, Found},
+    raw::{Failure, Message, World},
+    transfer::cut,
 };
 use crate::{
     CommError,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Bytes of one piece of a large message.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
 /// Messages on their way out, oldest first.
 #[derive(Default)]
@@ -27,7 +28,7 @@ pub(super) struct Outbox(VecDeque<Letter>);
 struct Letter {
     event: EventId,
     bytes: usize,
-    pieces: Vec<Sending<u8>>,
+    pieces: Vec<Message>,
 }
 
 impl Outbox {
@@ -64,18 +65,18 @@ impl Outbox {
 
 impl Wire {
     /// Hands `data` to MPI.
-    pub(crate) fn send(&mut self, call: Call, data: &[u8]) -> Result<(), CommError> {
+    pub(crate) fn send(&mut self, call: Call, data: Vec<u8>) -> Result<(), CommError> {
         self.enter(call, |wire, call| {
-            let payload = (data.len() <= INLINE_MAX).then(|| data.to_vec());
-            let pieces = if payload.is_some() { VecDeque::new() } else { cut(0..data.len(), PIECE_BYTES) };
-            let header = Header { entry: call.entry(), payload };
-            let mut letter = Letter { event: call.event, bytes: data.len(), pieces: Vec::with_capacity(pieces.len() + 1) };
-            letter.pieces.push(wire.send_on(call, Arc::from(header.encode()), call.root, Tag::Letter)?);
-            for piece in pieces {
-                letter.pieces.push(wire.send_on(call, Arc::from(&data[piece]), call.root, Tag::Parcel)?);
+            let (to, bytes) = (call.root, data.len());
+            let (payload, rest) = if bytes <= INLINE_MAX { (Some(data), Vec::new()) } else { (None, data) };
+            let header = Buffer::new(Header { entry: call.entry(), payload }.encode());
+            let mut pieces = vec![wire.send_part(call, &header, 0..header.len(), (to, Tag::Letter))?];
+            let rest = Buffer::new(rest);
+            for piece in cut(0..rest.len(), PIECE_BYTES) {
+                pieces.push(wire.send_part(call, &rest, piece, (to, Tag::Parcel))?);
             }
             let mut outbox = wire.outbox.borrow_mut();
-            outbox.0.push_back(letter);
+            outbox.0.push_back(Letter { event: call.event, bytes, pieces });
             outbox.sweep(&wire.shared.record).map_err(|failure| call.failed(failure))?;
             Ok((None, ()))
         })
@@ -85,12 +86,10 @@ impl Wire {
     pub(crate) fn receive(&mut self, call: Call) -> Result<Vec<u8>, CommError> {
         self.enter(call, |wire, call| {
             let from = call.group.members[call.root];
-            let header = wire.receive_on(call, zeros(HEADER_MAX), call.root, Tag::Letter)?;
-            let mut exchange = Exchange { sends: Vec::new(), receives: vec![header] };
-            wire.wait(call, &mut exchange)?;
+            let mut letter = wire.world.expect(HEADER_MAX, from, Tag::Letter).map_err(|failure| call.failed(failure))?;
+            wire.wait(call, &mut letter)?;
             wire.shared.record.together(call.event);
-            let received_header = exchange.receives.pop().and_then(super::raw::Receiving::take);
-            let header = received_header.and_then(|(bytes, length)| Header::decode(from, bytes.get(..length)?));
+            let header = letter.bytes().and_then(|bytes| Header::decode(from, bytes));
             let garbled = || Trouble::own(call.garbled(from, "a message that cannot be read", "a header"));
             let Header { entry, payload } = header.ok_or_else(garbled)?;
             if let Some(error) = call.compare_message(&entry) {
@@ -105,17 +104,13 @@ impl Wire {
     }
 
     fn receive_pieces(&self, call: &Call, length: usize) -> Result<Vec<u8>, Trouble> {
-        let mut receives = Vec::new();
+        let mut data = Buffer::room(length);
+        let mut messages = Vec::new();
         for piece in cut(0..length, PIECE_BYTES) {
-            receives.push(self.receive_on(call, zeros(piece.len()), call.root, Tag::Parcel)?);
+            messages.push(self.receive_part(call, &mut data, piece, (call.root, Tag::Parcel))?);
         }
-        let mut exchange = Exchange { sends: Vec::new(), receives };
-        self.wait(call, &mut exchange)?;
-        let mut data = Vec::with_capacity(length);
-        for (receive, piece) in exchange.receives.into_iter().zip(cut(0..length, PIECE_BYTES)) {
-            data.extend_from_slice(&received(call, receive, piece.len())?.1);
-        }
-        Ok(data)
+        self.exchange(call, messages)?;
+        data.into_vec().ok_or_else(|| call.busy())
     }
 
     /// Waits until everything that was sent is received.

@@ -171,7 +171,27 @@ fn operation_of(code: u8) -> Option<Operation> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (Header::decode(1, &bytes), Verdict::decode(&bytes));
+        }
+
+        #[test]
+        fn any_header_comes_back(names in ["\\PC{0,150}", "[a-z/]{0,60}"], numbers: [u64; 3], lists: [Vec<u16>; 2], payload: Option<Vec<u8>>) {
+            let [name, group] = names;
+            let [members, parts] = lists.map(|list| Fingerprint::of(&list.into_iter().map(usize::from).collect::<Vec<_>>()));
+            let collective = Collective { name: cut(&name, NAME_MAX).to_owned(), group, sequence: numbers[0], message: None };
+            let root = numbers[2] as u32 as usize;
+            let entry = Entry { rank: 5, operation: Operation::ReduceScatterBf16, collective, members, elements: numbers[1], parts, root };
+            let header = Header { entry, payload };
+            prop_assert_eq!(Header::decode(5, &header.encode()), Some(header));
+        }
+    }
 
     fn header(payload: Option<Vec<u8>>) -> Header {
         let collective = Collective { name: "gradients".into(), group: "dp".into(), sequence: 1 << 40, message: None };

@@ -1,5 +1,6 @@
 //! The wire: the one thread of a rank that makes MPI calls. It runs collectives one after the other, in the order submitted.
 
+mod buffer;
 mod call;
 mod collectives;
 mod inquiry;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Wire,
     call::{Call, Trouble},
-    raw::{Failure, Receiving, Sending, World},
+    raw::{Arrival, Failure, Message, World},
     report::Report,
 };
 use crate::CommError;
@@ -41,22 +41,11 @@ pub(super) trait Flights {
     fn missing(&self) -> Vec<usize>;
 }
 
-/// Some sends and some receives.
-pub(super) struct Exchange<E> {
-    pub(super) sends: Vec<Sending<E>>,
-    pub(super) receives: Vec<Receiving<E>>,
-}
-
-impl<E> Flights for Exchange<E> {
+impl Flights for Vec<Message> {
     fn poll(&mut self, _: &World) -> Result<Found, Failure> {
         let (mut moved, mut open) = (false, 0);
-        for send in self.sends.iter_mut().filter(|send| !send.is_done()) {
-            let done = send.poll()?;
-            moved |= done;
-            open += usize::from(!done);
-        }
-        for receive in self.receives.iter_mut().filter(|receive| !receive.is_done()) {
-            let done = receive.poll()?;
+        for message in self.iter_mut().filter(|message| !message.is_done()) {
+            let done = message.poll()?;
             moved |= done;
             open += usize::from(!done);
         }
@@ -68,12 +57,20 @@ impl<E> Flights for Exchange<E> {
     }
 
     fn missing(&self) -> Vec<usize> {
-        let senders = self.receives.iter().filter(|receive| !receive.is_done()).map(|receive| receive.peer);
-        let receivers = self.sends.iter().filter(|send| !send.is_done()).map(|send| send.peer);
-        let mut ranks: Vec<usize> = senders.chain(receivers).collect();
+        let mut ranks: Vec<usize> = self.iter().filter(|message| !message.is_done()).map(|message| message.peer).collect();
         ranks.sort_unstable();
         ranks.dedup();
         ranks
+    }
+}
+
+impl Flights for Arrival {
+    fn poll(&mut self, _: &World) -> Result<Found, Failure> {
+        Ok(if self.message.poll()? { Found::Done } else { Found::Still })
+    }
+
+    fn missing(&self) -> Vec<usize> {
+        vec![self.message.peer]
     }
 }
 

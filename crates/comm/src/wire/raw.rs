@@ -1,14 +1,14 @@
-//! The MPI calls that rsmpi has no safe form for: sends and receives that own their buffer and can be given up.
+//! The MPI calls that rsmpi has no safe form for: sends and receives that hold on to their memory and can be given up.
 //!
 //! rsmpi's requests borrow their buffers and end the process when dropped before completion. After a rank has died a request never
-//! completes, so here a request owns its buffer, and one that is dropped early leaks it: MPI may still write there.
-#![expect(unsafe_code, reason = "MPI is called through C, and keeps pointers to buffers between calls")]
+//! completes, so here it holds a loan of a [`Buffer`].
+#![expect(unsafe_code, reason = "MPI is called through C")]
 
 use std::{
     ffi::{CStr, c_char, c_int},
     marker::PhantomData,
     mem::MaybeUninit,
-    sync::Arc,
+    ops::Range,
 };
 
 use bytemuck::Pod;
@@ -19,6 +19,11 @@ use mpi::{
     point_to_point::Status,
     raw::AsRaw,
     traits::{Communicator, Source},
+};
+
+use super::{
+    Tag,
+    buffer::{Buffer, Loan},
 };
 
 /// An MPI function that did not succeed, with MPI's own text.
@@ -46,36 +51,65 @@ impl World {
         Ok(World { rank: number(world.rank()), size: number(world.size()), world, thread: PhantomData })
     }
 
-    /// Starts to send `data` to rank `to`.
-    pub(crate) fn send<E: Pod>(&self, data: Arc<[E]>, to: usize, tag: i32) -> Result<Sending<E>, Failure> {
-        let (count, to_rank) = (bytes_of(&data)?, rank_number(to)?);
-        let data = Arc::into_raw(data);
+    /// Starts to send elements of `buffer` to rank `to`.
+    pub(super) fn send<E: Pod>(&self, buffer: &Buffer<E>, range: Range<usize>, to: usize, tag: Tag) -> Result<Message, Failure> {
+        let loan = buffer.lend(range).ok_or_else(|| in_use("MPI_Isend"))?;
+        let (count, to_rank) = (count("MPI_Isend", &loan)?, rank_number("MPI_Isend", to)?);
         let mut request = MaybeUninit::uninit();
-        // SAFETY: `data` points at `count` initialised bytes (E is plain data) and stays allocated and unchanged, because the
-        // reference count taken by `into_raw` is only given back when MPI reports completion.
-        let code = unsafe { ffi::MPI_Isend(data.cast(), count, byte(), to_rank, tag, self.world.as_raw(), request.as_mut_ptr()) };
+        // SAFETY: the loan is of `count` initialised bytes that stay allocated and unchanged until it is ended, which happens when MPI
+        // reports completion.
+        let code = unsafe {
+            ffi::MPI_Isend(loan.start.cast(), count, byte(), to_rank, tag as i32, self.world.as_raw(), request.as_mut_ptr())
+        };
         check("MPI_Isend", code)?;
         // SAFETY: MPI_Isend succeeded, so it has written the request.
-        Ok(Sending { request: Request(unsafe { request.assume_init() }), data: Some(data), peer: to })
+        Ok(Message {
+            request: Request(unsafe { request.assume_init() }),
+            bytes: loan.bytes,
+            loan: Some(loan),
+            received: None,
+            peer: to,
+        })
     }
 
-    /// Starts to receive at most `buffer.len()` elements from rank `from`.
-    pub(crate) fn receive<E: Pod>(&self, buffer: Box<[E]>, from: usize, tag: i32) -> Result<Receiving<E>, Failure> {
-        let (count, from_rank) = (bytes_of(&buffer)?, rank_number(from)?);
-        let buffer = Box::into_raw(buffer);
+    /// Starts to send bytes that nobody else needs.
+    pub(super) fn send_bytes(&self, bytes: Vec<u8>, to: usize, tag: Tag) -> Result<Message, Failure> {
+        let buffer = Buffer::new(bytes);
+        self.send(&buffer, 0..buffer.len(), to, tag)
+    }
+
+    /// Starts to receive at most as many elements as `range` has into that part of `buffer`.
+    pub(super) fn receive<E: Pod>(
+        &self,
+        buffer: &mut Buffer<E>,
+        range: Range<usize>,
+        from: usize,
+        tag: Tag,
+    ) -> Result<Message, Failure> {
+        let loan = buffer.lend_to_write(range).ok_or_else(|| in_use("MPI_Irecv"))?;
+        let (count, from_rank) = (count("MPI_Irecv", &loan)?, rank_number("MPI_Irecv", from)?);
         let mut request = MaybeUninit::uninit();
-        // SAFETY: `buffer` points at `count` writable bytes that nothing else refers to, and any bytes are a valid E (plain data).
-        // It is only turned back into a box when MPI reports completion.
-        let code =
-            unsafe { ffi::MPI_Irecv(buffer.cast(), count, byte(), from_rank, tag, self.world.as_raw(), request.as_mut_ptr()) };
+        // SAFETY: the loan is of `count` writable bytes that stay allocated and that nobody else uses until it is ended, which happens
+        // when MPI reports completion; any bytes are a valid E (plain data).
+        let code = unsafe {
+            ffi::MPI_Irecv(loan.start.cast(), count, byte(), from_rank, tag as i32, self.world.as_raw(), request.as_mut_ptr())
+        };
         check("MPI_Irecv", code)?;
         // SAFETY: MPI_Irecv succeeded, so it has written the request.
-        Ok(Receiving { request: Request(unsafe { request.assume_init() }), buffer: Some(buffer), received: 0, peer: from })
+        let request = Request(unsafe { request.assume_init() });
+        Ok(Message { request, bytes: loan.bytes, loan: Some(loan), received: Some(0), peer: from })
+    }
+
+    /// Starts to receive a message of at most `most` bytes.
+    pub(super) fn expect(&self, most: usize, from: usize, tag: Tag) -> Result<Arrival, Failure> {
+        let mut room = Buffer::room(most);
+        let message = self.receive(&mut room, 0..most, from, tag)?;
+        Ok(Arrival { room, message })
     }
 
     /// A rank whose message with this tag has arrived and waits to be received.
-    pub(crate) fn probe(&self, tag: i32) -> Option<usize> {
-        let status = self.world.any_process().immediate_probe_with_tag(tag)?;
+    pub(super) fn probe(&self, tag: Tag) -> Option<usize> {
+        let status = self.world.any_process().immediate_probe_with_tag(tag as i32)?;
         usize::try_from(status.source_rank()).ok()
     }
 
@@ -103,75 +137,58 @@ impl Request {
     }
 }
 
-/// A message on its way out. Dropped early, it leaks its buffer.
-pub(crate) struct Sending<E> {
+/// A message on its way. Dropped early, it keeps its memory allocated for ever.
+pub(super) struct Message {
     request: Request,
-    /// From `Arc::into_raw`; `None` once complete.
-    data: Option<*const [E]>,
-    pub(crate) peer: usize,
+    /// `None` once complete.
+    loan: Option<Loan>,
+    /// The bytes that it may have.
+    bytes: usize,
+    /// The bytes that came; `None` for a message on its way out.
+    received: Option<usize>,
+    /// The rank at the other end.
+    pub(super) peer: usize,
 }
 
-impl<E> Sending<E> {
-    /// Whether MPI needs the buffer no longer.
-    pub(crate) fn poll(&mut self) -> Result<bool, Failure> {
-        let Some(data) = self.data else { return Ok(true) };
-        if self.request.test()?.is_none() {
-            return Ok(false);
+impl Message {
+    /// Whether MPI needs the memory no longer: what was to come has come.
+    pub(super) fn poll(&mut self) -> Result<bool, Failure> {
+        let Some(loan) = self.loan.take() else { return Ok(true) };
+        match self.request.test() {
+            Ok(Some(bytes)) => {
+                loan.end();
+                self.received = self.received.map(|_| bytes);
+                Ok(true)
+            }
+            unfinished => {
+                self.loan = Some(loan);
+                unfinished.map(|_| false)
+            }
         }
-        self.data = None;
-        // SAFETY: the pointer came from `Arc::into_raw` and is given back once, here.
-        drop(unsafe { Arc::from_raw(data) });
-        Ok(true)
     }
 
     /// Whether the last poll found it complete.
-    pub(crate) fn is_done(&self) -> bool {
-        self.data.is_none()
+    pub(super) fn is_done(&self) -> bool {
+        self.loan.is_none()
+    }
+
+    /// The bytes that came and those that should have, where they differ.
+    pub(super) fn is_short(&self) -> Option<(usize, usize)> {
+        self.received.filter(|&received| received != self.bytes).map(|received| (received, self.bytes))
     }
 }
 
-/// A message on its way in. Dropped before it is complete, it leaks its buffer.
-pub(crate) struct Receiving<E> {
-    request: Request,
-    /// From `Box::into_raw`; `None` once taken.
-    buffer: Option<*mut [E]>,
-    /// Bytes received, plus one: 0 while incomplete.
-    received: usize,
-    pub(crate) peer: usize,
+/// A message of unknown length on its way in.
+pub(super) struct Arrival {
+    room: Buffer<u8>,
+    pub(super) message: Message,
 }
 
-impl<E> Receiving<E> {
-    /// Whether the message is here.
-    pub(crate) fn poll(&mut self) -> Result<bool, Failure> {
-        if self.received == 0
-            && let Some(bytes) = self.request.test()?
-        {
-            self.received = bytes + 1;
-        }
-        Ok(self.received != 0)
-    }
-
-    /// Whether the last poll found it complete.
-    pub(crate) fn is_done(&self) -> bool {
-        self.received != 0
-    }
-
-    /// The buffer and how many bytes of it were received; `None` before it is complete.
-    pub(crate) fn take(mut self) -> Option<(Box<[E]>, usize)> {
-        let bytes = self.received.checked_sub(1)?;
-        // SAFETY: the pointer came from `Box::into_raw`, MPI is done with it, and `take` forgets it.
-        self.buffer.take().map(|buffer| (unsafe { Box::from_raw(buffer) }, bytes))
-    }
-}
-
-impl<E> Drop for Receiving<E> {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take()
-            && self.received != 0
-        {
-            // SAFETY: as in `take`; an incomplete one stays allocated.
-            drop(unsafe { Box::from_raw(buffer) });
-        }
+impl Arrival {
+    /// What came; `None` before it is complete.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        let length = self.message.received.filter(|_| self.message.is_done())?;
+        self.room.read(0..length)
     }
 }
 
@@ -179,14 +196,18 @@ fn byte() -> ffi::MPI_Datatype {
     u8::equivalent_datatype().as_raw()
 }
 
-fn bytes_of<E>(data: &[E]) -> Result<c_int, Failure> {
-    let bytes = size_of_val(data);
-    c_int::try_from(bytes)
-        .map_err(|_| Failure { call: "MPI_Isend", message: format!("a message of {bytes} bytes, expected less than 2^31") })
+fn count(call: &'static str, loan: &Loan) -> Result<c_int, Failure> {
+    let message = || format!("a message of {} bytes, expected less than 2^31", loan.bytes);
+    c_int::try_from(loan.bytes).map_err(|_| Failure { call, message: message() })
 }
 
-fn rank_number(rank: usize) -> Result<c_int, Failure> {
-    c_int::try_from(rank).map_err(|_| Failure { call: "MPI_Isend", message: format!("rank {rank} is no MPI rank") })
+fn rank_number(call: &'static str, rank: usize) -> Result<c_int, Failure> {
+    c_int::try_from(rank).map_err(|_| Failure { call, message: format!("rank {rank} is no MPI rank") })
+}
+
+/// A part of a buffer was asked for that is not there, or that another message uses.
+fn in_use(call: &'static str) -> Failure {
+    Failure { call, message: "that part of the buffer is in use".to_owned() }
 }
 
 fn check(call: &'static str, code: c_int) -> Result<(), Failure> {

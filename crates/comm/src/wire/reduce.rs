@@ -4,145 +4,133 @@
 //! others and adds up in rank order: each element is computed once, by one rank, in one order. While one round is under way the one
 //! before it is added up and, where all ranks want the sum, the one before that handed round.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use super::{
     Tag, Wire,
+    buffer::Buffer,
     call::{Call, Trouble},
-    patience::Exchange,
-    sum::Element,
-    transfer::{Chunk, SEGMENT_BYTES, Spare, received, take},
+    raw::Message,
+    sum::{Element, add_up},
+    transfer::SEGMENT_BYTES,
 };
 
+/// One round: the segments that arrive for this rank, by rank, and the messages of all.
+struct Round<E: Element> {
+    arriving: Vec<Buffer<E>>,
+    messages: Vec<Message>,
+}
+
 impl Wire {
-    /// The sum over all ranks.
-    pub(super) fn sum_for_all<E: Element>(&self, call: &Call, mut data: Vec<E>) -> Result<Vec<E>, Trouble> {
+    /// The sum over all ranks. Segments leave from `data` and arrive there.
+    pub(super) fn sum_for_all<E: Element>(&self, call: &Call, data: Vec<E>) -> Result<Vec<E>, Trouble> {
         let parts = Parts::equal::<E>(data.len(), call.group.size());
-        let (mut scattered, mut shared): (Option<Chunk<E>>, Option<Chunk<E>>) = (None, None);
+        let mut data = Buffer::new(data);
+        let (mut scattered, mut shared) = (None, None);
         let mut spare = Vec::new();
-        for round in 0..parts.rounds() + 2 {
-            let next = self.scatter(call, &data, (&parts, round), &mut spare)?;
+        for number in 0..parts.rounds() + 2 {
+            let next = self.scatter(call, &data, (&parts, number), &mut spare)?;
             let summed = match scattered.take() {
-                Some(chunk) => {
-                    let own = parts.piece(chunk.round, call.group.rank);
-                    let round = chunk.round;
-                    let total = self.sum_own(call, &data, (&parts, chunk), &mut spare)?;
-                    data[own].copy_from_slice(&total);
-                    Some(self.share(call, total, (&parts, round), &mut spare)?)
-                }
                 None => None,
+                Some(round) => {
+                    let own = parts.piece(number - 1, call.group.rank);
+                    let total = data.write(own).ok_or_else(|| call.busy())?;
+                    self.add_arriving(call, total, round, &mut spare)?;
+                    Some(self.share(call, &mut data, (&parts, number - 1))?)
+                }
             };
-            if let Some(chunk) = shared.take() {
-                self.collect(call, &mut data, (&parts, chunk), &mut spare)?;
+            if let Some(messages) = shared.take() {
+                self.exchange(call, messages)?;
             }
             (scattered, shared) = (next, summed);
         }
-        Ok(data)
+        data.into_vec().ok_or_else(|| call.busy())
     }
 
     /// This rank's part of the sum.
-    pub(super) fn sum_of_part<E: Element>(&self, call: &Call, data: &[E]) -> Result<Vec<E>, Trouble> {
+    pub(super) fn sum_of_part<E: Element>(&self, call: &Call, data: Vec<E>) -> Result<Vec<E>, Trouble> {
         let parts = Parts::of::<E>(&call.lengths);
-        let mut scattered: Option<Chunk<E>> = None;
+        let data = Buffer::new(data);
+        let mut scattered = None;
         let mut spare = Vec::new();
-        let mut own = Vec::with_capacity(parts.whole(call.group.rank).len());
-        for round in 0..=parts.rounds() {
-            let next = self.scatter(call, data, (&parts, round), &mut spare)?;
-            if let Some(chunk) = scattered.take() {
-                let total = self.sum_own(call, data, (&parts, chunk), &mut spare)?;
-                own.extend_from_slice(&total);
-                spare.push(total);
+        let mut sums: Vec<E> = Vec::with_capacity(parts.whole(call.group.rank).len());
+        for number in 0..=parts.rounds() {
+            let next = self.scatter(call, &data, (&parts, number), &mut spare)?;
+            if let Some(round) = scattered.take() {
+                let own = data.read(parts.piece(number - 1, call.group.rank)).ok_or_else(|| call.busy())?;
+                let start = sums.len();
+                sums.extend_from_slice(own);
+                self.add_arriving(call, &mut sums[start..], round, &mut spare)?;
             }
             scattered = next;
         }
-        Ok(own)
+        Ok(sums)
     }
 
     /// Sends each rank its segment of the round and starts to receive this rank's from everybody; `None` after the last round.
     fn scatter<E: Element>(
         &self,
         call: &Call,
-        data: &[E],
-        (parts, round): (&Parts, usize),
-        spare: &mut Spare<E>,
-    ) -> Result<Option<Chunk<E>>, Trouble> {
-        if round >= parts.rounds() {
+        data: &Buffer<E>,
+        (parts, number): (&Parts, usize),
+        spare: &mut Vec<Buffer<E>>,
+    ) -> Result<Option<Round<E>>, Trouble> {
+        if number >= parts.rounds() {
             return Ok(None);
         }
-        let own = parts.piece(round, call.group.rank);
-        let mut exchange = Exchange { sends: Vec::new(), receives: Vec::new() };
+        let own = parts.piece(number, call.group.rank);
+        let mut round = Round { arriving: Vec::new(), messages: Vec::new() };
         for peer in call.group.others().filter(|_| !own.is_empty()) {
-            exchange.receives.push(self.receive_on(call, take(spare, own.len()), peer, Tag::Scatter)?);
+            // Buffers are used again: fresh memory must be faulted in, which costs more than a copy.
+            let mut room = spare.pop().unwrap_or_else(|| Buffer::room(parts.longest(call.group.rank)));
+            round.messages.push(self.receive_part(call, &mut room, 0..own.len(), (peer, Tag::Scatter))?);
+            round.arriving.push(room);
         }
         for peer in call.group.others() {
-            let piece = parts.piece(round, peer);
+            let piece = parts.piece(number, peer);
             if !piece.is_empty() {
-                exchange.sends.push(self.send_on(call, Arc::from(&data[piece]), peer, Tag::Scatter)?);
+                round.messages.push(self.send_part(call, data, piece, (peer, Tag::Scatter))?);
             }
         }
-        Ok(Some(Chunk { round, exchange }))
+        Ok(Some(round))
     }
 
-    /// Adds up this rank's segment of the round.
-    fn sum_own<E: Element>(
+    /// Waits for the round and adds up: `total` is this rank's own segment.
+    fn add_arriving<E: Element>(
         &self,
         call: &Call,
-        data: &[E],
-        (parts, mut chunk): (&Parts, Chunk<E>),
-        spare: &mut Spare<E>,
-    ) -> Result<Box<[E]>, Trouble> {
-        self.wait(call, &mut chunk.exchange)?;
-        let own = parts.piece(chunk.round, call.group.rank);
-        // In rank order, as `scatter` made them.
-        let take_in = |receive| received(call, receive, own.len()).map(|(_, buffer)| buffer);
-        let others = chunk.exchange.receives.into_iter().map(take_in).collect::<Result<Vec<_>, _>>()?;
-        let mut given: Vec<&[E]> = others.iter().map(|buffer| &buffer[..]).collect();
-        given.insert(call.group.rank.min(given.len()), &data[own.clone()]);
-        let mut total = take(spare, own.len());
-        E::add_up(&mut total, &given);
-        spare.extend(others);
-        Ok(total)
+        total: &mut [E],
+        round: Round<E>,
+        spare: &mut Vec<Buffer<E>>,
+    ) -> Result<(), Trouble> {
+        self.exchange(call, round.messages)?;
+        let read = |buffer| Buffer::read(buffer, 0..total.len()).ok_or_else(|| call.busy());
+        let others = round.arriving.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        // Nothing arrives where this rank's segment is empty.
+        add_up(total, call.group.rank.min(others.len()), &others);
+        spare.extend(round.arriving);
+        Ok(())
     }
 
     /// Starts to send this rank's segment of the sum to everybody and to receive theirs.
     fn share<E: Element>(
         &self,
         call: &Call,
-        total: Box<[E]>,
-        (parts, round): (&Parts, usize),
-        spare: &mut Spare<E>,
-    ) -> Result<Chunk<E>, Trouble> {
-        let shared: Arc<[E]> = Arc::from(&total[..]);
-        spare.push(total);
-        let mut exchange = Exchange { sends: Vec::new(), receives: Vec::new() };
+        data: &mut Buffer<E>,
+        (parts, number): (&Parts, usize),
+    ) -> Result<Vec<Message>, Trouble> {
+        let own = parts.piece(number, call.group.rank);
+        let mut messages = Vec::new();
         for peer in call.group.others() {
-            let length = parts.piece(round, peer).len();
-            if length > 0 {
-                exchange.receives.push(self.receive_on(call, take(spare, length), peer, Tag::Gather)?);
+            let piece = parts.piece(number, peer);
+            if !piece.is_empty() {
+                messages.push(self.receive_part(call, data, piece, (peer, Tag::Gather))?);
             }
-            if !shared.is_empty() {
-                exchange.sends.push(self.send_on(call, shared.clone(), peer, Tag::Gather)?);
+            if !own.is_empty() {
+                messages.push(self.send_part(call, data, own.clone(), (peer, Tag::Gather))?);
             }
         }
-        Ok(Chunk { round, exchange })
-    }
-
-    /// Writes the sums of the other ranks' segments into `data`.
-    fn collect<E: Element>(
-        &self,
-        call: &Call,
-        data: &mut [E],
-        (parts, mut chunk): (&Parts, Chunk<E>),
-        spare: &mut Spare<E>,
-    ) -> Result<(), Trouble> {
-        self.wait(call, &mut chunk.exchange)?;
-        for receive in chunk.exchange.receives {
-            let piece = parts.piece(chunk.round, call.group.position(receive.peer).unwrap_or_default());
-            let (_, buffer) = received(call, receive, piece.len())?;
-            data[piece].copy_from_slice(&buffer);
-            spare.push(buffer);
-        }
-        Ok(())
+        Ok(messages)
     }
 }
 
@@ -185,6 +173,11 @@ impl Parts {
         at(round)..at(round + 1)
     }
 
+    /// Elements of the longest segment of rank `rank`.
+    fn longest(&self, rank: usize) -> usize {
+        self.whole(rank).len().min(self.segment)
+    }
+
     /// Segments of the longest part.
     fn rounds(&self) -> usize {
         self.bounds.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0).div_ceil(self.segment)
@@ -193,7 +186,19 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_parts_are_tiled(lengths in proptest::collection::vec(0..700_000_usize, 1..9)) {
+            let parts = Parts::of::<f64>(&lengths);
+            let pieces = (0..lengths.len()).flat_map(|rank| (0..parts.rounds()).map(move |round| (round, rank)));
+            let next = pieces.map(|(round, rank)| parts.piece(round, rank)).try_fold(0, |next, piece| (piece.start == next).then_some(piece.end));
+            prop_assert_eq!(next, Some(lengths.iter().sum()));
+        }
+    }
 
     #[test]
     fn segments_tile_the_parts_and_parts_the_buffer() {

@@ -1,13 +1,12 @@
 //! Errors on their way to the other ranks: a rank that gives up tells all others why.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     Tag, Wire,
+    buffer::Buffer,
     call::{Call, Trouble},
-    patience::Exchange,
-    raw::{Failure, Receiving},
-    transfer::zeros,
+    raw::{Failure, Message},
 };
 use crate::CommError;
 
@@ -34,12 +33,10 @@ impl Report {
 impl Wire {
     /// The error that another rank reports, if one does.
     pub(super) fn reported(&self) -> Result<Option<Report>, Failure> {
-        let Some(from) = self.world.probe(Tag::Report as i32) else { return Ok(None) };
-        let receive = self.world.receive(zeros(REPORT_MAX), from, Tag::Report as i32)?;
-        let mut exchange = Exchange { sends: Vec::new(), receives: vec![receive] };
-        self.within(LAST_WORDS, &mut exchange);
-        let report = exchange.receives.pop().and_then(Receiving::take);
-        let error = report.and_then(|(bytes, length)| serde_json::from_slice(bytes.get(..length)?).ok());
+        let Some(from) = self.world.probe(Tag::Report) else { return Ok(None) };
+        let mut report = self.world.expect(REPORT_MAX, from, Tag::Report)?;
+        self.within(LAST_WORDS, &mut report);
+        let error = report.bytes().and_then(|bytes| serde_json::from_slice(bytes).ok());
         Ok(Some(Report { from, error }))
     }
 
@@ -49,11 +46,12 @@ impl Wire {
         if text.len() > REPORT_MAX {
             return;
         }
-        let text: Arc<[u8]> = text.into();
+        let text = Buffer::new(text);
         let dead: Vec<usize> =
             self.shared.roster.get().map(|roster| roster.dead().iter().map(|dead| dead.peer.rank).collect()).unwrap_or_default();
         let others = (0..self.world.size).filter(|&rank| rank != self.world.rank && !dead.contains(&rank));
-        let sends = others.filter_map(|rank| self.world.send(text.clone(), rank, Tag::Report as i32).ok()).collect();
-        self.within(LAST_WORDS, &mut Exchange { sends, receives: Vec::new() });
+        let mut sends: Vec<Message> =
+            others.filter_map(|rank| self.world.send(&text, 0..text.len(), rank, Tag::Report).ok()).collect();
+        self.within(LAST_WORDS, &mut sends);
     }
 }

@@ -4,21 +4,18 @@
 //! payloads ride on the two messages, so a small collective is one round trip. The presiding rank knows who has not come yet and,
 //! after a while, says so to those who have, so that a timeout can name the missing rank wherever it strikes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use half::bf16;
 
 use super::{
     Tag, Wire,
+    buffer::Buffer,
     call::{Call, Trouble},
     message::{HEADER_MAX, Header, INLINE_RESULT_MAX, Verdict, verdict_max},
-    patience::{Exchange, Flights, Found},
-    raw::{Failure, Receiving, Sending, World},
-    sum::Element,
-    transfer::zeros,
+    patience::{Flights, Found},
+    raw::{Arrival, Failure, Message, World},
+    sum::{Element, add_up},
 };
 use crate::{CommError, Operation, membership::Membership};
 
@@ -65,17 +62,17 @@ impl Wire {
             Ok(verdict) => verdict.encode(),
             Err(trouble) => Verdict::Failed { error: serde_json::to_vec(&trouble.error).unwrap_or_default() }.encode(),
         };
-        let verdict: Arc<[u8]> = verdict.into();
-        let send = |peer| self.send_on(call, verdict.clone(), peer, Tag::Verdict);
+        let verdict = Buffer::new(verdict);
+        let send = |peer| self.send_part(call, &verdict, 0..verdict.len(), (peer, Tag::Verdict));
         match outcome {
             Ok(verdict) => {
-                let sends = call.group.others().map(send).collect::<Result<_, _>>()?;
-                self.wait(call, &mut Exchange { sends, receives: Vec::new() })?;
+                let mut sends = call.group.others().map(send).collect::<Result<Vec<_>, _>>()?;
+                self.wait(call, &mut sends)?;
                 Ok(verdict)
             }
             Err(trouble) => {
-                let sends = call.group.others().filter_map(|peer| send(peer).ok()).collect();
-                self.within(BAD_NEWS, &mut Exchange { sends, receives: Vec::new() });
+                let mut sends: Vec<Message> = call.group.others().filter_map(|peer| send(peer).ok()).collect();
+                self.within(BAD_NEWS, &mut sends);
                 // Not "told" by this: a rank that is still busy with the collective before does not listen for a verdict yet.
                 Err(trouble)
             }
@@ -86,7 +83,7 @@ impl Wire {
     fn attend(&self, call: &Call, header: &Header) -> Result<Verdict, Trouble> {
         let failed = |failure| call.failed(failure);
         let mut attendance = Attendance {
-            sending: self.send_on(call, Arc::from(header.encode()), 0, Tag::Header)?,
+            sending: self.world.send_bytes(header.encode(), call.group.first(), Tag::Header).map_err(failed)?,
             receiving: Some(receive_verdict(&self.world, &call.group).map_err(failed)?),
             verdict: None,
             group: &call.group,
@@ -103,19 +100,21 @@ impl Wire {
 /// The presiding rank's side of a roll call.
 struct Hearing<'a> {
     call: &'a Call,
-    receiving: Vec<Receiving<u8>>,
+    receiving: Vec<Arrival>,
     /// By rank in the group; this rank's own is there from the start.
     headers: Vec<Option<Header>>,
     /// The first thing found wrong.
     objection: Option<CommError>,
     note_every: Duration,
     noted: (Instant, Vec<usize>),
-    notes: Vec<Sending<u8>>,
+    notes: Vec<Message>,
 }
 
 impl<'a> Hearing<'a> {
     fn open(wire: &Wire, call: &'a Call, own: Header) -> Result<Self, Trouble> {
-        let receive = |peer| wire.receive_on(call, zeros(HEADER_MAX), peer, Tag::Header);
+        let receive = |peer: usize| {
+            wire.world.expect(HEADER_MAX, call.group.members[peer], Tag::Header).map_err(|failure| call.failed(failure))
+        };
         let receiving = call.group.others().map(receive).collect::<Result<_, _>>()?;
         let mut headers: Vec<Option<Header>> = call.group.members.iter().map(|_| None).collect();
         headers[0] = Some(own);
@@ -125,9 +124,9 @@ impl<'a> Hearing<'a> {
     }
 
     /// Takes a header in and compares it with this rank's own.
-    fn hear(&mut self, receive: Receiving<u8>) {
-        let rank = receive.peer;
-        let header = receive.take().and_then(|(bytes, length)| Header::decode(rank, bytes.get(..length)?));
+    fn hear(&mut self, arrival: &Arrival) {
+        let rank = arrival.message.peer;
+        let header = arrival.bytes().and_then(|bytes| Header::decode(rank, bytes));
         let Some(header) = header else {
             self.objection.get_or_insert(self.call.garbled(rank, "a message that cannot be read", "a header"));
             return;
@@ -146,9 +145,9 @@ impl<'a> Hearing<'a> {
         if self.noted.0.elapsed() < self.note_every || missing == self.noted.1 {
             return Ok(());
         }
-        let note: Arc<[u8]> = Verdict::Waiting { missing: missing.iter().map(|&rank| rank as u64).collect() }.encode().into();
+        let note = Buffer::new(Verdict::Waiting { missing: missing.iter().map(|&rank| rank as u64).collect() }.encode());
         for peer in self.call.group.members.iter().copied().skip(1).filter(|peer| !missing.contains(peer)) {
-            self.notes.push(world.send(note.clone(), peer, Tag::Verdict as i32)?);
+            self.notes.push(world.send(&note, 0..note.len(), peer, Tag::Verdict)?);
         }
         self.noted = (Instant::now(), missing);
         Ok(())
@@ -185,8 +184,9 @@ impl<'a> Hearing<'a> {
             }
             given.push(bytemuck::pod_collect_to_vec(part));
         }
-        let mut total = vec![E::zeroed(); given[0].len()];
-        E::add_up(&mut total, &given.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        // The presiding rank's own is the first.
+        let (mut total, others) = (given.remove(0), given);
+        add_up(&mut total, 0, &others.iter().map(Vec::as_slice).collect::<Vec<_>>());
         Ok(bytemuck::cast_slice(&total).to_vec())
     }
 }
@@ -195,9 +195,9 @@ impl Flights for Hearing<'_> {
     fn poll(&mut self, world: &World) -> Result<Found, Failure> {
         let (mut at, mut moved) = (0, false);
         while at < self.receiving.len() {
-            if self.receiving[at].poll()? {
-                let receive = self.receiving.swap_remove(at);
-                self.hear(receive);
+            if self.receiving[at].message.poll()? {
+                let arrival = self.receiving.swap_remove(at);
+                self.hear(&arrival);
                 moved = true;
             } else {
                 at += 1;
@@ -224,8 +224,8 @@ impl Flights for Hearing<'_> {
 
 /// Another rank's side of a roll call.
 struct Attendance<'a> {
-    sending: Sending<u8>,
-    receiving: Option<Receiving<u8>>,
+    sending: Message,
+    receiving: Option<Arrival>,
     /// What came, once it came; `Some(None)` if it cannot be read.
     verdict: Option<Option<Verdict>>,
     group: &'a Membership,
@@ -237,11 +237,11 @@ impl Flights for Attendance<'_> {
     fn poll(&mut self, world: &World) -> Result<Found, Failure> {
         let sent = self.sending.poll()?;
         let arrived = match &mut self.receiving {
-            Some(receiving) => receiving.poll()?,
+            Some(arrival) => arrival.message.poll()?,
             None => false,
         };
-        if arrived && let Some((bytes, length)) = self.receiving.take().and_then(Receiving::take) {
-            match bytes.get(..length).and_then(Verdict::decode) {
+        if arrived && let Some(arrival) = self.receiving.take() {
+            match arrival.bytes().and_then(Verdict::decode) {
                 Some(Verdict::Waiting { missing }) => {
                     self.missing = missing.into_iter().map(|rank| usize::try_from(rank).unwrap_or(usize::MAX)).collect();
                     self.receiving = Some(receive_verdict(world, self.group)?);
@@ -257,6 +257,7 @@ impl Flights for Attendance<'_> {
     }
 }
 
-fn receive_verdict(world: &World, group: &Membership) -> Result<Receiving<u8>, Failure> {
-    world.receive(zeros(verdict_max(group.size())), group.first(), Tag::Verdict as i32)
+fn receive_verdict(world: &World, group: &Membership) -> Result<Arrival, Failure> {
+    // As large as any group's: a rank that means another group is answered, too.
+    world.expect(verdict_max(world.size), group.first(), Tag::Verdict)
 }

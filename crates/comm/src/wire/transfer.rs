@@ -1,22 +1,20 @@
 //! Bytes that are too large to ride on the roll call, gathered or passed on, and what all transfers have in common.
 //!
-//! Buffers travel in segments. While one segment is under way the one before it is added up or copied, and because a segment is
-//! about as large as a core's own cache, copying it into a message of its own costs little; in return a message owns its memory,
-//! so that nothing dangles when a rank dies halfway.
+//! Buffers travel in segments, straight from the sender's buffer into the receiver's. While one segment is under way the one before it
+//! is added up or handed on, and a time-out sees that something moves.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range};
 
 use bytemuck::Pod;
 
 use super::{
     Tag, Wire,
+    buffer::Buffer,
     call::{Call, Trouble},
-    patience::Exchange,
-    raw::{Receiving, Sending},
-    sum::Element,
+    raw::Message,
 };
 
-/// Bytes of one message.
+/// Bytes of one message: about as much as a core's own cache holds.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 /// Messages of a broadcast or gather that may be under way at once.
 const WINDOW: usize = 3;
@@ -25,36 +23,33 @@ impl Wire {
     /// Every rank's bytes; `lengths` by rank, from the roll call.
     pub(super) fn gather(&self, call: &Call, data: Vec<u8>, lengths: &[usize]) -> Result<Vec<Vec<u8>>, Trouble> {
         let rank = call.group.rank;
-        let mut parts: Vec<Vec<u8>> = lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
+        let room = |(peer, &length): (usize, &usize)| Buffer::room(if peer == rank { 0 } else { length });
+        let mut parts: Vec<Buffer<u8>> = lengths.iter().enumerate().map(room).collect();
+        parts[rank] = Buffer::new(data);
         let mut rounds = cut(0..lengths.iter().copied().max().unwrap_or(0), SEGMENT_BYTES);
-        let mut under_way: VecDeque<(Range<usize>, Exchange<u8>)> = VecDeque::new();
+        let mut under_way: VecDeque<Vec<Message>> = VecDeque::new();
         let piece = |range: &Range<usize>, rank: usize| range.start.min(lengths[rank])..range.end.min(lengths[rank]);
         loop {
             while under_way.len() < WINDOW
                 && let Some(range) = rounds.pop_front()
             {
-                let own: Arc<[u8]> = Arc::from(&data[piece(&range, rank)]);
-                let mut exchange = Exchange { sends: Vec::new(), receives: Vec::new() };
+                let own = piece(&range, rank);
+                let mut messages = Vec::new();
                 for peer in call.group.others() {
-                    let room = piece(&range, peer).len();
-                    if room > 0 {
-                        exchange.receives.push(self.receive_on(call, zeros(room), peer, Tag::Gather)?);
+                    let theirs = piece(&range, peer);
+                    if !theirs.is_empty() {
+                        messages.push(self.receive_part(call, &mut parts[peer], theirs, (peer, Tag::Gather))?);
                     }
                     if !own.is_empty() {
-                        exchange.sends.push(self.send_on(call, own.clone(), peer, Tag::Gather)?);
+                        messages.push(self.send_part(call, &parts[rank], own.clone(), (peer, Tag::Gather))?);
                     }
                 }
-                under_way.push_back((range, exchange));
+                under_way.push_back(messages);
             }
-            let Some((range, mut exchange)) = under_way.pop_front() else { break };
-            self.wait(call, &mut exchange)?;
-            for receive in exchange.receives {
-                let peer = call.group.position(receive.peer).unwrap_or_default();
-                parts[peer].extend_from_slice(&received(call, receive, piece(&range, peer).len())?.1);
-            }
+            let Some(messages) = under_way.pop_front() else { break };
+            self.exchange(call, messages)?;
         }
-        parts[rank] = data;
-        Ok(parts)
+        parts.into_iter().map(|part| part.into_vec().ok_or_else(|| call.busy())).collect()
     }
 
     /// The root's bytes, passed from rank to rank, starting at the root: each link carries them once, all links at the same time.
@@ -63,75 +58,62 @@ impl Wire {
         let place = (rank + size - call.root) % size;
         let (before, after) = ((rank + size - 1) % size, (rank + 1) % size);
         let is_root = place == 0;
-        let mut bytes = if is_root { data } else { Vec::with_capacity(length) };
+        let mut bytes = if is_root { Buffer::new(data) } else { Buffer::room(length) };
         let mut pieces = cut(0..length, SEGMENT_BYTES);
-        let mut coming: VecDeque<Receiving<u8>> = VecDeque::new();
-        let mut leaving: VecDeque<Sending<u8>> = VecDeque::new();
+        let mut coming: VecDeque<Message> = VecDeque::new();
+        let mut leaving: VecDeque<Message> = VecDeque::new();
         for piece in cut(0..length, SEGMENT_BYTES) {
             while !is_root
                 && coming.len() < WINDOW
                 && let Some(piece) = pieces.pop_front()
             {
-                coming.push_back(self.receive_on(call, zeros(piece.len()), before, Tag::Pass)?);
+                coming.push_back(self.receive_part(call, &mut bytes, piece, (before, Tag::Pass))?);
             }
-            if let Some(receive) = coming.pop_front() {
-                let mut exchange = Exchange { sends: Vec::new(), receives: vec![receive] };
-                self.wait(call, &mut exchange)?;
-                for receive in exchange.receives {
-                    bytes.extend_from_slice(&received(call, receive, piece.len())?.1);
-                }
+            if let Some(message) = coming.pop_front() {
+                self.exchange(call, vec![message])?;
             }
             if place + 1 < size {
-                leaving.push_back(self.send_on(call, Arc::from(&bytes[piece]), after, Tag::Pass)?);
+                leaving.push_back(self.send_part(call, &bytes, piece, (after, Tag::Pass))?);
             }
             if leaving.len() >= WINDOW {
-                self.wait(call, &mut Exchange { sends: leaving.drain(..1).collect(), receives: Vec::new() })?;
+                self.exchange(call, leaving.drain(..1).collect())?;
             }
         }
-        self.wait(call, &mut Exchange { sends: leaving.into(), receives: Vec::new() })?;
-        Ok(bytes)
+        self.exchange(call, leaving.into())?;
+        bytes.into_vec().ok_or_else(|| call.busy())
     }
 
-    /// Sends to member `to` of the call's group.
-    pub(super) fn send_on<E: Pod>(&self, call: &Call, data: Arc<[E]>, to: usize, tag: Tag) -> Result<Sending<E>, Trouble> {
-        self.world.send(data, call.group.members[to], tag as i32).map_err(|failure| call.failed(failure))
+    /// Starts to send a part of `buffer` to a member of the call's group.
+    pub(super) fn send_part<E: Pod>(
+        &self,
+        call: &Call,
+        buffer: &Buffer<E>,
+        part: Range<usize>,
+        (to, tag): (usize, Tag),
+    ) -> Result<Message, Trouble> {
+        self.world.send(buffer, part, call.group.members[to], tag).map_err(|failure| call.failed(failure))
     }
 
-    /// Receives from member `from` of the call's group.
-    pub(super) fn receive_on<E: Pod>(&self, call: &Call, room: Box<[E]>, from: usize, tag: Tag) -> Result<Receiving<E>, Trouble> {
-        self.world.receive(room, call.group.members[from], tag as i32).map_err(|failure| call.failed(failure))
+    /// Starts to receive a part of `buffer` from a member of the call's group.
+    pub(super) fn receive_part<E: Pod>(
+        &self,
+        call: &Call,
+        buffer: &mut Buffer<E>,
+        part: Range<usize>,
+        (from, tag): (usize, Tag),
+    ) -> Result<Message, Trouble> {
+        self.world.receive(buffer, part, call.group.members[from], tag).map_err(|failure| call.failed(failure))
     }
-}
 
-/// One round of a reduction, and its messages.
-pub(super) struct Chunk<E> {
-    pub(super) round: usize,
-    pub(super) exchange: Exchange<E>,
-}
-
-/// Buffers to be used again: fresh memory must be faulted in, which costs more than the copy.
-pub(super) type Spare<E> = Vec<Box<[E]>>;
-
-pub(super) fn take<E: Element>(spare: &mut Spare<E>, length: usize) -> Box<[E]> {
-    match spare.iter().position(|buffer| buffer.len() == length) {
-        Some(at) => spare.swap_remove(at),
-        None => vec![E::zeroed(); length].into_boxed_slice(),
-    }
-}
-
-pub(super) fn zeros(length: usize) -> Box<[u8]> {
-    vec![0; length].into_boxed_slice()
-}
-
-/// The sender (a rank of the job) and the elements of a complete message, which must fill its buffer.
-pub(super) fn received<E: Pod>(call: &Call, receive: Receiving<E>, length: usize) -> Result<(usize, Box<[E]>), Trouble> {
-    let peer = receive.peer;
-    let expected = length * size_of::<E>();
-    match receive.take() {
-        Some((buffer, bytes)) if bytes == expected && buffer.len() == length => Ok((peer, buffer)),
-        other => {
-            let found = other.map_or(0, |(_, bytes)| bytes);
-            Err(Trouble::own(call.garbled(peer, &format!("{found} bytes"), &format!("{expected} bytes"))))
+    /// Waits for messages; those that arrive must fill their part.
+    pub(super) fn exchange(&self, call: &Call, mut messages: Vec<Message>) -> Result<(), Trouble> {
+        self.wait(call, &mut messages)?;
+        let short = messages.iter().find_map(|message| message.is_short().map(|bytes| (message.peer, bytes)));
+        match short {
+            None => Ok(()),
+            Some((peer, (found, expected))) => {
+                Err(Trouble::own(call.garbled(peer, &format!("{found} bytes"), &format!("{expected} bytes"))))
+            }
         }
     }
 }
