@@ -207,6 +207,24 @@ pub(crate) struct BenchJob {
     /// LoRA rank, on all seven projections.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rank: u16,
+    /// Train every weight instead.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// How ranks talk.
+    #[arg(long, value_enum, default_value = "solo")]
+    pub(crate) comm: Group,
+    /// Length of each axis of the mesh.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) pp: u16,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) dp: u16,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) fsdp: u16,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) tp: u16,
+    /// Measure a step with dp = the number of ranks beside its computing alone and its communication alone.
+    #[arg(long)]
+    pub(crate) overlap: bool,
     /// Threads; all cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) threads: Option<u16>,

@@ -1,48 +1,126 @@
 //! Training speed on random tokens, printed in the same form as the peers of `benches/peers/`.
 
+mod overlap;
+
 use std::time::Instant;
 
 use serde_json::json;
-use sirocco_model::{Batch, LoraConfig, Projection, Recompute, Trained};
+use sirocco_checkpoint::ModelDir;
+use sirocco_comm::{Communicator, Mpi, Options, Solo};
+use sirocco_model::{Batch, LoraConfig, ModelConfig, Projection, Recompute, Trained};
 use sirocco_optim::{AdamW, AdamWConfig};
+use sirocco_parallel::{Engine, Mesh, Setup};
 
-use crate::args::BenchJob;
+use crate::args::{BenchJob, Group};
 use crate::failure::Failure;
+use crate::run::setup::piece_of;
 use crate::run::step::apply;
 use crate::{models, threads};
 
+/// Gradients are summed in buckets of this size, as `[parallel] bucket_mb` has it by default.
+const BUCKET_BYTES: usize = 25 << 20;
+
 pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
     let threads = threads::use_threads(job.threads)?;
-    let [sequences, length, micro_batches, rank, document] =
-        [job.sequences, job.length, job.micro_batches, job.rank, job.document.unwrap_or(job.length)].map(usize::from);
-    let mut network = models::base(&job.model, job.dtype.into())?;
-    let lora = LoraConfig { rank, scale: 2.0, targets: Projection::ALL.to_vec() };
-    network.train(&Trained::Lora(lora, 1));
-    let vocabulary = network.config().vocabulary;
-    let tokens = sequences * length;
-    let mut optimizer = AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 });
+    let world: Box<dyn Communicator> = match job.comm {
+        Group::Solo => Box::new(Solo::new()),
+        Group::Mpi => Box::new(Mpi::start(Options::default()).map_err(Failure::collective)?),
+    };
+    if job.overlap {
+        return overlap::run(job, world.as_ref());
+    }
+    let mut engine = engine(job, mesh(job)?, world.as_ref())?;
+    let batches = Batches::new(job, engine.config().vocabulary);
+    let mut optimizer = optimizer();
     let mut seconds = Vec::new();
     for step in 0..=job.steps {
+        let own = batches.of_step(u64::from(step) * 64 + engine.data_share().0 as u64)?;
         let start = Instant::now();
-        let micro_batch = sequences.div_ceil(micro_batches);
-        for first in (0..sequences).step_by(micro_batch) {
-            let count = micro_batch.min(sequences - first) * length;
-            let batch = random_batch(u64::from(step) * 1000 + first as u64, (count, document), vocabulary)?;
-            network.loss_and_gradients(&batch, 1.0 / tokens as f64, Recompute::None, &mut ()).map_err(Failure::model)?;
-        }
-        apply(&mut network, &mut optimizer, 1e-4, 1.0)?;
+        engine.gradients(&own, batches.scale()).map_err(Failure::parallel)?;
+        apply(&mut engine, &mut optimizer, 1e-4, 1.0)?;
         if step > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let mut sorted = seconds.clone();
-    sorted.sort_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
+    let (held_bytes, largest_unit_bytes) = engine.held_bytes();
+    let moments_bytes: usize = engine.shards().iter().map(|shard| 2 * size_of_val(shard.master())).sum();
+    let tokens = batches.tokens() * engine.data_share().1;
     let report = json!({
-        "tokens_per_s": tokens as f64 / median, "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(), "threads": threads,
+        "tokens_per_s": tokens as f64 / median(&seconds), "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(),
+        "threads": threads, "rank": world.rank(), "mesh": engine.layout().mesh().to_string(),
+        "held_bytes": held_bytes + moments_bytes, "largest_unit_bytes": largest_unit_bytes,
     });
     crate::failure::print_line(&report.to_string());
     Ok(())
+}
+
+fn mesh(job: &BenchJob) -> Result<Mesh, Failure> {
+    let [pp, dp, fsdp, tp] = [job.pp, job.dp, job.fsdp, job.tp].map(usize::from);
+    Mesh::new(pp, dp, fsdp, tp).map_err(Failure::usage)
+}
+
+fn optimizer() -> AdamW {
+    AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 })
+}
+
+/// The model's engine on a mesh, with LoRA on all seven projections, or to train every weight.
+fn engine(job: &BenchJob, mesh: Mesh, world: &dyn Communicator) -> Result<Engine, Failure> {
+    let base = ModelDir::open(&job.model).map_err(Failure::file)?;
+    let lora = LoraConfig { rank: usize::from(job.rank), scale: 2.0, targets: Projection::ALL.to_vec() };
+    let setup = Setup {
+        config: ModelConfig::from_json(base.config_text()).map_err(Failure::model)?,
+        dtype: job.dtype.into(),
+        trained: if job.full { Trained::Full } else { Trained::Lora(lora) },
+        seed: 1,
+        mesh,
+        recompute: Recompute::None,
+        bucket_bytes: BUCKET_BYTES,
+    };
+    Engine::new(&setup, world, &mut |name, slice, range| piece_of(&base, name, slice, range)).map_err(Failure::parallel)
+}
+
+/// Random micro-batches of one rank.
+struct Batches {
+    sequences: usize,
+    length: usize,
+    micro_batches: usize,
+    document: usize,
+    vocabulary: i64,
+}
+
+impl Batches {
+    fn new(job: &BenchJob, vocabulary: i64) -> Self {
+        let [sequences, length, micro_batches, document] =
+            [job.sequences, job.length, job.micro_batches, job.document.unwrap_or(job.length)].map(usize::from);
+        Self { sequences, length, micro_batches, document, vocabulary }
+    }
+
+    /// Of one rank in one step.
+    fn tokens(&self) -> usize {
+        self.sequences * self.length
+    }
+
+    /// Every token is a target.
+    fn scale(&self) -> f64 {
+        1.0 / self.tokens() as f64
+    }
+
+    fn of_step(&self, seed: u64) -> Result<Vec<Batch>, Failure> {
+        let micro_batch = self.sequences.div_ceil(self.micro_batches);
+        let starts = (0..self.sequences).step_by(micro_batch);
+        starts
+            .map(|first| {
+                let count = micro_batch.min(self.sequences - first) * self.length;
+                random_batch(seed * 1000 + first as u64, (count, self.document), self.vocabulary)
+            })
+            .collect()
+    }
+}
+
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Tokens that depend on the seed alone, every one a target, in documents of `document` tokens.

@@ -8,13 +8,15 @@ use sirocco_checkpoint::{
     write_adapter,
 };
 use sirocco_config::{Method, Run};
-use sirocco_model::Dtype;
-use tch::Kind;
+use sirocco_model::weight::from_file;
+use sirocco_model::{Dtype, ModelConfig, ModelError, Network, Whole, lora};
+use tch::{Kind, Tensor};
 
 use crate::args::{self, ExportJob};
 use crate::failure::{Failure, print_line};
-use crate::run::saved::{Identity, MASTER, names};
-use crate::run::settings::{read_run, trained};
+use crate::run::identity::Identity;
+use crate::run::saved::{MASTER, names};
+use crate::run::settings::read_run;
 use crate::{models, threads};
 
 pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
@@ -73,24 +75,46 @@ fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint) -> Result<(), Fa
     Ok(())
 }
 
-/// Writes the base with what was learnt put in, tensor by tensor.
+/// Writes the base with what was learnt put in. One tensor and its factors are in memory at a time, whatever the mesh it was trained on.
 fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, base: &ModelDir) -> Result<(), Failure> {
-    let mut network = models::network(base, Dtype::Fp32)?;
-    network.train(&trained(run));
-    for weight in network.trained_mut() {
-        let [master, ..] = names(weight.name());
-        weight.restore_from(&checkpoint.tensor_bytes(&master).map_err(Failure::file)?).map_err(Failure::model)?;
-    }
     let (file_type, kind) = match job.dtype {
         args::Dtype::Bf16 => (FileType::BF16, Kind::BFloat16),
         args::Dtype::Fp32 => (FileType::F32, Kind::Float),
     };
-    let shape = |name: &str| base.spec(name).map(|spec| spec.shape.clone()).unwrap_or_default();
-    let specs = network.names().map(|name| TensorSpec::new(name, file_type, shape(name))).collect();
-    let mut export = ModelExport::start(base, &job.to, specs).map_err(Failure::file)?;
-    for (name, tensor) in network.merged() {
-        export.write(name, &models::bytes(&tensor.to_kind(kind))).map_err(Failure::file)?;
+    let config = ModelConfig::from_json(base.config_text()).map_err(Failure::model)?;
+    let network = Network::absent(&config, Dtype::Fp32, &Whole);
+    let specs = network.weights().map(|weight| {
+        let shape: Vec<usize> = weight.shape().iter().map(|&size| size as usize).collect();
+        TensorSpec::new(weight.name(), file_type, shape)
+    });
+    let mut export = ModelExport::start(base, &job.to, specs.collect()).map_err(Failure::file)?;
+    for weight in network.weights() {
+        let tensor = learnt(run, checkpoint, base, (weight.name(), &weight.shape()))?;
+        export.write(weight.name(), &models::bytes(&tensor.to_kind(kind))).map_err(Failure::file)?;
     }
     export.finish().map_err(Failure::file)?;
     Ok(())
+}
+
+/// A tensor of the base as the run has left it, fp32.
+fn learnt(run: &Run, checkpoint: &Checkpoint, base: &ModelDir, (name, shape): (&str, &[i64])) -> Result<Tensor, Failure> {
+    let read = |name: &str, stored: OwnedTensor| {
+        let shape: Vec<i64> = stored.shape.iter().map(|&size| size as i64).collect();
+        from_file(name, &stored.into_parts(), &shape, Kind::Float).map_err(Failure::model)
+    };
+    let trained = |weight: &str| {
+        let [master, ..] = names(weight);
+        read(weight, checkpoint.tensor(&master).map_err(Failure::file)?)
+    };
+    let Method::Lora { rank, alpha, .. } = &run.method else { return trained(name) };
+    let tensor = read(name, base.tensor(name).map_err(Failure::file)?)?;
+    if tensor.size() != shape {
+        return Err(Failure::model(ModelError::Shape { name: name.to_string(), found: tensor.size(), expected: shape.to_vec() }));
+    }
+    let [a, b] = lora::factor_names(name.strip_suffix(".weight").unwrap_or(name));
+    let [of_a, ..] = names(&a);
+    if checkpoint.spec(&of_a).is_none() {
+        return Ok(tensor);
+    }
+    Ok(lora::merge(&tensor, (&trained(&a)?, &trained(&b)?), alpha / *rank as f64))
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
 use sirocco_model::ModelError;
+use sirocco_parallel::ParallelError;
 
 /// Why a job ended without its result. The numbers are exit codes, the same in all programs.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Failure {
     kind: Kind,
     message: String,
     help: Option<String>,
+    /// Whether ranks lost each other.
+    of_a_collective: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,7 @@ impl Kind {
 
 impl Failure {
     fn new(kind: Kind, message: impl Display) -> Self {
-        Self { kind, message: message.to_string(), help: None }
+        Self { kind, message: message.to_string(), help: None, of_a_collective: false }
     }
 
     /// Something went wrong while running.
@@ -68,10 +71,35 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// Adds what to do next, where nothing more to the point was said.
+    pub(crate) fn help_unless(self, help: impl Into<String>) -> Self {
+        if self.help.is_some() { self } else { self.help(help) }
+    }
+
+    /// Whether ranks lost each other: then the newest collectives are worth a look.
+    pub(crate) fn is_of_a_collective(&self) -> bool {
+        self.of_a_collective
+    }
+
+    /// An error of a step that is split over ranks.
+    pub(crate) fn parallel(error: ParallelError) -> Self {
+        match error {
+            ParallelError::Collective(error) => Self::collective(error),
+            ParallelError::Model(error) => Self::model(error),
+            error @ (ParallelError::Mesh(_) | ParallelError::Stages { .. }) => Self::usage(error),
+            error @ ParallelError::Source { .. } => Self::data(error),
+            error => Self::failed(error),
+        }
+    }
+
     /// A model's own error: files are to blame for shapes and types, the run for the rest.
     pub(crate) fn model(error: ModelError) -> Self {
         match error {
-            ModelError::ContextFull { .. } | ModelError::Batch { .. } | ModelError::Torch(_) => Self::failed(error),
+            ModelError::ContextFull { .. }
+            | ModelError::Batch { .. }
+            | ModelError::Torch(_)
+            | ModelError::Part
+            | ModelError::Seam(_) => Self::failed(error),
             other => Self::data(other).help("sirocco model verify DIR checks every tensor of a model"),
         }
     }
@@ -98,7 +126,7 @@ impl Failure {
     pub(crate) fn collective(error: CommError) -> Self {
         match error {
             CommError::Start { .. } => Self::new(Kind::Machine, error).help("sirocco doctor says what MPI this machine has"),
-            other => Self::failed(other),
+            other => Self { of_a_collective: true, ..Self::failed(other) },
         }
     }
 

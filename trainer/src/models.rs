@@ -10,12 +10,7 @@ use crate::failure::Failure;
 
 /// Loads a base model from its directory.
 pub(crate) fn base(path: &Path, dtype: Dtype) -> Result<Network, Failure> {
-    network(&ModelDir::open(path).map_err(Failure::file)?, dtype)
-}
-
-/// Loads a base model from its open directory.
-pub(crate) fn network(directory: &ModelDir, dtype: Dtype) -> Result<Network, Failure> {
-    let path = directory.path();
+    let directory = ModelDir::open(path).map_err(Failure::file)?;
     let in_file = |error| Failure::data(format!("{}: {error}", path.display()));
     let config = ModelConfig::from_json(directory.config_text()).map_err(in_file)?;
     let mut source = |name: &str| directory.tensor_bytes(name).map_err(Into::into);

@@ -191,7 +191,8 @@ impl Block {
             Some(activations) => activations,
             None => self.activate(&x, context)?.1,
         };
-        let Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears } = kept;
+        let Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears } =
+            kept;
         let mut dx = dy;
         let norm = Norm { x: &middle, saved: &feed_forward_norm, linears: &linears };
         self.feed_forward_backward((&middle_normal, gate, up, gated), norm, &mut dx, context)?;

@@ -85,6 +85,11 @@ impl AdamW {
         self.steps
     }
 
+    /// A step in which nothing changes: it counts, so that a resumed run corrects its moments alike.
+    pub fn skip(&mut self) {
+        self.steps += 1;
+    }
+
     /// One step over all parameters, with gradients multiplied by `gradient_scale` (clipping's factor).
     ///
     /// # Errors

@@ -13,15 +13,16 @@ pub(crate) struct Sequences {
     cache: TokenCache,
     /// The documents of each sequence.
     sequences: Vec<Vec<usize>>,
+    vocabulary: i64,
 }
 
 impl Sequences {
     /// Opens `RUN/tokens/NAME.tokens` and packs it; every rank does the same and gets the same.
-    pub(crate) fn open(directory: &Path, name: &str, run: &Run) -> Result<Self, Failure> {
+    pub(crate) fn open(directory: &Path, name: &str, run: &Run, vocabulary: i64) -> Result<Self, Failure> {
         let cache = TokenCache::open(&directory.join("tokens").join(format!("{name}.tokens"))).map_err(Failure::data)?;
         let (lengths, most) = (cache.lengths(), run.data.sequence_length as usize);
         let sequences = if run.data.packing { pack(&lengths, most, run.seed) } else { one_per_sequence(&lengths, most) };
-        Ok(Self { cache, sequences: sequences.map_err(Failure::data)? })
+        Ok(Self { cache, sequences: sequences.map_err(Failure::data)?, vocabulary })
     }
 
     /// SHA-256 of the token cache.
@@ -41,10 +42,10 @@ impl Sequences {
     }
 
     /// The batch of some sequences.
-    pub(crate) fn batch(&self, sequences: &[usize], vocabulary: i64) -> Result<Batch, Failure> {
+    pub(crate) fn batch(&self, sequences: &[usize]) -> Result<Batch, Failure> {
         let documents = self.documents(sequences)?;
         let flat = assemble(&documents.iter().collect::<Vec<_>>());
-        Batch::new(flat.ids, flat.targets, &flat.offsets, vocabulary)
+        Batch::new(flat.ids, flat.targets, &flat.offsets, self.vocabulary)
             .map_err(|error| Failure::data(format!("{error}: the token cache is of another tokenizer than the model")))
     }
 

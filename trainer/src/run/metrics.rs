@@ -1,15 +1,18 @@
 //! metrics.jsonl: one object for each optimizer step, one for each evaluation.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use sirocco_comm::Traffic;
 
+use super::agreement::Straggler;
 use crate::failure::Failure;
 
-/// One optimizer step. Floating-point numbers are written with all digits.
+/// One optimizer step. Floating-point numbers are written with all digits; what is not finite as null.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StepRecord {
     /// Completed steps, from 1.
@@ -21,10 +24,62 @@ pub(crate) struct StepRecord {
     /// Before clipping.
     pub(crate) grad_norm: f64,
     pub(crate) learning_rate: f64,
+    /// Nothing was changed: the loss or the gradient was not finite.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) skipped: bool,
+    /// The loss is far above those before it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) loss_spike: bool,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_s: f64,
-    /// Of rank 0.
+    /// Of `seconds`: waiting for this rank's batches.
+    pub(crate) data_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slowest_rank: Option<Straggler>,
+    /// The highest of all ranks so far.
     pub(crate) peak_memory_bytes: u64,
+    pub(crate) peak_memory_rank: usize,
+    /// Of this rank, in this step.
+    pub(crate) collectives: Collectives,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What collectives did during a step, by name.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Collectives(BTreeMap<String, Counts>);
+
+/// See [`Traffic`].
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Counts {
+    calls: u64,
+    bytes: u64,
+    seconds: f64,
+    waited: f64,
+}
+
+impl Collectives {
+    /// What came to the totals from one moment to another.
+    pub(crate) fn between(before: &BTreeMap<String, Traffic>, after: &BTreeMap<String, Traffic>) -> Self {
+        let since = |(name, after): (&String, &Traffic)| {
+            let before = before.get(name).copied().unwrap_or_default();
+            let counts = Counts {
+                calls: after.calls - before.calls,
+                bytes: after.bytes - before.bytes,
+                seconds: after.seconds - before.seconds,
+                waited: after.waited - before.waited,
+            };
+            (counts.calls > 0).then(|| (name.clone(), counts))
+        };
+        Self(after.iter().filter_map(since).collect())
+    }
+
+    /// Seconds that passed in them before all ranks had come.
+    pub(crate) fn waited(&self) -> f64 {
+        self.0.values().map(|counts| counts.waited).sum()
+    }
 }
 
 /// The file, open for appending. Only rank 0 has one.

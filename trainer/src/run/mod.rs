@@ -1,37 +1,51 @@
 //! One rank of a run, from the run directory to its last checkpoint. The order of construction is that of the numbered parts.
 
+mod agreement;
 mod data;
 mod evaluate;
+pub(crate) mod identity;
+mod meeting;
 mod metrics;
 pub(crate) mod saved;
+mod saver;
 pub(crate) mod settings;
+pub(crate) mod setup;
 mod signals;
 pub(crate) mod step;
+mod trace;
 mod training;
+mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sirocco_checkpoint::{Checkpoints, ModelDir};
+use sirocco_checkpoint::{Checkpoint, Checkpoints, ModelDir};
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
+use sirocco_config::{Place, Run};
 use sirocco_optim::AdamW;
 use sirocco_tokens::Order;
 
 use self::data::Sequences;
+use self::identity::Identity;
 use self::metrics::Metrics;
-use self::saved::{Identity, Saver};
+use self::saver::{Saver, UnderWay, everyone};
 use self::signals::Signalled;
-use self::step::Plan;
+use self::step::{Plan, State};
 use self::training::Training;
+use self::watch::Watch;
 use crate::args::{Group, RunJob};
 use crate::failure::{self, Failure};
-use crate::{logging, models, threads};
+use crate::{logging, threads};
 
 /// Runs one rank. Every rank gets the same command line.
 pub(crate) fn run(job: &RunJob) -> Result<(), Failure> {
-    let (signalled, communicator) = join(job).inspect_err(failure::tell)?;
-    let outcome = run_rank(job, &signalled, communicator.as_ref());
+    let (signalled, run, communicator) = join(job).inspect_err(failure::tell)?;
+    let outcome = run_rank(job, &run, &signalled, communicator.as_ref());
     if let Err(failure) = &outcome {
         tracing::error!("{}", failure.message());
+        if failure.is_of_a_collective() {
+            trace::write(&job.dir, communicator.as_ref());
+        }
         // Before the group is left, which waits for ranks that may be in the middle of a step.
         failure::tell(failure);
     }
@@ -39,56 +53,78 @@ pub(crate) fn run(job: &RunJob) -> Result<(), Failure> {
     outcome
 }
 
-/// 1. What signals do, the other ranks, what is logged. In this order: a signal that comes early must not kill the rank, and the launcher
-///    takes an open log as the sign that it may send one.
-fn join(job: &RunJob) -> Result<(Signalled, Arc<dyn Communicator>), Failure> {
+/// 1. What signals do, the settings, the other ranks, what is logged. In this order: a signal that comes early must not kill the rank, and
+///    the launcher takes an open log as the sign that it may send one.
+fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure> {
     let signalled = Signalled::listen()?;
     threads::use_threads(Some(job.threads))?;
+    let run = settings::read_run(&job.dir)?;
+    let options = Options { timeout: Duration::from_secs(run.parallel.timeout_s) };
     let communicator: Arc<dyn Communicator> = match job.comm {
         Group::Solo => Arc::new(Solo::new()),
-        Group::Mpi => Arc::new(Mpi::start(Options::default()).map_err(Failure::collective)?),
+        Group::Mpi => Arc::new(Mpi::start(options).map_err(Failure::collective)?),
     };
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
     tracing::info!(rank = communicator.rank(), ranks = communicator.size(), "started");
-    Ok((signalled, communicator))
+    Ok((signalled, run, communicator))
 }
 
-fn run_rank(job: &RunJob, signalled: &Signalled, communicator: &dyn Communicator) -> Result<(), Failure> {
-    // 2. The settings, complete and checked again.
-    let run = settings::read_run(&job.dir)?;
-    if run.ranks() != communicator.size() as u64 {
-        let (expected, found) = (run.ranks(), communicator.size());
-        return Err(Failure::usage(format!("the mesh of run.toml has {expected} ranks, {found} were started")));
-    }
+fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn Communicator) -> Result<(), Failure> {
+    // 2. Whether all ranks are of one mind: program, settings, clocks; and as many as the mesh has.
+    let run_file = job.dir.join("run.toml");
+    let text = std::fs::read_to_string(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
+    meeting::meet(communicator, &text)?;
+    run.parallel.check_ranks(communicator.size() as u64, Place::File(run_file)).map_err(Failure::usage)?;
 
-    // 3. The data, tokenised before any rank started.
-    let training = Sequences::open(&job.dir, "train", &run)?;
-    let held_out = if run.data.valid.is_empty() { None } else { Some(Sequences::open(&job.dir, "valid", &run)?) };
+    // 3. The network, laid out on the mesh, and what of it is trained.
+    let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
+    let mut engine = setup::engine(&job.dir, run, &base, communicator)?;
+
+    // 4. The data, tokenised before any rank started.
+    let open = |name| Sequences::open(&job.dir, name, run, engine.config().vocabulary);
+    let training = open("train")?;
+    let held_out = if run.data.valid.is_empty() { None } else { Some(open("valid")?) };
     let steps = run.steps(training.len() as u64).map_err(Failure::usage)?;
     let order = Order { seed: run.seed, sequences: training.len(), global_batch: run.train.global_batch as usize };
 
-    // 4. The network and what of it is trained.
-    let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
-    let mut network = models::network(&base, settings::dtype(&run))?;
-    network.train(&settings::trained(&run));
-    let identity = Identity::new(&run, &base, Some(training.digest()))?;
-
     // 5. The newest checkpoint, or the start.
-    let checkpoints = Checkpoints::new(&job.dir);
-    let newest = checkpoints.load_latest().map_err(Failure::file)?;
+    let identity = Identity::new(run, &base, Some(training.digest()))?;
+    let mut checkpoints = Checkpoints::new(&job.dir);
+    if let Some(staging) = &run.checkpoint.staging {
+        checkpoints = checkpoints.with_staging(staging.clone());
+    }
+    let newest = newest(&checkpoints, communicator)?;
     let optimizer = match &newest {
-        None => AdamW::new(settings::optimizer(&run)),
-        Some(checkpoint) => saved::restore(checkpoint, &identity, &mut network, settings::optimizer(&run))?,
+        None => AdamW::new(settings::optimizer(run)),
+        Some(checkpoint) => {
+            identity.verify(checkpoint.state())?;
+            saved::restore(checkpoint, &mut engine, settings::optimizer(run))?
+        }
     };
     let first = newest.map_or(0, |checkpoint| checkpoint.state().step);
     let metrics = if communicator.rank() == 0 { Some(Metrics::open(&job.dir, first)?) } else { None };
-    tracing::info!(first, steps, sequences = training.len(), ranks = communicator.size(), "training");
+    let (held_bytes, largest_unit_bytes) = engine.held_bytes();
+    tracing::info!(first, steps, sequences = training.len(), mesh = %engine.layout().mesh(), held_bytes, largest_unit_bytes, "training");
 
     // 6. The steps.
-    let schedule = settings::schedule(&run, steps);
-    let plan = Plan { run: &run, data: &training, order, schedule, communicator };
-    let saver = Saver { run: &run, checkpoints, identity, order, communicator };
-    let mut training = Training { plan, saver, held_out: held_out.as_ref(), network, optimizer, metrics };
+    let schedule = settings::schedule(run, steps);
+    let plan = Plan { run, data: &training, order, schedule, communicator };
+    let saver = Saver { run, checkpoints, identity, order, communicator, under_way: UnderWay::Nothing };
+    let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps) };
+    let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics };
     training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)
+}
+
+/// Opens the newest checkpoint. Every file is compared with its digest, by one rank each.
+fn newest(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<Option<Checkpoint>, Failure> {
+    let opened = checkpoints.open_latest();
+    let verified = match &opened {
+        Ok(Some(checkpoint)) => checkpoint
+            .verify(communicator.rank(), communicator.size())
+            .map_err(|error| Failure::file(checkpoints.bad_latest(checkpoint.state().step, error))),
+        _ => Ok(()),
+    };
+    everyone(communicator, ("verify", "found the newest checkpoint altered"), verified)?;
+    opened.map_err(Failure::file)
 }

@@ -28,7 +28,7 @@ pub(crate) fn trained(run: &Run) -> Trained {
         Method::Full => Trained::Full,
         Method::Lora { rank, alpha, targets } => {
             let targets = targets.projections().iter().filter_map(|target| Projection::from_name(target.name())).collect();
-            Trained::Lora(LoraConfig { rank: *rank as usize, scale: alpha / *rank as f64, targets }, run.seed)
+            Trained::Lora(LoraConfig { rank: *rank as usize, scale: alpha / *rank as f64, targets })
         }
     }
 }
@@ -37,6 +37,7 @@ pub(crate) fn trained(run: &Run) -> Trained {
 pub(crate) fn recompute(run: &Run) -> Recompute {
     match run.parallel.recompute {
         sirocco_config::Recompute::None => Recompute::None,
+        sirocco_config::Recompute::Attention => Recompute::Attention,
         sirocco_config::Recompute::Full => Recompute::Full,
     }
 }

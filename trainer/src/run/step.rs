@@ -1,19 +1,23 @@
-//! One optimizer step: gradients of this rank's share, summed over ranks while the backward runs, clipped, applied.
+//! One optimizer step: gradients of the global batch, agreement with all ranks, clipping, update.
 
 use std::time::Instant;
 
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
-use sirocco_model::Network;
+use sirocco_model::Batch;
 use sirocco_optim::{AdamW, Parameter, Schedule, clip, sum_of_squares};
-use sirocco_parallel::data::GradientReduction;
+use sirocco_parallel::Engine;
 use sirocco_tokens::Order;
 
-use super::data::Sequences;
-use super::metrics::StepRecord;
-use super::settings;
+use super::agreement::{Told, agree};
+use super::data::{Count, Sequences};
+use super::metrics::{Collectives, StepRecord};
+use super::watch::{Verdict, Watch};
 use crate::failure::Failure;
 use crate::models::peak_memory;
+
+/// A rank that computes this many times as long as the median is named.
+const STRAGGLES: f64 = 1.5;
 
 /// What a step needs and does not change.
 pub(crate) struct Plan<'a> {
@@ -24,46 +28,61 @@ pub(crate) struct Plan<'a> {
     pub(crate) communicator: &'a dyn Communicator,
 }
 
+/// What a step changes.
+pub(crate) struct State {
+    pub(crate) engine: Engine,
+    pub(crate) optimizer: AdamW,
+    pub(crate) watch: Watch,
+}
+
+/// What this rank has to tell at the end of a step.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes {
+    /// It was asked to stop.
+    pub(crate) stop: bool,
+    /// Its shard of the checkpoint under way is written.
+    pub(crate) written: bool,
+}
+
 /// What came of a step.
 pub(crate) struct Stepped {
     pub(crate) record: StepRecord,
     /// Whether any rank was asked to stop.
     pub(crate) stop: bool,
+    /// Whether every rank's shard of the checkpoint under way is written.
+    pub(crate) all_written: bool,
 }
 
-/// Takes step `step` (from 0). `stop` is this rank's wish to stop; the answer holds all ranks'.
-pub(crate) fn step(
-    plan: &Plan<'_>,
-    network: &mut Network,
-    optimizer: &mut AdamW,
-    step: u64,
-    stop: bool,
-) -> Result<Stepped, Failure> {
+/// Takes step `step` (from 0).
+pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes) -> Result<Stepped, Failure> {
     let start = Instant::now();
-    let sequences = plan.order.step(step);
-    let count = plan.data.count(&sequences);
-    if count.targets == 0 {
-        return Err(Failure::data(format!(
-            "step {}: the global batch of {} sequences has no target tokens",
-            step + 1,
-            sequences.len()
-        )));
-    }
-    let loss_sum = gradients(plan, network, &sequences, count.targets)?;
-    let agreed = agree(plan.communicator, Local { loss_sum, stop })?;
-    let loss = agreed.loss_sum / count.targets as f64;
+    let before = plan.communicator.traffic();
+    let (batches, count) = batches(plan, state.engine.data_share(), step)?;
+    let data_seconds = start.elapsed().as_secs_f64();
 
-    let norm = network.trained().iter().map(|weight| sum_of_squares(weight.gradient_elements())).sum::<f64>().sqrt();
-    if !(loss.is_finite() && norm.is_finite()) {
-        return Err(Failure::failed(format!(
-            "step {}: the loss is {loss} and the gradient norm {norm}; nothing was changed",
-            step + 1
-        ))
-        .help("lower train.learning_rate or train.max_grad_norm and resume from the newest checkpoint"));
-    }
+    let loss_sum = state.engine.gradients(&batches, 1.0 / count.targets as f64).map_err(Failure::parallel)?;
+    let squares = state.engine.led().map(|shard| sum_of_squares(shard.gradient())).sum();
+    let collectives = Collectives::between(&before, &plan.communicator.traffic());
+    let seconds = (start.elapsed().as_secs_f64() - collectives.waited()).max(0.0);
+    let memory = peak_memory() as f64;
+    let own = Told { loss_sum, squares, seconds, memory, stop: wishes.stop, written: wishes.written };
+    let agreed = agree(plan.communicator, own)?;
+
     let learning_rate = plan.schedule.rate(step);
-    apply(network, optimizer, learning_rate, clip(norm, plan.run.train.max_grad_norm))?;
+    let (loss, norm) = (agreed.loss_sum() / count.targets as f64, agreed.norm());
+    let verdict = state.watch.judge(loss, norm);
+    match verdict {
+        Verdict::Apply => {
+            apply(&mut state.engine, &mut state.optimizer, learning_rate, clip(norm, plan.run.train.max_grad_norm))?
+        }
+        Verdict::Skip => {
+            state.engine.refresh();
+            state.optimizer.skip();
+        }
+        Verdict::Stop => return Err(too_many_skipped(&state.watch, step, (loss, norm))),
+    }
     let seconds = start.elapsed().as_secs_f64();
+    let (peak_memory_rank, peak_memory_bytes) = agreed.memory();
     let record = StepRecord {
         step: step + 1,
         loss,
@@ -71,70 +90,49 @@ pub(crate) fn step(
         tokens: count.tokens,
         grad_norm: norm,
         learning_rate,
+        skipped: verdict != Verdict::Apply,
+        loss_spike: verdict == Verdict::Apply && state.watch.is_spike(loss),
         seconds,
         tokens_per_s: count.tokens as f64 / seconds,
-        peak_memory_bytes: peak_memory(),
+        data_seconds,
+        slowest_rank: agreed.straggler(STRAGGLES),
+        peak_memory_bytes,
+        peak_memory_rank,
+        collectives,
     };
-    Ok(Stepped { record, stop: agreed.stop })
+    Ok(Stepped { stop: agreed.stop(), all_written: agreed.all_written(), record })
 }
 
-/// Leaves the gradient of the mean loss over the global batch in the network, the same on every rank; returns this rank's part of
-/// the sum of losses.
-fn gradients(plan: &Plan<'_>, network: &mut Network, sequences: &[usize], targets: usize) -> Result<f64, Failure> {
-    let (communicator, run) = (plan.communicator, plan.run);
-    let share = Order::share(sequences, communicator.rank(), communicator.size());
-    let recompute = settings::recompute(run);
-    let mut reduction = GradientReduction::new(communicator, (run.parallel.bucket_mb as usize) << 20);
-    let micro_batches: Vec<&[usize]> = share.chunks(run.train.micro_batch as usize).collect();
-    let mut loss_sum = 0.0;
-    for (index, sequences) in micro_batches.iter().enumerate() {
-        let batch = plan.data.batch(sequences, network.config().vocabulary)?;
-        let scale = 1.0 / targets as f64;
-        let last = index + 1 == micro_batches.len();
-        let loss = if last {
-            network.loss_and_gradients(&batch, scale, recompute, &mut reduction)
-        } else {
-            network.loss_and_gradients(&batch, scale, recompute, &mut ())
-        };
-        loss_sum += loss.map_err(Failure::model)?.sum;
+/// This rank's micro-batches of a step, and the size of the whole step.
+fn batches(plan: &Plan<'_>, (share, shares): (usize, usize), step: u64) -> Result<(Vec<Batch>, Count), Failure> {
+    let sequences = plan.order.step(step);
+    let count = plan.data.count(&sequences);
+    if count.targets == 0 {
+        let words = format!("step {}: the global batch of {} sequences has no target tokens", step + 1, sequences.len());
+        return Err(Failure::data(words));
     }
-    reduction.finish(network).map_err(Failure::failed)?;
-    Ok(loss_sum)
+    let own = Order::share(&sequences, share, shares);
+    let micro_batches = own.chunks(plan.run.train.micro_batch as usize);
+    Ok((micro_batches.map(|sequences| plan.data.batch(sequences)).collect::<Result<_, _>>()?, count))
 }
 
-/// What ranks tell each other at the end of a backward.
-#[derive(Clone, Copy)]
-struct Local {
-    loss_sum: f64,
-    stop: bool,
-}
-
-fn agree(communicator: &dyn Communicator, local: Local) -> Result<Local, Failure> {
-    let wish = f64::from(u8::from(local.stop));
-    let sums = communicator.all_reduce_f64("step", vec![local.loss_sum, wish]).wait().map_err(Failure::collective)?;
-    match sums[..] {
-        [loss_sum, wishes] => Ok(Local { loss_sum, stop: wishes > 0.0 }),
-        _ => Err(Failure::failed("the ranks' agreement on a step has another length than was sent")),
-    }
+fn too_many_skipped(watch: &Watch, step: u64, (loss, norm): (f64, f64)) -> Failure {
+    let words = format!(
+        "step {}: the loss is {loss} and the gradient norm {norm}, and so it was for {} steps in a row; nothing was changed by them",
+        step + 1,
+        watch.skipped()
+    );
+    Failure::failed(words).help("lower train.learning_rate or train.max_grad_norm and resume from the newest checkpoint")
 }
 
 /// Updates the master copies, brings the values up to date and clears the gradients.
-pub(crate) fn apply(
-    network: &mut Network,
-    optimizer: &mut AdamW,
-    learning_rate: f64,
-    gradient_scale: f64,
-) -> Result<(), Failure> {
-    let names: Vec<String> = network.trained().iter().map(|weight| weight.name().to_string()).collect();
-    let mut weights = network.trained_mut();
-    let parameters = weights.iter_mut().zip(&names).map(|(weight, name)| {
-        let (values, gradient) = weight.master_and_gradient();
+pub(crate) fn apply(engine: &mut Engine, optimizer: &mut AdamW, learning_rate: f64, gradient_scale: f64) -> Result<(), Failure> {
+    let names: Vec<String> = engine.trained_mut().map(|shard| shard.name().to_string()).collect();
+    let parameters = engine.trained_mut().zip(&names).map(|(shard, name)| {
+        let (values, gradient) = shard.master_and_gradient();
         Parameter { name, values, gradient }
     });
     optimizer.step(learning_rate, gradient_scale, parameters).map_err(Failure::data)?;
-    for weight in weights {
-        weight.master_and_gradient().1.fill(0.0);
-        weight.refresh();
-    }
+    engine.refresh();
     Ok(())
 }

@@ -1,14 +1,11 @@
 //! The loop over steps: when to measure, when to save, when to stop.
 
-use sirocco_model::Network;
-use sirocco_optim::AdamW;
-
 use super::data::Sequences;
 use super::evaluate::held_out_loss;
 use super::metrics::Metrics;
-use super::saved::Saver;
+use super::saver::Saver;
 use super::signals::Signalled;
-use super::step::{Plan, step};
+use super::step::{Plan, State, Stepped, Wishes, step};
 use crate::failure::Failure;
 
 /// A run in progress on one rank.
@@ -16,8 +13,7 @@ pub(super) struct Training<'a> {
     pub(super) plan: Plan<'a>,
     pub(super) saver: Saver<'a>,
     pub(super) held_out: Option<&'a Sequences>,
-    pub(super) network: Network,
-    pub(super) optimizer: AdamW,
+    pub(super) state: State,
     /// Of rank 0.
     pub(super) metrics: Option<Metrics>,
 }
@@ -36,16 +32,14 @@ impl Training<'_> {
             completed += 1;
             let due = |every: u64| every > 0 && completed.is_multiple_of(every);
             // Whoever asks for a stop may not wait for an evaluation.
-            if stopped {
-                self.saver.save(&self.network, &self.optimizer, completed)?;
+            if stopped || due(run.checkpoint.every_steps) || completed == end {
+                self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
             }
             if completed == steps || (due(run.eval.every_steps) && !stopped) {
                 self.evaluate(completed)?;
             }
-            if due(run.checkpoint.every_steps) || completed == end {
-                self.saver.save(&self.network, &self.optimizer, completed)?;
-            }
         }
+        self.saver.complete()?;
         if completed < steps {
             return Err(Failure::stopped(format!("stopped on request after step {completed} of {steps}, with a checkpoint")));
         }
@@ -54,18 +48,25 @@ impl Training<'_> {
 
     /// One step and its record; whether any rank wants to stop.
     fn step(&mut self, completed: u64, stop: bool) -> Result<bool, Failure> {
-        let stepped = step(&self.plan, &mut self.network, &mut self.optimizer, completed, stop)?;
-        tracing::info!(step = stepped.record.step, loss = stepped.record.loss, seconds = stepped.record.seconds, "step");
-        if let Some(metrics) = &mut self.metrics {
-            metrics.step(&stepped.record)?;
+        let wishes = Wishes { stop, written: self.saver.has_written() };
+        let Stepped { record, stop, all_written } = step(&self.plan, &mut self.state, completed, wishes)?;
+        if all_written {
+            self.saver.publish()?;
         }
-        Ok(stepped.stop)
+        tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
+        if record.skipped {
+            tracing::warn!(step = record.step, loss = record.loss, grad_norm = record.grad_norm, "skipped: not a finite number");
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.step(&record)?;
+        }
+        Ok(stop)
     }
 
     fn evaluate(&mut self, completed: u64) -> Result<(), Failure> {
         let Some(held_out) = self.held_out else { return Ok(()) };
         let micro_batch = self.plan.run.train.micro_batch as usize;
-        let loss = held_out_loss(&self.network, held_out, micro_batch, self.plan.communicator)?;
+        let loss = held_out_loss(&mut self.state.engine, held_out, micro_batch, self.plan.communicator)?;
         if let (Some(metrics), Some(loss)) = (&mut self.metrics, loss) {
             tracing::info!(step = completed, loss, "held out");
             metrics.held_out(completed, loss)?;

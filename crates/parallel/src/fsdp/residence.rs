@@ -41,7 +41,8 @@ impl Residence {
     /// Bytes of the largest unit while it is in use: gathered values, and gradients of what is trained.
     pub fn largest_unit(&self, shards: &[Shard]) -> usize {
         let bytes = |shard: &Shard| {
-            shard.slice_elements() * (self.dtype.kind().elt_size_in_bytes() + if shard.is_trained() { size_of::<f32>() } else { 0 })
+            shard.slice_elements()
+                * (self.dtype.kind().elt_size_in_bytes() + if shard.is_trained() { size_of::<f32>() } else { 0 })
         };
         let unit = |numbers: &Vec<usize>| numbers.iter().map(|&number| bytes(&shards[number])).sum();
         self.shards_of.values().map(unit).max().unwrap_or(0)

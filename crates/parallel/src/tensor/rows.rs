@@ -39,8 +39,7 @@ impl Exchange for Rows {
 
     fn sum_rows(&self, partial: Tensor) -> Result<Tensor, SeamError> {
         let (tokens, width) = (partial.size()[0] as usize, partial.size()[1]);
-        let lengths: Vec<usize> =
-            (0..self.group.size()).map(|index| self.share(index, tokens) * width as usize).collect();
+        let lengths: Vec<usize> = (0..self.group.size()).map(|index| self.share(index, tokens) * width as usize).collect();
         let sum = tensors::reduce_scatter(self.group.as_ref(), "sum rows", &partial.contiguous(), &lengths)?;
         Ok(sum.view([self.own(tokens) as i64, width]))
     }

@@ -5,9 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use sirocco_comm::Solo;
 use sirocco_model::weight::FileTensor;
-use sirocco_model::{Batch, Dtype, LoraConfig, ModelConfig, Network, Projection, Recompute, Trained};
+use sirocco_model::{Batch, Dtype, LoraConfig, ModelConfig, Projection, Recompute, Trained};
 use sirocco_optim::{AdamW, AdamWConfig, Parameter, Schedule, Shape, clip, sum_of_squares};
+use sirocco_parallel::{Engine, Mesh, Setup};
 
 /// The project's bound: relative difference of the loss at every step.
 const LOSS: f64 = 1e-4;
@@ -46,13 +48,20 @@ impl File {
     }
 }
 
-fn base() -> Network {
+/// One rank's engine on the whole model.
+fn engine(trained: Trained) -> Engine {
     let config = ModelConfig::from_json(&std::fs::read_to_string(directory().join("config.json")).unwrap()).unwrap();
+    let (mesh, recompute) = (Mesh::new(1, 1, 1, 1).unwrap(), Recompute::None);
+    let setup = Setup { config, dtype: Dtype::Fp32, trained, seed: 1, mesh, recompute, bucket_bytes: 1 << 20 };
     let file = File::open("model.safetensors");
-    Network::load(&config, Dtype::Fp32, &mut |name| Ok(file.tensor(name))).unwrap()
+    Engine::new(&setup, &Solo::new(), &mut |name, _, piece| {
+        let (dtype, _, bytes) = file.tensor(name);
+        Ok((dtype, vec![piece.len()], bytes))
+    })
+    .unwrap()
 }
 
-fn follow(mut network: Network, oracle: &File, peak: f64) {
+fn follow(mut engine: Engine, oracle: &File, peak: f64) {
     // Full fine-tuning sees the same batches; they are stored once, beside the LoRA losses.
     let batches = File::open("lora.safetensors");
     let (losses, norms) = (oracle.doubles("losses"), oracle.doubles("grad_norms"));
@@ -61,23 +70,18 @@ fn follow(mut network: Network, oracle: &File, peak: f64) {
     for step in 0..STEPS {
         let batch = batches.batch(step);
         let count = batch.target_count() as f64;
-        let loss = network.loss_and_gradients(&batch, 1.0 / count, Recompute::None, &mut ()).unwrap();
-        let (found, expected) = (loss.sum / count, losses[step]);
+        let (found, expected) = (engine.gradients(&[batch], 1.0 / count).unwrap() / count, losses[step]);
         assert!((found - expected).abs() / expected < LOSS, "step {step}: loss {found}, expected {expected}");
-        let norm = network.trained().iter().map(|weight| sum_of_squares(weight.gradient_elements())).sum::<f64>().sqrt();
+        let norm = engine.led().map(|shard| sum_of_squares(shard.gradient())).sum::<f64>().sqrt();
         assert!((norm - norms[step]).abs() / norms[step] < NORM, "step {step}: norm {norm}, expected {}", norms[step]);
 
-        let names: Vec<String> = network.trained().iter().map(|weight| weight.name().to_string()).collect();
-        let mut weights = network.trained_mut();
-        let parameters = weights.iter_mut().zip(&names).map(|(weight, name)| {
-            let (values, gradient) = weight.master_and_gradient();
+        let names: Vec<String> = engine.trained_mut().map(|shard| shard.name().to_string()).collect();
+        let parameters = engine.trained_mut().zip(&names).map(|(shard, name)| {
+            let (values, gradient) = shard.master_and_gradient();
             Parameter { name, values, gradient }
         });
         optimizer.step(schedule.rate(step as u64), clip(norm, 1.0), parameters).unwrap();
-        for weight in weights {
-            weight.master_and_gradient().1.fill(0.0);
-            weight.refresh();
-        }
+        engine.refresh();
     }
 }
 
@@ -85,18 +89,17 @@ fn follow(mut network: Network, oracle: &File, peak: f64) {
 fn lora_follows_peft() {
     let oracle = File::open("lora.safetensors");
     let lora = LoraConfig { rank: 4, scale: 2.0, targets: Projection::ALL.to_vec() };
-    let mut network = base();
-    network.train(&Trained::Lora(lora, 1));
-    for weight in network.trained_mut() {
-        let initial = oracle.tensor(&format!("initial.{}", weight.name()));
-        weight.restore_from(&initial).unwrap();
+    let mut engine = engine(Trained::Lora(lora));
+    for shard in engine.trained_mut() {
+        let (_, _, initial) = oracle.tensor(&format!("initial.{}", shard.name()));
+        let values = initial.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        shard.master_and_gradient().0.iter_mut().zip(values).for_each(|(to, from)| *to = from);
     }
-    follow(network, &oracle, 2e-2);
+    engine.refresh();
+    follow(engine, &oracle, 2e-2);
 }
 
 #[test]
 fn full_fine_tuning_follows_pytorch() {
-    let mut network = base();
-    network.train(&Trained::Full);
-    follow(network, &File::open("full.safetensors"), 1e-3);
+    follow(engine(Trained::Full), &File::open("full.safetensors"), 1e-3);
 }

@@ -1,0 +1,69 @@
+//! From settings and files to a rank's engine: the mesh, the base's pieces, the newest checkpoint.
+
+use std::path::Path;
+
+use sirocco_checkpoint::{ModelDir, Piece};
+use sirocco_comm::Communicator;
+use sirocco_config::{ModelSizes, Place, Run};
+use sirocco_model::weight::FileTensor;
+use sirocco_model::{ModelConfig, SeamError, Slice};
+use sirocco_parallel::{Engine, Mesh, Setup};
+
+use super::settings;
+use crate::failure::Failure;
+
+/// The mesh of the settings.
+pub(crate) fn mesh(run: &Run) -> Result<Mesh, Failure> {
+    let [pp, dp, fsdp, tp] = [run.parallel.pp, run.parallel.dp, run.parallel.fsdp, run.parallel.tp].map(|size| size as usize);
+    Mesh::new(pp, dp, fsdp, tp).map_err(Failure::usage)
+}
+
+/// Lays the base out on the mesh and brings this rank's pieces of it.
+pub(crate) fn engine(directory: &Path, run: &Run, base: &ModelDir, world: &dyn Communicator) -> Result<Engine, Failure> {
+    let in_file = |error| Failure::data(format!("{}: {error}", base.path().display()));
+    let config = ModelConfig::from_json(base.config_text()).map_err(in_file)?;
+    let at = |_: &str| Place::File(directory.join("run.toml"));
+    run.parallel.check_model(&sizes(&config), at).map_err(Failure::usage)?;
+    let setup = Setup {
+        config,
+        dtype: settings::dtype(run),
+        trained: settings::trained(run),
+        seed: run.seed,
+        mesh: mesh(run)?,
+        recompute: settings::recompute(run),
+        bucket_bytes: (run.parallel.bucket_mb as usize) << 20,
+    };
+    Engine::new(&setup, world, &mut |name, slice, range| piece_of(base, name, slice, range)).map_err(|error| {
+        Failure::parallel(error).help_unless(format!("sirocco model verify {} checks every tensor", base.path().display()))
+    })
+}
+
+fn sizes(config: &ModelConfig) -> ModelSizes {
+    let [heads, kv_heads, intermediate, vocabulary] =
+        [config.heads, config.kv_heads, config.intermediate, config.vocabulary].map(i64::unsigned_abs);
+    ModelSizes { layers: config.layers as u64, heads, kv_heads, intermediate, vocabulary }
+}
+
+/// Reads a piece of a tensor of the base.
+pub(crate) fn piece_of(
+    base: &ModelDir,
+    name: &str,
+    slice: &Slice,
+    range: std::ops::Range<usize>,
+) -> Result<FileTensor, SeamError> {
+    let length = range.len();
+    let (dtype, bytes) = base.piece(name, &piece(slice, range))?;
+    Ok((dtype, vec![length], bytes))
+}
+
+/// A piece in the words of checkpoints.
+pub(crate) fn piece(slice: &Slice, range: std::ops::Range<usize>) -> Piece {
+    Piece {
+        shape: slice.full.iter().map(|&size| size as usize).collect(),
+        dim: slice.dim,
+        start: slice.start as usize,
+        length: slice.length as usize,
+        from: range.start,
+        to: range.end,
+    }
+}
