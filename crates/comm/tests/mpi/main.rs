@@ -7,6 +7,7 @@ mod job;
 mod letters;
 mod speed;
 mod standstill;
+mod stress;
 mod sums;
 
 use std::env;
@@ -26,9 +27,10 @@ fn rank_program() {
         "parts" => groups::rank_parts(&report),
         "letters" => letters::rank_letters(&report),
         "speed" => speed::rank_speed(&report),
-        other => match other.strip_prefix("standstill/") {
-            Some(case) => standstill::rank_program(case, &report),
-            None => failures::rank_program(other, &report),
+        other => match other.split_once('/') {
+            Some(("standstill", case)) => standstill::rank_program(case, &report),
+            Some(("stress", seed)) => stress::rank_stress(seed.parse().unwrap(), &report),
+            _ => failures::rank_program(other, &report),
         },
     }
 }
