@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::gpu::GpuJob;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "sirocco-train",
@@ -32,6 +34,12 @@ pub(crate) enum Job {
     /// Measures training speed on random tokens.
     #[command(hide = true)]
     Bench(BenchJob),
+    /// Compares every operation on a GPU with the CPU's.
+    #[command(hide = true)]
+    GpuCheck(GpuJob),
+    /// Measures training speed on a GPU.
+    #[command(hide = true)]
+    GpuBench(GpuJob),
 }
 
 impl Args {
@@ -40,6 +48,7 @@ impl Args {
         match &self.job {
             Job::Eval(job) => job.json,
             Job::Export(job) => job.json,
+            Job::GpuCheck(job) | Job::GpuBench(job) => job.json,
             Job::Run(_) | Job::Doctor(_) | Job::Logits(_) | Job::Bench(_) => false,
         }
     }

@@ -61,6 +61,11 @@ impl Failure {
         Self::new(Kind::Data, message)
     }
 
+    /// The machine lacks something.
+    pub(crate) fn machine(message: impl Display) -> Self {
+        Self::new(Kind::Machine, message)
+    }
+
     /// Stopped early, with a checkpoint to go on from.
     pub(crate) fn stopped(message: impl Display) -> Self {
         Self::new(Kind::Stopped, message)
@@ -100,6 +105,7 @@ impl Failure {
             | ModelError::Torch(_)
             | ModelError::Part
             | ModelError::Seam(_) => Self::failed(error),
+            ModelError::Cuda { .. } => Self::machine(error),
             other => Self::data(other).help("sirocco model verify DIR checks every tensor of a model"),
         }
     }

@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod export;
 mod failure;
+mod gpu;
 mod logging;
 mod logits;
 mod models;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
         Job::Doctor(_) => told(doctor::run()),
         Job::Logits(job) => told(logits::run(&job)),
         Job::Bench(job) => told(bench::run(&job)),
+        Job::GpuCheck(job) => told(gpu::check(&job)),
+        Job::GpuBench(job) => told(gpu::bench(&job)),
     };
     failure::exit_code(outcome, json)
 }

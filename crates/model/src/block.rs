@@ -91,6 +91,7 @@ struct Core {
 }
 
 /// What half a block's backward needs of its norm and its linears.
+#[derive(Clone, Copy)]
 struct Norm<'a> {
     x: &'a Tensor,
     saved: &'a rmsnorm::Saved,

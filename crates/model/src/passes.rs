@@ -101,7 +101,7 @@ impl Network {
         let table = self.table_for(&batch.documents)?;
         let (sum, mut dx) = match downstream {
             Downstream::Gradient(dx) => (0.0, dx),
-            Downstream::Loss { output, scale } => self.head_backward(output, batch, scale, around)?,
+            Downstream::Loss { output, scale } => self.head_backward(&output, batch, scale, around)?,
         };
         for index in (0..self.blocks.len()).rev() {
             let Some(saved) = kept.pop() else { return Err(ModelError::Part) };
@@ -128,14 +128,14 @@ impl Network {
     /// Norm, head and loss, forward and backward: `x [t, D]` → Σ loss and `dx [t, D]`.
     fn head_backward(
         &mut self,
-        x: Tensor,
+        x: &Tensor,
         batch: &Batch,
         scale: f64,
         around: &mut Around<'_>,
     ) -> Result<(f64, Tensor), ModelError> {
         around.hooks.before(Unit::Head, Pass::Backward, self.unit_mut(Unit::Head))?;
         let (Some(last), eps) = (&mut self.last, self.config.rms_norm_eps) else { return Err(ModelError::Part) };
-        let (h, saved) = rmsnorm::forward(&x, last.norm.value(), eps);
+        let (h, saved) = rmsnorm::forward(x, last.norm.value(), eps);
         let h = around.exchange.gather_rows(h, batch.ids.len())?;
         let Some(head) = last.head.as_mut().or(self.embedding.as_mut()) else { return Err(ModelError::Part) };
         let value = head.value().shallow_clone();
@@ -143,7 +143,7 @@ impl Network {
         let loss = cross_entropy::forward_backward(&h, slice, &batch.targets, scale, head.gradient_mut())?;
         let dh = around.exchange.sum_rows(loss.dh)?;
         let mut dx = x.zeros_like();
-        norm_backward(&mut last.norm, &dh, (&x, &saved), &mut dx);
+        norm_backward(&mut last.norm, &dh, (x, &saved), &mut dx);
         around.hooks.after(Unit::Head, Pass::Backward, self.unit_mut(Unit::Head))?;
         Ok((loss.sum, dx))
     }

@@ -77,7 +77,8 @@ impl Weight {
 
     /// A whole weight that is not trained.
     pub fn frozen(name: impl Into<String>, value: Tensor) -> Self {
-        Self { value: value.shallow_clone(), ..Self::absent(name, Slice::whole(&value.size()), Origin::File) }
+        let slice = Slice::whole(&value.size());
+        Self { value, ..Self::absent(name, slice, Origin::File) }
     }
 
     /// The name in Hugging Face's (for LoRA: PEFT's) layout.

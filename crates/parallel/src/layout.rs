@@ -79,6 +79,12 @@ impl Held<'_> {
         piece(elements, self.layout.mesh.coordinate(self.rank).fsdp, self.layout.mesh.fsdp)
     }
 
+    /// Whether a slice of so many elements is in one piece: the same on every rank, also where a rank's piece is empty.
+    pub fn in_one_piece(&self, elements: usize) -> bool {
+        let count = self.layout.mesh.fsdp;
+        piece(elements, count - 1, count).len() == elements
+    }
+
     /// The ranks (rising) that hold the same piece of the tensor `name`: gradients are summed over them.
     pub fn replicas(&self, name: &str, slice: &Slice) -> Vec<usize> {
         let mesh = self.layout.mesh;
@@ -120,6 +126,9 @@ mod tests {
     fn pieces_are_equal_chunks_that_tile() {
         assert_eq!((0..3).map(|index| piece(10, index, 3)).collect::<Vec<_>>(), [0..4, 4..8, 8..10]);
         assert_eq!((0..4).map(|index| piece(2, index, 4)).collect::<Vec<_>>(), [0..1, 1..2, 2..2, 2..2]);
+        let layout = |fsdp| Layout::new(Mesh::new(1, 1, fsdp, 1).unwrap(), &config("tiny-mistral")).unwrap();
+        // Of one element, the first rank holds all there is, and yet the others must be sent it.
+        assert!(layout(1).of_rank(0).in_one_piece(1) && !layout(2).of_rank(0).in_one_piece(1));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes
     let verdict = state.watch.judge(loss, norm);
     match verdict {
         Verdict::Apply => {
-            apply(&mut state.engine, &mut state.optimizer, learning_rate, clip(norm, plan.run.train.max_grad_norm))?
+            apply(&mut state.engine, &mut state.optimizer, learning_rate, clip(norm, plan.run.train.max_grad_norm))?;
         }
         Verdict::Skip => {
             state.engine.refresh();

@@ -25,6 +25,8 @@ pub struct Shard {
     gradient: Option<Tensor>,
     /// Ranks that hold the same piece.
     replicas: Vec<usize>,
+    /// The piece is all of the slice.
+    all: bool,
 }
 
 impl Shard {
@@ -58,7 +60,8 @@ impl Shard {
         };
         let gradient = weight.is_trained().then(|| values.zeros_like());
         let replicas = held.replicas(&name, &slice);
-        Ok(Self { name, slice, piece, values, gradient, replicas })
+        let all = held.in_one_piece(slice.shape().iter().product::<i64>() as usize);
+        Ok(Self { name, slice, piece, values, gradient, replicas, all })
     }
 
     /// The weight's name.
@@ -98,7 +101,7 @@ impl Shard {
 
     /// Whether the piece is all of the slice: then it stays where the network uses it.
     pub(crate) fn is_all(&self) -> bool {
-        self.piece.len() == self.slice_elements()
+        self.all
     }
 
     /// Master copy (empty if not trained).

@@ -101,6 +101,8 @@ fn ways(mpi: &Mpi) {
         Way { micro_batch: 4, ..usual },
         Way { recompute: Recompute::Attention, ..usual },
         Way { recompute: Recompute::Full, ..usual },
+        Way { recompute: Recompute::Full, mesh: mesh([1, 2, 2, 1]), ..usual },
+        Way { recompute: Recompute::Attention, mesh: mesh([1, 1, 2, 2]), ..usual },
         Way { bucket_bytes: 4, ..usual },
         Way { bucket_bytes: 4, mesh: mesh([1, 2, 2, 1]), ..usual },
         Way { together: true, mesh: mesh([1, 2, 1, 2]), ..usual },
