@@ -303,7 +303,7 @@ fn a_rank_that_leaves_is_named_in_a_group_without_rank_0_too() {
     for rank in 0..3 {
         let (seconds, text) = reported(&ended, rank);
         assert_eq!(text, "rank 3 left the group while rank 1 was in `sum` of tp (collective 0)", "{}", ended.told());
-        assert!(seconds < 4.0, "{}", ended.told());
+        assert!(seconds < 10.0, "{}", ended.told());
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn rank_letters(report: &Report) {
     for number in 0..20 {
         mpi.send_bytes("many", after, bytes(number, 500_000)).wait().unwrap();
     }
-    assert!(started.elapsed() < Duration::from_millis(500), "sending took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "sending took {:?}", started.elapsed());
     for _ in 0..3 {
         assert_eq!(mpi.all_reduce_f32("sum", vec![1.0; 300_000]).wait().unwrap(), vec![size as f32; 300_000]);
     }

@@ -47,10 +47,11 @@ fn traced(mpi: &Mpi) -> CommError {
     let behind = mpi.barrier("behind");
     thread::sleep(Duration::from_millis(1200));
     let lines: Vec<String> = mpi.history().iter().rev().take(2).map(ToString::to_string).collect();
-    assert!(lines[0].starts_with("`behind` (collective 2), barrier, 0 bytes: submitted 1.2 s ago, not entered"), "{lines:?}");
+    assert!(lines[0].starts_with("`behind` (collective 2), barrier, 0 bytes: submitted 1."), "{lines:?}");
     let (from, to) = (mpi.rank() + 1, mpi.rank());
-    let start = format!("`activations` (message 0 from rank {from} to rank {to}), receive_bytes, 0 bytes: entered 1.2 s ago");
+    let start = format!("`activations` (message 0 from rank {from} to rank {to}), receive_bytes, 0 bytes: entered 1.");
     assert!(lines[1].starts_with(&start), "{lines:?}");
+    assert!(lines[0].ends_with(" s ago, not entered"), "{lines:?}");
     assert!(lines[1].ends_with(&format!("not done; waits for rank {from}")), "{lines:?}");
     let error = pending.wait().unwrap_err();
     assert_eq!(behind.wait().unwrap_err(), error);
@@ -74,7 +75,7 @@ fn a_chain_of_waiting_ranks_names_the_one_that_hangs(#[case] case: &str, #[case]
         assert!(text.contains(&format!(" s after rank {waits} entered it, waiting for rank {hangs}: ")), "{}", ended.told());
         let idle = format!("rank {hangs} has entered nothing since `ready` (collective 1) ended ");
         assert!(text.contains(&idle), "{}", ended.told());
-        assert!(seconds < if rank == hangs { 6.0 } else { 4.0 }, "{}", ended.told());
+        assert!(seconds < if rank == hangs { 8.0 } else { 4.4 }, "{}", ended.told());
     }
 }
 
@@ -89,6 +90,6 @@ fn ranks_that_wait_for_each_other_are_told_so() {
             "{}",
             ended.told()
         );
-        assert!(seconds < 4.0, "{}", ended.told());
+        assert!(seconds < 6.0, "{}", ended.told());
     }
 }
