@@ -139,7 +139,7 @@ fn killed_midway(mpi: &Mpi) -> CommError {
     }
 }
 
-fn kill_self() -> ! {
+pub(crate) fn kill_self() -> ! {
     process::Command::new("kill").args(["-KILL", &process::id().to_string()]).status().unwrap();
     unreachable!("killed")
 }

@@ -30,6 +30,7 @@ fn rank_program() {
         other => match other.split_once('/') {
             Some(("standstill", case)) => standstill::rank_program(case, &report),
             Some(("stress", seed)) => stress::rank_stress(seed.parse().unwrap(), &report),
+            Some(("stress-killed", seed)) => stress::rank_killed(seed.parse().unwrap(), &report),
             _ => failures::rank_program(other, &report),
         },
     }

@@ -3,9 +3,12 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use rstest::rstest;
-use sirocco_comm::{Communicator, Mpi, Options, Pending};
+use sirocco_comm::{CommError, Communicator, Mpi, Options, Pending};
 
-use crate::job::{self, Report};
+use crate::{
+    failures::{NO_HELP, kill_self},
+    job::{self, Report, run_with},
+};
 
 const CALLS: usize = 400;
 
@@ -39,16 +42,17 @@ enum Expected {
 }
 
 impl Expected {
-    fn check(self, call: usize) {
+    fn check(self, call: usize) -> Result<(), CommError> {
         match self {
             Expected::Numbers(sum, each, length) => {
-                let sum = sum.wait().unwrap();
+                let sum = sum.wait()?;
                 assert!(sum.len() == length && sum.iter().all(|&value| value == each), "call {call}");
             }
-            Expected::Parts(parts, expected) => assert!(parts.wait().unwrap() == expected, "call {call}"),
-            Expected::Bytes(bytes, expected) => assert!(bytes.wait().unwrap() == expected, "call {call}"),
-            Expected::Nothing(pending) => pending.wait().unwrap(),
+            Expected::Parts(parts, expected) => assert!(parts.wait()? == expected, "call {call}"),
+            Expected::Bytes(bytes, expected) => assert!(bytes.wait()? == expected, "call {call}"),
+            Expected::Nothing(pending) => pending.wait()?,
         }
+        Ok(())
     }
 }
 
@@ -74,7 +78,8 @@ fn step(groups: &[Vec<Arc<dyn Communicator>>], rank: usize, call: usize, draw: &
             // A message from one member to another, perhaps the same.
             let (from, to) = (one % size, other % size);
             if own == from {
-                group.send_bytes("message", to, bytes(rank)).wait().unwrap();
+                // After an error this is one, too; what is waited for next says so.
+                let _ = group.send_bytes("message", to, bytes(rank)).wait();
             }
             if own != to {
                 return None;
@@ -86,6 +91,29 @@ fn step(groups: &[Vec<Arc<dyn Communicator>>], rank: usize, call: usize, draw: &
 
 pub(crate) fn rank_stress(seed: u64, report: &Report) {
     let mpi = Mpi::start(Options { timeout: Duration::from_secs(60) }).unwrap();
+    program(&mpi, seed, CALLS).unwrap();
+    report.write(mpi.rank(), "right");
+}
+
+/// The last rank kills itself somewhere in a program without an end.
+pub(crate) fn rank_killed(seed: u64, report: &Report) {
+    let mpi = Mpi::start(Options { timeout: Duration::from_secs(60) }).unwrap();
+    mpi.barrier("ready").wait().unwrap();
+    if mpi.rank() + 1 == mpi.size() {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(Draw(seed).below(400) as u64));
+            kill_self();
+        });
+    }
+    let error = program(&mpi, seed, usize::MAX).unwrap_err();
+    report.write(mpi.rank(), &error.to_string());
+    // The others end by themselves.
+    thread::sleep(Duration::from_secs(2));
+    std::process::exit(1);
+}
+
+/// `calls` random calls.
+fn program(mpi: &Mpi, seed: u64, calls: usize) -> Result<(), CommError> {
     let (rank, size) = (mpi.rank(), mpi.size());
     // Every rank is in one group of each kind: all, pairs, every other rank, the inner ranks, itself.
     let kinds: [(&'static str, &dyn Fn(usize) -> usize); 5] = [
@@ -104,7 +132,7 @@ pub(crate) fn rank_stress(seed: u64, report: &Report) {
         .collect();
     let (mut draw, mut own) = (Draw(seed), Draw(seed * 1000 + rank as u64));
     let mut open: Vec<(usize, Expected)> = Vec::new();
-    for call in 0..CALLS {
+    for call in 0..calls {
         if let Some(expected) = step(&groups, rank, call, &mut draw) {
             open.push((call, expected));
         }
@@ -114,15 +142,23 @@ pub(crate) fn rank_stress(seed: u64, report: &Report) {
         // Some are waited for soon, some late, in any order.
         while open.len() > own.below(30) {
             let (call, expected) = open.swap_remove(own.below(open.len()));
-            expected.check(call);
+            expected.check(call)?;
         }
     }
-    open.into_iter().for_each(|(call, expected)| expected.check(call));
-    report.write(rank, "right");
+    open.into_iter().try_for_each(|(call, expected)| expected.check(call))
 }
 
 #[rstest]
 fn random_programs_on_overlapping_groups_come_out_right(#[values(1, 2, 3)] seed: u64, #[values(4, 6)] ranks: usize) {
     let ended = job::run(&format!("stress/{seed}"), ranks).well();
     assert!((0..ranks).all(|rank| ended.report(rank) == "right"), "{}", ended.told());
+}
+
+#[rstest]
+fn a_rank_killed_at_any_moment_is_named_by_all_others(#[values(1, 2, 3, 4, 5, 6)] seed: u64) {
+    let ended = run_with(&format!("stress-killed/{seed}"), 4, &NO_HELP);
+    for rank in 0..3 {
+        assert!(ended.report(rank).starts_with("rank 3 (process "), "{}", ended.told());
+    }
+    assert!(ended.took < Duration::from_secs(15), "{}", ended.told());
 }
