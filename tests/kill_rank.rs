@@ -4,24 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sirocco_tests::material::workplace;
+use sirocco_tests::processes::rank_process;
 use sirocco_tests::program::{LIMIT, Running, command, signal, wait_for};
 use tempfile::TempDir;
-
-/// Process ids of `sirocco-train` whose environment says that it is rank `rank` of the run in `directory`.
-fn rank_process(directory: &std::path::Path, rank: &str) -> Option<String> {
-    // As Open MPI and the MPICH family tell it to their processes.
-    let wanted = [format!("OMPI_COMM_WORLD_RANK={rank}\0"), format!("PMI_RANK={rank}\0")];
-    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut processes = processes.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
-    processes.find(|id| {
-        let read = |file: &str| fs::read(format!("/proc/{id}/{file}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let (Ok(arguments), Ok(environment)) = (read("cmdline"), read("environ")) else { return false };
-        let program = arguments.split('\0').next().unwrap_or_default();
-        program.ends_with("sirocco-train")
-            && arguments.contains(&*directory.to_string_lossy())
-            && wanted.iter().any(|word| environment.contains(word))
-    })
-}
 
 #[test]
 fn the_others_stop_and_name_the_rank() {
@@ -32,7 +17,7 @@ fn the_others_stop_and_name_the_rank() {
     let running = Running::start(&mut command("sirocco", &arguments, place.path()));
     let metrics = directory.join("metrics.jsonl");
     wait_for("third step", LIMIT, || fs::read_to_string(&metrics).ok().filter(|text| text.lines().count() >= 3));
-    let rank = rank_process(&directory, "1").expect("the process of rank 1");
+    let rank = rank_process(&directory, 1).expect("the process of rank 1");
     signal("KILL", &rank);
     let killed = Instant::now();
     let finished = running.wait(LIMIT);
@@ -40,5 +25,5 @@ fn the_others_stop_and_name_the_rank() {
     assert!(took < Duration::from_secs(10), "stopped after {took:?}\n{}", finished.stderr);
     let finished = finished.expect_code(1);
     assert!(finished.stderr.contains("rank 1"), "{}", finished.stderr);
-    assert!(rank_process(&directory, "0").is_none(), "rank 0 still runs");
+    assert!(rank_process(&directory, 0).is_none(), "rank 0 still runs");
 }

@@ -1,54 +1,138 @@
-//! A run that was stopped and resumed gives bit for bit the adapter of one that ran through.
+//! A run that was stopped and resumed: on the same mesh bit for bit the one that ran through; on another mesh the same samples in the
+//! same order, with the losses that the undisturbed run has.
 
-use std::path::Path;
+use sirocco_tests::steps::{Step, assert_equal, assert_near};
+use sirocco_tests::workplace::Workplace;
 
-use sirocco_tests::material::workplace;
-use sirocco_tests::program::run;
-use tempfile::TempDir;
+/// Four sequences a step of one conversation each, no two conversations alike in their counts of tokens: the counts of a step tell which
+/// ones it took.
+const SAMPLES: &str = "data.packing=false data.sequence_length=128 checkpoint.keep=9";
+const LORA: &str = "train.learning_rate=1e-3";
+const FULL: &str = "method.kind=full train.learning_rate=1e-4";
 
-fn exported(place: &Path, run_directory: &str) -> Vec<u8> {
-    let to = format!("{run_directory}-adapter");
-    run("sirocco", &["export", run_directory, "--to", &to, "--adapter"], place).expect_code(0);
-    std::fs::read(place.join(to).join("adapter_model.safetensors")).expect("the adapter")
-}
-
-fn losses(place: &Path, run_directory: &str) -> Vec<(u64, f64)> {
-    let text = std::fs::read_to_string(place.join(run_directory).join("metrics.jsonl")).expect("metrics");
-    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    rows.filter_map(|row| Some((row["step"].as_u64()?, row["loss"].as_f64()?))).collect()
-}
-
-/// Runs ten steps at once and in three parts, on as many ranks as asked.
-fn stopped_and_resumed_equals_through(ranks: &str) {
-    let place = TempDir::new().expect("a temporary directory");
-    workplace(place.path());
-    let start = |directory: &str, more: &[&str]| {
-        run("sirocco", &[&["train", "run.toml", "--ranks", ranks, "--dir", directory], more].concat(), place.path())
-    };
-    start("through", &[]).expect_code(0);
-    start("parts", &["--until", "3"]).expect_code(75);
-    run("sirocco", &["train", "parts", "--until", "7"], place.path()).expect_code(75);
-    run("sirocco", &["train", "parts"], place.path()).expect_code(0);
-    assert_eq!(losses(place.path(), "through"), losses(place.path(), "parts"));
-    assert!(exported(place.path(), "through") == exported(place.path(), "parts"), "the adapters differ");
+/// Ten steps at once and in three parts on one mesh give the same metrics and the same export.
+fn is_bitwise(place: &Workplace, method: &str, mesh: &str, export: &[&str]) {
+    let settings = format!("{SAMPLES} {method} {mesh}");
+    let through = place.trained("through", &settings);
+    place.train("parts", &format!("{settings} --until 3")).expect_code(75);
+    place.train("parts", "--until 7").expect_code(75);
+    assert_equal(mesh, &through, &place.trained("parts", ""));
+    assert!(
+        place.export("through", "export-through", export) == place.export("parts", "export-parts", export),
+        "{mesh}: exports"
+    );
 }
 
 #[test]
-fn one_rank_stopped_and_resumed_gives_the_same_adapter() {
-    stopped_and_resumed_equals_through("1");
+fn the_same_mesh_is_bitwise_for_an_adapter() {
+    for mesh in ["parallel.dp=1", "parallel.dp=2", "parallel.tp=2"] {
+        is_bitwise(&Workplace::new().with_lengths(), LORA, mesh, &["--adapter"]);
+    }
+    is_bitwise(&Workplace::new().with_lengths(), LORA, "parallel.fsdp=2 parallel.tp=2", &["--adapter"]);
 }
 
 #[test]
-fn two_ranks_stopped_and_resumed_give_the_same_adapter() {
-    stopped_and_resumed_equals_through("2");
+fn the_same_mesh_is_bitwise_for_every_weight() {
+    for mesh in ["parallel.fsdp=2", "parallel.pp=2"] {
+        is_bitwise(&Workplace::new().with_lengths(), FULL, mesh, &["--merge", "--dtype", "fp32"]);
+    }
+}
+
+/// The undisturbed run on one rank.
+fn undisturbed(place: &Workplace, settings: &str) -> Vec<Step> {
+    let steps = place.trained("alone", settings);
+    assert_eq!(steps.len(), 10);
+    let counts: std::collections::BTreeSet<_> = steps.iter().map(|step| (step.tokens, step.target_tokens)).collect();
+    assert_eq!(counts.len(), 10, "each step is known by its counts: {counts:?}");
+    steps
+}
+
+/// Saved at step 5 on `first`; each of the others goes on from a copy of that, to the end or to where the next one takes over.
+fn goes_on_elsewhere(place: &Workplace, settings: &str, first: &str, others: &[&str]) {
+    let alone = undisturbed(place, settings);
+    place.train("saved", &format!("{settings} {first} --until 5")).expect_code(75);
+    for (number, mesh) in others.iter().enumerate() {
+        let copy = format!("saved-{number}");
+        place.copy("saved", &copy);
+        // Whatever an axis was before.
+        let mesh = format!("parallel.dp=1 parallel.fsdp=1 parallel.tp=1 parallel.pp=1 {mesh}");
+        assert_near(&format!("{first}, then {mesh}"), &alone, &place.trained(&copy, &mesh));
+    }
+}
+
+#[test]
+fn half_double_and_other_meshes_go_on_with_an_adapter() {
+    let settings = format!("{SAMPLES} {LORA} train.global_batch=8");
+    let others = [
+        "",
+        "parallel.fsdp=2",
+        "parallel.pp=3",
+        "train.micro_batch=2 parallel.fsdp=4",
+        "parallel.dp=2 parallel.fsdp=2 parallel.tp=2",
+    ];
+    goes_on_elsewhere(&Workplace::new().with_lengths(), &settings, "parallel.dp=2 parallel.tp=2", &others);
+}
+
+#[test]
+fn half_double_and_other_meshes_go_on_with_every_weight() {
+    let settings = format!("{SAMPLES} {FULL} train.global_batch=8");
+    let others = ["parallel.tp=2", "parallel.dp=4 parallel.tp=2"];
+    goes_on_elsewhere(&Workplace::new().with_lengths(), &settings, "parallel.pp=2 parallel.fsdp=2", &others);
+    let others = ["parallel.fsdp=2", "parallel.pp=2 parallel.tp=2"];
+    goes_on_elsewhere(&Workplace::tied().with_lengths(), &settings, "parallel.pp=2", &others);
+}
+
+#[test]
+fn one_sample_a_step_shows_their_order() {
+    // One sequence a step, so that the counts of a step are those of one conversation; forty-eight of them, and twelve again.
+    let settings = format!("{SAMPLES} {LORA} train.global_batch=1 train.steps=60 checkpoint.every_steps=100 eval.every_steps=0");
+    let place = Workplace::new().with_lengths();
+    let alone = place.trained("alone", &settings);
+    let epoch: std::collections::BTreeSet<_> = alone[..48].iter().map(|step| (step.tokens, step.target_tokens)).collect();
+    assert_eq!(epoch.len(), 48, "an epoch holds each conversation once");
+    place.train("parts", &format!("{settings} parallel.tp=2 --until 20")).expect_code(75);
+    place.train("parts", "parallel.tp=1 parallel.pp=3 --until 40").expect_code(75);
+    let parts = place.trained("parts", "parallel.pp=2 parallel.tp=2");
+    let samples = |steps: &[Step]| steps.iter().map(Step::samples).collect::<Vec<_>>();
+    assert_eq!(samples(&alone), samples(&parts));
+}
+
+#[test]
+fn exports_of_a_checkpoint_agree_whatever_mesh_saved_it() {
+    let place = Workplace::new().with_lengths();
+    let settings = format!("{SAMPLES} {LORA}");
+    place.trained("alone", &settings);
+    let alone = place.export("alone", "adapter-alone", &["--adapter"]);
+    for (number, mesh) in ["parallel.dp=2 parallel.tp=2", "parallel.pp=3", "parallel.fsdp=2 parallel.tp=2"].iter().enumerate() {
+        let (run, adapter, merged) = (format!("run-{number}"), format!("adapter-{number}"), format!("merged-{number}"));
+        place.trained(&run, &format!("{settings} {mesh}"));
+        let files = place.export(&run, &adapter, &["--adapter"]);
+        // The same tensors under the same names, shapes and types, in the same order: only values differ, by rounding.
+        for ((name, expected), (found_name, found)) in alone.iter().zip(&files) {
+            assert_eq!(name, found_name, "{mesh}");
+            assert_eq!(expected.len(), found.len(), "{mesh}: {name}");
+            assert!(header(expected) == header(found), "{mesh}: {name}");
+        }
+        place.export(&run, &merged, &["--merge", "--dtype", "fp32"]);
+        let (with_adapter, whole) = (place.loss(&["model", "--adapter", &adapter]), place.loss(&[&merged]));
+        assert!((with_adapter - whole).abs() <= 1e-6 * whole, "{mesh}: base with adapter {with_adapter}, merged {whole}");
+        let held_out = *place.held_out_losses(&run).last().expect("an evaluation");
+        assert!((whole - held_out).abs() <= 1e-5 * held_out, "{mesh}: merged {whole}, in training {held_out}");
+        // What is exported is the checkpoint, whichever mesh reads it: resuming elsewhere at its end changes nothing.
+        place.train(&run, "parallel.dp=1 parallel.fsdp=1 parallel.tp=1 parallel.pp=1").expect_code(0);
+        assert!(place.export(&run, &format!("{adapter}-again"), &["--adapter"]) == files, "{mesh}: exported twice");
+    }
+}
+
+/// The header of a safetensors file, or a whole file of another kind.
+fn header(file: &[u8]) -> &[u8] {
+    let length = file.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).and_then(|length| usize::try_from(length).ok());
+    length.and_then(|length| file.get(8..8 + length)).unwrap_or(file)
 }
 
 #[test]
 fn a_run_that_is_complete_says_so_and_changes_nothing() {
-    let place = TempDir::new().expect("a temporary directory");
-    workplace(place.path());
-    run("sirocco", &["train", "run.toml"], place.path()).expect_code(0);
-    let before = losses(place.path(), "runs/tiny");
-    run("sirocco", &["train", "runs/tiny"], place.path()).expect_code(0);
-    assert_eq!(losses(place.path(), "runs/tiny"), before);
+    let place = Workplace::new();
+    let before = place.trained("run", "");
+    assert_equal("resumed at its end", &before, &place.trained("run", ""));
 }

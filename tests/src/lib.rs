@@ -2,5 +2,8 @@
 
 pub mod http;
 pub mod material;
+pub mod processes;
 pub mod program;
 pub mod repository;
+pub mod steps;
+pub mod workplace;

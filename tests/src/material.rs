@@ -47,8 +47,8 @@ fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
-/// Writes the tiny model of `tests/oracle/tiny-mistral` with a byte-level tokenizer into a new directory: vocabulary 320,
-/// context 512, about 500 kB.
+/// Writes the tiny model of `tests/oracle/tiny-mistral` with a byte-level tokenizer into a new directory: 3 layers, 4 heads, 2 key/value
+/// heads, vocabulary 320, context 512, about 500 kB.
 ///
 /// # Panics
 /// When a file cannot be written.
@@ -63,6 +63,18 @@ pub fn tiny_model(directory: &Path) {
     write(&directory.join("tokenizer_config.json"), &config.to_string());
 }
 
+/// Ties the embedding of a model directory to its output, whose own weights are then passed over.
+///
+/// # Panics
+/// When its config.json cannot be read or written.
+pub fn tie(model: &Path) {
+    let path = model.join("config.json");
+    let text = std::fs::read_to_string(&path).expect("config.json");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["tie_word_embeddings"] = json!(true);
+    write(&path, &config.to_string());
+}
+
 /// One conversation of a question and an answer, as a line of JSONL.
 pub fn conversation(question: &str, answer: &str) -> String {
     json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}).to_string()
@@ -73,6 +85,16 @@ pub fn sums() -> String {
     (0..64u32).fold(String::new(), |mut text, n| {
         let (a, b) = (n % 8, n / 8);
         let _ = writeln!(text, "{}", conversation(&format!("{a} plus {b}"), &format!("makes {}", a + b)));
+        text
+    })
+}
+
+/// Forty-eight conversations whose lengths make each one known by its counts of tokens and of target tokens, and a sum of a few of them
+/// hard to mistake for that of others.
+pub fn lengths() -> String {
+    (0..48usize).fold(String::new(), |mut text, n| {
+        let (question, answer) = ("q".repeat(1 + n * 29 % 48), "a".repeat(1 + n * n % 47 + n / 24));
+        let _ = writeln!(text, "{}", conversation(&question, &answer));
         text
     })
 }
