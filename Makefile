@@ -20,10 +20,10 @@ export CARGO_TARGET_DIR
 PROGRAMS := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/release
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo fmt lint test bench oracle interop install clean
+.PHONY: help setup build demo fmt lint test bench gpu-check oracle interop install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## find or install the compiler, MPI and libtorch; does nothing when they are there
 	@scripts/setup.sh
@@ -48,6 +48,9 @@ test: lint build ## all that a change must pass, cheapest first
 
 bench: build ## training speed and memory beside Transformers + PEFT; prints a report (needs what make demo leaves behind)
 	@python=$$(tests/oracle/python.sh) && "$$python" benches/lora_training.py --bin "$(PROGRAMS)"
+
+gpu-check: ## every operation on a GPU beside the CPU, and the table of speeds; says so where there is no GPU
+	@scripts/gpu_check.sh
 
 oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
 	@python=$$(tests/oracle/python.sh) && for script in tests/oracle/make_*.py crates/*/tests/oracle/make*.py; do echo "$$script"; "$$python" "$$script" || exit $$?; done
