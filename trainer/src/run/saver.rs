@@ -77,7 +77,14 @@ impl Saver<'_> {
 
     /// Every rank has told that its shard is written: hands them to the first rank, which publishes them while training goes on.
     pub(crate) fn publish(&mut self) -> Result<(), Failure> {
-        let UnderWay::Writing { step, writer, thread } = std::mem::take(&mut self.under_way) else { return Ok(()) };
+        let (step, writer, thread) = match std::mem::take(&mut self.under_way) {
+            UnderWay::Writing { step, writer, thread } => (step, writer, thread),
+            // A publication stays to be waited for: the next save would clear away what it has not renamed yet.
+            other => {
+                self.under_way = other;
+                return Ok(());
+            }
+        };
         let records = self.everyone(joined(thread))?;
         if self.communicator.rank() != 0 {
             return Ok(());
