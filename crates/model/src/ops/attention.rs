@@ -6,11 +6,11 @@
 //! probabilities are not kept: the backward recomputes them from the logarithm of each row's normaliser (Dao et al. 2022, section 3).
 
 use rayon::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::attention_short;
 use super::heads::HeadShape;
-use super::{by_element, cuda, empty, lanes};
+use super::{by_element, cuda, empty, lanes, on_device};
 use crate::batch::Documents;
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
@@ -80,7 +80,7 @@ impl View {
 
 /// Attention of every document of a batch to itself.
 pub fn forward(inputs: &Inputs, documents: &Documents, shape: HeadShape) -> Saved {
-    if inputs.q.device() != Device::Cpu {
+    if on_device(&inputs.q) {
         let (out, log_sum) = cuda::attention::forward(inputs, documents, shape);
         return Saved { out, log_sum };
     }
@@ -139,7 +139,7 @@ fn scale(head_dim: i64) -> f32 {
 /// Gradients of q, k and v, each in its input's layout, from `dout` in head layout. With P the probabilities and
 /// δ = Σ_E dout · out: dP = dout · vᵀ, dS = P ∘ (dP − δ) / √E, dq = dS · k, dk = dSᵀ · q, dv = Pᵀ · dout.
 pub fn backward(dout: &Tensor, inputs: &Inputs, saved: &Saved, documents: &Documents, shape: HeadShape) -> Inputs {
-    if dout.device() != Device::Cpu {
+    if on_device(dout) {
         return cuda::attention::backward(dout, inputs, (&saved.out, &saved.log_sum), documents, shape);
     }
     let mut gradients = Inputs {

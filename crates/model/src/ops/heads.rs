@@ -5,10 +5,10 @@
 //! starts at `o · H · E` and is `[K, L · G, E]`. For keys and values G is 1.
 
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::rope::RopeTable;
-use super::{by_element, cuda, empty};
+use super::{by_element, cuda, empty, on_device};
 use crate::batch::Documents;
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
@@ -46,7 +46,7 @@ pub struct Rotation<'a> {
 ///
 /// On a device there is no head layout: `x` itself is turned, in place, and returned flat.
 pub fn split(x: &Tensor, documents: &Documents, shape: HeadShape, rotation: Option<Rotation<'_>>) -> Tensor {
-    if x.device() != Device::Cpu {
+    if on_device(x) {
         return turned(x, documents, rotation, 1.0).view([-1]);
     }
     let mut out = empty(&[x.numel() as i64], x.kind());
@@ -97,7 +97,7 @@ fn split_block<A: Element>(block: Block<'_>, source: &[A], out: &mut [A]) {
 ///
 /// On a device `x` itself is turned back, in place.
 pub fn merge(x: &Tensor, documents: &Documents, shape: HeadShape, rotation: Option<Rotation<'_>>) -> Tensor {
-    if x.device() != Device::Cpu {
+    if on_device(x) {
         return turned(x, documents, rotation, -1.0).view([documents.tokens() as i64, shape.width() as i64]);
     }
     let mut out = empty(&[documents.tokens() as i64, shape.width() as i64], x.kind());
@@ -150,7 +150,7 @@ fn merge_token<A: Element>(heads: &[A], length: usize, token: usize, out: &mut [
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::ops::oracle::{assert_close, random};

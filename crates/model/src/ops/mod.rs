@@ -18,6 +18,15 @@ pub mod swiglu;
 
 use tch::{Device, Kind, Tensor};
 
+/// Whether operations on `tensor` are those of [`cuda`]. (Tests can have them emulated for tensors on the CPU.)
+pub(crate) fn on_device(tensor: &Tensor) -> bool {
+    #[cfg(test)]
+    if crate::raw::emulated::wanted() {
+        return true;
+    }
+    tensor.device() != Device::Cpu
+}
+
 /// An uninitialised-by-meaning tensor on the CPU that the caller fills completely.
 pub(crate) fn empty(shape: &[i64], kind: Kind) -> Tensor {
     Tensor::empty(shape, (kind, Device::Cpu))

@@ -1,9 +1,9 @@
 //! RMSNorm (Zhang and Sennrich 2019, equation 4): y = w · x / √(mean(x²) + ε), with the residual addition before it fused in.
 
 use rayon::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{by_element, cuda, empty, lanes};
+use super::{by_element, cuda, empty, lanes, on_device};
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
 /// Rows that one task of the thread pool takes; also where sums over rows are cut.
@@ -18,10 +18,10 @@ pub struct Saved {
 
 /// `x [T, D]`, `w [D]` → `y [T, D]`.
 pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> (Tensor, Saved) {
-    match x.device() {
-        Device::Cpu => by_element!(x.kind(), A => forward_rows::<A>(x, w, eps as f32)),
-        _ => saving(cuda::rmsnorm::forward(x, w, eps)),
+    if on_device(x) {
+        return saving(cuda::rmsnorm::forward(x, w, eps));
     }
+    by_element!(x.kind(), A => forward_rows::<A>(x, w, eps as f32))
 }
 
 fn saving((y, inverse_rms): (Tensor, Tensor)) -> (Tensor, Saved) {
@@ -30,21 +30,19 @@ fn saving((y, inverse_rms): (Tensor, Tensor)) -> (Tensor, Saved) {
 
 /// Adds `delta [T, D]` to the residual stream `x [T, D]` in place, then normalises the sum.
 pub fn forward_residual(x: &mut Tensor, delta: &Tensor, w: &Tensor, eps: f64) -> (Tensor, Saved) {
-    match x.device() {
-        Device::Cpu => {
-            add(x, delta);
-            forward(x, w, eps)
-        }
-        _ => saving(cuda::rmsnorm::forward_residual(x, delta, w, eps)),
+    if on_device(x) {
+        return saving(cuda::rmsnorm::forward_residual(x, delta, w, eps));
     }
+    add(x, delta);
+    forward(x, w, eps)
 }
 
 /// x += delta, element by element.
 pub fn add(x: &mut Tensor, delta: &Tensor) {
-    match x.device() {
-        Device::Cpu => by_element!(x.kind(), A => add_elements(elements_mut::<A>(x), elements::<A>(delta))),
-        _ => cuda::rmsnorm::add(x, delta),
+    if on_device(x) {
+        return cuda::rmsnorm::add(x, delta);
     }
+    by_element!(x.kind(), A => add_elements(elements_mut::<A>(x), elements::<A>(delta)));
 }
 
 fn add_elements<A: Element>(x: &mut [A], delta: &[A]) {
@@ -85,7 +83,7 @@ fn forward_rows<A: Element>(x: &Tensor, w: &Tensor, eps: f32) -> (Tensor, Saved)
 /// Adds the gradient with respect to `x` to `dx [T, D]` (which comes in holding the residual's) and, where `dw [D]` (fp32) is given,
 /// the weight's to it. With x̂ = x · r and g = dy · w: dx = r · (g − x̂ · mean(g · x̂)), dw = Σ_T dy · x̂.
 pub fn backward(dy: &Tensor, (x, saved): (&Tensor, &Saved), w: &Tensor, dx: &mut Tensor, dw: Option<&mut Tensor>) {
-    if x.device() != Device::Cpu {
+    if on_device(x) {
         return cuda::rmsnorm::backward(dy, (x, &saved.inverse_rms), w, dx, dw);
     }
     by_element!(x.kind(), A => {
@@ -155,6 +153,8 @@ fn backward_weight<A: Element>(dy: &Tensor, x: &Tensor, saved: &Saved, dw: &mut 
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::ops::oracle::{assert_close, random};
 

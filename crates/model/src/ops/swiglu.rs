@@ -1,16 +1,16 @@
 //! SwiGLU (Shazeer 2020, *GLU Variants Improve Transformer*): a = silu(gate) · up, with silu(z) = z · σ(z).
 
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::{by_element, cuda, empty, lanes};
+use super::{by_element, cuda, empty, lanes, on_device};
 use crate::raw::{Element, elements, elements_mut, vectorised};
 
 const BLOCK: usize = 1 << 14;
 
 /// `gate [T, F]`, `up [T, F]` → `[T, F]`.
 pub fn forward(gate: &Tensor, up: &Tensor) -> Tensor {
-    if gate.device() != Device::Cpu {
+    if on_device(gate) {
         return cuda::swiglu::forward(gate, up);
     }
     let mut out = empty(&gate.size(), gate.kind());
@@ -33,7 +33,7 @@ fn forward_block<A: Element>(out: &mut [A], gate: &[A], up: &[A]) {
 /// Takes the saved inputs by value and turns them into their own gradients, `(dgate, dup)`, each `[T, F]`, without new memory.
 /// With s = σ(gate): dgate = dy · up · s · (1 + gate · (1 − s)), dup = dy · gate · s.
 pub fn backward(dy: &Tensor, mut gate: Tensor, mut up: Tensor) -> (Tensor, Tensor) {
-    if gate.device() != Device::Cpu {
+    if on_device(&gate) {
         return cuda::swiglu::backward(dy, gate, up);
     }
     by_element!(gate.kind(), A => {

@@ -1,5 +1,6 @@
 //! Tests run the text of the kernels without a GPU: compiled by clang++ behind `tests/cuda/emulation.hpp`, called through the same launches.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -17,6 +18,23 @@ type Emulate = unsafe extern "C" fn(*const c_char, u32, u32, u32, *mut *mut c_vo
 fn library() -> &'static Result<Library, String> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
     LIBRARY.get_or_init(build)
+}
+
+thread_local! {
+    static WANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work` with the device's operations on tensors of the CPU.
+pub(crate) fn instead<T>(work: impl FnOnce() -> T) -> T {
+    WANTED.set(true);
+    let result = work();
+    WANTED.set(false);
+    result
+}
+
+/// Whether this thread is inside of [`instead`].
+pub(crate) fn wanted() -> bool {
+    WANTED.get()
 }
 
 /// Whether kernels can be emulated here. Says so where they cannot.

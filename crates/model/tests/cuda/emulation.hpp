@@ -151,10 +151,11 @@ static int launch(std::function<void()> work, unsigned x, unsigned y, unsigned c
 static inline void __syncthreads() { emulation::wait(emulation::State::AtBlock); }
 
 static inline float __shfl_xor_sync(unsigned, float value, int distance) {
-    static float lanes[1024];
-    lanes[threadIdx.x] = value;
+    // Two buffers in turn: who writes to one again has waited for all to have read it.
+    static float lanes[2][1024];
+    static unsigned turns[1024];
+    float *buffer = lanes[turns[threadIdx.x]++ % 2];
+    buffer[threadIdx.x] = value;
     emulation::wait(emulation::State::AtWarp);
-    float other = lanes[threadIdx.x ^ distance];
-    emulation::wait(emulation::State::AtWarp);
-    return other;
+    return buffer[threadIdx.x ^ distance];
 }

@@ -2,7 +2,7 @@
 //!
 //! Queries, keys and values are `[T, H, E]` and `[T, K, E]`, seen flat by the caller; nothing is moved or repeated.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{attention_plain, documents};
 use crate::batch::Documents;
@@ -14,13 +14,11 @@ use crate::raw::torch::{self, Bounds};
 /// that only the backward needs to know.
 pub(crate) fn forward(inputs: &Inputs, documents: &Documents, shape: HeadShape) -> (Tensor, Tensor) {
     let [q, k, v] = heads(inputs, shape);
-    let (out, log_sum) = match q.kind() {
-        Kind::BFloat16 => {
-            let made = documents::on(q.device(), documents, 0);
-            let (out, log_sum) = unwrap(torch::flash_forward([&q, &k, &v], bounds(&made.offsets, documents, shape)));
-            (out, log_sum)
-        }
-        _ => attention_plain::forward([&q, &k, &v], documents),
+    let (out, log_sum) = if is_flash(&q) {
+        let made = documents::on(q.device(), documents, 0);
+        unwrap(torch::flash_forward([&q, &k, &v], bounds(&made.offsets, documents, shape)))
+    } else {
+        attention_plain::forward([&q, &k, &v], documents)
     };
     (out.view([-1]), log_sum)
 }
@@ -35,16 +33,20 @@ pub(crate) fn backward(
 ) -> Inputs {
     let [q, k, v] = heads(inputs, shape);
     let (out, dout) = (out.view_as(&q), dout.view_as(&q));
-    let [dq, dk, dv] = match q.kind() {
-        Kind::BFloat16 => {
-            let made = documents::on(q.device(), documents, 0);
-            let bounds = bounds(&made.offsets, documents, shape);
-            unwrap(torch::flash_backward(&dout, [&q, &k, &v, &out, log_sum], bounds))
-        }
-        _ => attention_plain::backward(&dout, [&q, &k, &v], (&out, log_sum), documents),
+    let [dq, dk, dv] = if is_flash(&q) {
+        let made = documents::on(q.device(), documents, 0);
+        let bounds = bounds(&made.offsets, documents, shape);
+        unwrap(torch::flash_backward(&dout, [&q, &k, &v, &out, log_sum], bounds))
+    } else {
+        attention_plain::backward(&dout, [&q, &k, &v], (&out, log_sum), documents)
     };
     let flat = |gradient: Tensor| gradient.contiguous().view([-1]);
     Inputs { q: flat(dq), k: flat(dk), v: flat(dv) }
+}
+
+/// Whether libtorch has a flash kernel for it.
+fn is_flash(q: &Tensor) -> bool {
+    q.kind() == Kind::BFloat16 && q.device() != Device::Cpu
 }
 
 /// The inputs as `[T, heads, E]`.

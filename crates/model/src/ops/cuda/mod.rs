@@ -17,6 +17,8 @@ pub mod embedding;
 pub(crate) mod rmsnorm;
 pub(crate) mod rope;
 pub(crate) mod swiglu;
+#[cfg(test)]
+mod whole;
 
 use tch::{Cuda, Device, Kind, Tensor};
 
@@ -24,8 +26,9 @@ use crate::ModelError;
 use crate::raw::cuda::Grid;
 use crate::raw::{cuda, torch};
 
-/// Threads of a block where rows are reduced: eight elements each cover the usual widths in one or two steps.
-const THREADS: u32 = 256;
+/// Threads of a block: where rows are reduced, eight elements each cover the usual widths in one or two steps. (Emulated ones take turns;
+/// two warps show what there is to see.)
+const THREADS: u32 = if cfg!(test) { 64 } else { 256 };
 
 /// Most blocks of a kernel whose threads go on to further elements: several for each of a large device's processors.
 const MOST_BLOCKS: u32 = 4096;
@@ -156,9 +159,10 @@ mod tests {
     #[test]
     fn grids_cover_what_they_are_asked_for() {
         assert_eq!(one_a_row(7).blocks, (7, 1));
-        assert_eq!(one_a_column(257, 3).blocks, (2, 3));
+        let threads = THREADS as usize;
+        assert_eq!(one_a_column(threads + 1, 3).blocks, (2, 3));
         assert_eq!(spread(0).blocks, (0, 1));
-        assert_eq!((spread_eights(8 * 256).blocks, spread_eights(8 * 256 + 1).blocks), ((1, 1), (2, 1)));
+        assert_eq!((spread_eights(8 * threads).blocks, spread_eights(8 * threads + 1).blocks), ((1, 1), (2, 1)));
         assert_eq!(spread(usize::MAX).blocks, (MOST_BLOCKS, 1));
     }
 }
