@@ -49,6 +49,9 @@ unsafe impl Send for Loaded {}
 // SAFETY: as above; launching does not change a function.
 unsafe impl Sync for Loaded {}
 
+/// The first devices with bf16 products and flash attention (A100).
+const OLDEST: (i32, i32) = (8, 0);
+
 static LOADED: Mutex<BTreeMap<usize, Arc<Loaded>>> = Mutex::new(BTreeMap::new());
 
 /// Makes libtorch's CUDA part available, which this program is not linked against: to be called before anything asks libtorch for CUDA,
@@ -88,6 +91,13 @@ pub(crate) fn prepare(ordinal: usize, source: &str, names: &[String]) -> Result<
     }
     let context = CudaContext::new(ordinal).map_err(driver("cuDevicePrimaryCtxRetain"))?;
     let capability = context.compute_capability().map_err(driver("cuDeviceGetAttribute"))?;
+    if capability < OLDEST {
+        let ((major, minor), (least, _)) = (capability, OLDEST);
+        return Err(failed(
+            "prepare",
+            format!("a device of compute capability {major}.{minor}, expected {least}.0 or later (bf16)"),
+        ));
+    }
     let code = nvrtc::compile(source, capability)?;
     context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
     // SAFETY: `code` is a whole module that NVRTC made for this device; the driver copies it. The module is never unloaded.

@@ -1,4 +1,4 @@
-//! Attention on a device: libtorch's flash attention for bf16, plain products for fp32.
+//! Attention on a device: libtorch's flash attention for bf16 and the head dims that it knows, plain products for fp32 and all others.
 //!
 //! Queries, keys and values are `[T, H, E]` and `[T, K, E]`, seen flat by the caller; nothing is moved or repeated.
 
@@ -46,7 +46,8 @@ pub(crate) fn backward(
 
 /// Whether libtorch has a flash kernel for it.
 fn is_flash(q: &Tensor) -> bool {
-    q.kind() == Kind::BFloat16 && q.device() != Device::Cpu
+    let head_dim = q.size()[2];
+    q.kind() == Kind::BFloat16 && q.device() != Device::Cpu && head_dim % 8 == 0 && head_dim <= 256
 }
 
 /// The inputs as `[T, heads, E]`.
@@ -60,7 +61,10 @@ fn heads(inputs: &Inputs, shape: HeadShape) -> [Tensor; 3] {
 }
 
 fn bounds<'a>(offsets: &'a Tensor, documents: &Documents, shape: HeadShape) -> Bounds<'a> {
-    Bounds { offsets, longest: documents.longest() as i64, scale: 1.0 / (shape.head_dim as f64).sqrt() }
+    // Where no document has more than one token, the forward would take another path, whose logarithms the backward cannot read. The
+    // length only bounds the kernel's grid.
+    let longest = documents.longest().max(2) as i64;
+    Bounds { offsets, longest, scale: 1.0 / (shape.head_dim as f64).sqrt() }
 }
 
 /// libtorch's own operations end in the same way where the device refuses.
