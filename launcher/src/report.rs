@@ -217,7 +217,6 @@ mod tests {
             Failure::from(file.check(Path::new("/")).unwrap_err()).kind
         };
         assert_eq!(kind("train.steps=0"), Kind::Usage);
-        assert_eq!(kind("model.device=cuda"), Kind::Machine);
         assert_eq!(kind("policy.set=elsewhere"), Kind::Policy);
     }
 

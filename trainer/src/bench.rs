@@ -2,19 +2,21 @@
 
 mod overlap;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
 use sirocco_checkpoint::ModelDir;
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_model::{Batch, LoraConfig, ModelConfig, Projection, Recompute, Trained};
-use sirocco_optim::{AdamW, AdamWConfig};
-use sirocco_parallel::{Engine, Mesh, Setup};
+use sirocco_optim::AdamWConfig;
+use sirocco_parallel::{Engine, Mesh, Setup, World};
+use tch::Device;
 
 use crate::args::{BenchJob, Group};
 use crate::failure::Failure;
+use crate::run::optimizer::Optimizer;
 use crate::run::setup::piece_of;
-use crate::run::step::apply;
 use crate::{models, threads};
 
 /// Gradients are summed in buckets of this size, as `[parallel] bucket_mb` has it by default.
@@ -37,13 +39,13 @@ pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
         let own = batches.of_step(u64::from(step) * 64 + engine.data_share().0 as u64)?;
         let start = Instant::now();
         engine.gradients(&own, batches.scale()).map_err(Failure::parallel)?;
-        apply(&mut engine, &mut optimizer, 1e-4, 1.0)?;
+        optimizer.step(&mut engine, 1e-4, 1.0)?;
         if step > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
     let (held_bytes, largest_unit_bytes) = engine.held_bytes();
-    let moments_bytes: usize = engine.shards().iter().map(|shard| 2 * size_of_val(shard.master())).sum();
+    let moments_bytes: usize = engine.shards().iter().map(|shard| 2 * size_of_val(shard.gradient())).sum();
     let tokens = batches.tokens() * engine.data_share().1;
     let report = json!({
         "tokens_per_s": tokens as f64 / median(&seconds), "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(),
@@ -59,8 +61,9 @@ fn mesh(job: &BenchJob) -> Result<Mesh, Failure> {
     Mesh::new(pp, dp, fsdp, tp).map_err(Failure::usage)
 }
 
-fn optimizer() -> AdamW {
-    AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 })
+fn optimizer() -> Optimizer {
+    let config = AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+    Optimizer::resume(config, 0, BTreeMap::new(), Device::Cpu)
 }
 
 /// The model's engine on a mesh, with LoRA on all seven projections, or to train every weight.
@@ -75,8 +78,10 @@ fn engine(job: &BenchJob, mesh: Mesh, world: &dyn Communicator) -> Result<Engine
         mesh,
         recompute: Recompute::None,
         bucket_bytes: BUCKET_BYTES,
+        device: Device::Cpu,
     };
-    Engine::new(&setup, world, &mut |name, slice, range| piece_of(&base, name, slice, range)).map_err(Failure::parallel)
+    Engine::new(&setup, World::on_host(world), &mut |name, slice, range| piece_of(&base, name, slice, range))
+        .map_err(Failure::parallel)
 }
 
 /// Random micro-batches of one rank.

@@ -56,14 +56,11 @@ fn name(reader: &Reader<'_>) -> Result<String, ConfigError> {
 
 fn model(reader: &Reader<'_>, base: &Path) -> Result<Model, ConfigError> {
     let expected = "the path of a Hugging Face model directory";
-    let device = reader.word("device", &[("auto", Some(Device::Auto)), ("cpu", Some(Device::Cpu)), ("cuda", None)])?;
-    let Some(device) = device.unwrap_or(Some(Device::Auto)) else {
-        return Err(reader.not_yet("device", "this version trains on the CPU", ErrorClass::Machine));
-    };
+    let device = reader.word("device", &[("auto", Device::Auto), ("cpu", Device::Cpu), ("cuda", Device::Cuda)])?;
     Ok(Model {
         path: reader.path("path", base, expected)?.ok_or_else(|| reader.missing("path", expected))?,
         dtype: reader.word("dtype", &[("bf16", Dtype::Bf16), ("fp32", Dtype::Fp32)])?.unwrap_or(Dtype::Bf16),
-        device,
+        device: device.unwrap_or(Device::Auto),
     })
 }
 
@@ -332,11 +329,6 @@ mod tests {
     #[test]
     fn what_this_version_lacks_is_refused_by_name_and_class() {
         let class = |overrides: &[&str]| check(LEAST, overrides).unwrap_err().class();
-        assert_eq!(
-            message(&["model.device=cuda"]),
-            "--set model.device: [model] device = \"cuda\": this version trains on the CPU"
-        );
-        assert_eq!(class(&["model.device=cuda"]), ErrorClass::Machine);
         assert!(message(&["site.profile=lumi"]).contains("\"lumi\": this version runs on the machine where it is typed"));
         assert!(message(&["policy.set=configs/policies/ministry"]).contains("will not pretend to"));
         assert_eq!(class(&["policy.set=configs/policies/ministry"]), ErrorClass::Policy);

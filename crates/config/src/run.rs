@@ -89,14 +89,16 @@ pub enum Dtype {
     Fp32,
 }
 
-/// Where a run computes. `cuda` is refused by this version.
+/// Where a run computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// The best that this version can use: the CPU.
+    /// The CPU: nothing has been run on a GPU yet, so nobody gets one unasked.
     Auto,
     /// The CPU.
     Cpu,
+    /// One CUDA device for each rank of a host, in their order. Not run on a GPU yet.
+    Cuda,
 }
 
 /// `[data]`: what is learnt and what it is measured on.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sirocco_comm::Communicator;
 use sirocco_model::{Batch, Dtype, ModelConfig, Network, Recompute, Trained};
+use tch::Device;
 
 use crate::ParallelError;
 use crate::data::{Groups, Reduction};
@@ -18,6 +19,7 @@ use crate::mesh::{Axis, Mesh};
 use crate::pipeline::schedule::{Neighbours, forward_only, one_forward_one_backward};
 use crate::pipeline::{Links, Stage};
 use crate::tensor::Rows;
+use crate::tensors::{Maker, OnDevice};
 
 /// What is trained, and how.
 #[derive(Debug, Clone)]
@@ -36,6 +38,24 @@ pub struct Setup {
     pub recompute: Recompute,
     /// Gradients are summed in buckets of about this size.
     pub bucket_bytes: usize,
+    /// Where this rank computes.
+    pub device: Device,
+}
+
+/// The ranks of a run, and how their tensors reach each other.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// All ranks.
+    pub ranks: &'a dyn Communicator,
+    /// This rank's device, open for collectives; none on the host.
+    pub device: Option<&'a OnDevice>,
+}
+
+impl<'a> World<'a> {
+    /// Ranks that compute on the host.
+    pub fn on_host(ranks: &'a dyn Communicator) -> Self {
+        Self { ranks, device: None }
+    }
 }
 
 /// One rank's part of a training run: network, pieces of weights, and the groups of ranks it works with.
@@ -50,6 +70,7 @@ pub struct Engine {
     reductions: Arc<Groups>,
     recompute: Recompute,
     bucket_bytes: usize,
+    device: Device,
 }
 
 impl Engine {
@@ -57,28 +78,31 @@ impl Engine {
     ///
     /// # Errors
     /// A mesh that does not fit the ranks or the layers; weights that the source cannot give.
-    pub fn new(setup: &Setup, world: &dyn Communicator, source: Source<'_>) -> Result<Self, ParallelError> {
-        let (mesh, rank) = (setup.mesh, world.rank());
-        mesh.check_ranks(world.size())?;
+    pub fn new(setup: &Setup, world: World<'_>, source: Source<'_>) -> Result<Self, ParallelError> {
+        let (mesh, rank) = (setup.mesh, world.ranks.rank());
+        let groups = Maker { world: world.ranks, device: world.device };
+        mesh.check_ranks(world.ranks.size())?;
         let layout = Layout::new(mesh, &setup.config)?;
         let held = layout.of_rank(rank);
         let mut network = Network::absent(&setup.config, setup.dtype, &held);
         network.choose(&setup.trained, &held);
-        let shard = |weight| Shard::new(weight, &held, (setup.dtype, setup.seed), &mut *source);
+        let shard = |weight| Shard::new(weight, &held, (setup.dtype, setup.seed, setup.device), &mut *source);
         let shards: Vec<Shard> = network.weights().map(shard).collect::<Result<_, _>>()?;
         for (shard, weight) in shards.iter().zip(network.weights_mut()).filter(|(shard, _)| shard.is_all()) {
             shard.settle(weight, setup.dtype)?;
         }
-        let along = |name, axis| world.group(name, &mesh.group(rank, &[axis]));
-        let residence = Residence::new(&mut network, &shards, along("fsdp", Axis::Fsdp)?);
+        let along = |axis| mesh.group(rank, &[axis]);
+        let fsdp = groups.of("fsdp", &along(Axis::Fsdp))?;
+        let residence = Residence::new(&mut network, &shards, fsdp, setup.device);
         let stage = mesh.coordinate(rank).pp;
         Ok(Self {
             residence,
-            rows: Rows::new(along("tp", Axis::Tp)?),
-            links: Links { group: along("pp", Axis::Pp)?, neighbours: Neighbours::of(stage, mesh.pp) },
-            reductions: Arc::new(Groups::new(&shards, world, |rank| mesh.coordinate(rank).pp)?),
+            rows: Rows::new(groups.of("tp", &along(Axis::Tp))?),
+            links: Links { group: groups.of_messages("pp", &along(Axis::Pp))?, neighbours: Neighbours::of(stage, mesh.pp) },
+            reductions: Arc::new(Groups::new(&shards, groups, |rank| mesh.coordinate(rank).pp)?),
             recompute: setup.recompute,
             bucket_bytes: setup.bucket_bytes,
+            device: setup.device,
             layout,
             rank,
             network,
@@ -140,7 +164,13 @@ impl Engine {
             rows: &self.rows,
             links: &self.links,
             recompute: self.recompute,
+            device: self.device,
         }
+    }
+
+    /// Where this rank computes.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// This rank's pieces of all weights.
@@ -161,7 +191,9 @@ impl Engine {
     /// Brings what products use up to date with the master copies, and clears gradients.
     pub fn refresh(&mut self) {
         for (shard, weight) in self.shards.iter_mut().zip(self.network.weights_mut()) {
-            shard.master_and_gradient().1.fill(0.0);
+            if let Some((_, gradient)) = shard.tensors_mut() {
+                let _ = gradient.zero_();
+            }
             if shard.is_all() {
                 shard.refresh(weight);
             }

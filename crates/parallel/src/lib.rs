@@ -11,9 +11,9 @@ pub mod layout;
 pub mod mesh;
 pub mod pipeline;
 pub mod tensor;
-mod tensors;
+pub mod tensors;
 
-pub use engine::{Engine, Setup};
+pub use engine::{Engine, Setup, World};
 pub use error::ParallelError;
 pub use fsdp::{Shard, Source};
 pub use layout::Layout;

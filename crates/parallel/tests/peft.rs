@@ -9,7 +9,7 @@ use sirocco_comm::Solo;
 use sirocco_model::weight::FileTensor;
 use sirocco_model::{Batch, Dtype, LoraConfig, ModelConfig, Projection, Recompute, Trained};
 use sirocco_optim::{AdamW, AdamWConfig, Parameter, Schedule, Shape, clip, sum_of_squares};
-use sirocco_parallel::{Engine, Mesh, Setup};
+use sirocco_parallel::{Engine, Mesh, Setup, World};
 
 /// The project's bound: relative difference of the loss at every step.
 const LOSS: f64 = 1e-4;
@@ -52,9 +52,10 @@ impl File {
 fn engine(trained: Trained) -> Engine {
     let config = ModelConfig::from_json(&std::fs::read_to_string(directory().join("config.json")).unwrap()).unwrap();
     let (mesh, recompute) = (Mesh::new(1, 1, 1, 1).unwrap(), Recompute::None);
-    let setup = Setup { config, dtype: Dtype::Fp32, trained, seed: 1, mesh, recompute, bucket_bytes: 1 << 20 };
+    let (dtype, device) = (Dtype::Fp32, tch::Device::Cpu);
+    let setup = Setup { config, dtype, trained, seed: 1, mesh, recompute, bucket_bytes: 1 << 20, device };
     let file = File::open("model.safetensors");
-    Engine::new(&setup, &Solo::new(), &mut |name, _, piece| {
+    Engine::new(&setup, World::on_host(&Solo::new()), &mut |name, _, piece| {
         let (dtype, _, bytes) = file.tensor(name);
         Ok((dtype, vec![piece.len()], bytes))
     })

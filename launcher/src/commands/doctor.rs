@@ -154,8 +154,8 @@ fn gpu() -> Finding {
     let count =
         if count > 0 { count } else { (0..16).filter(|index| Path::new(&format!("/dev/nvidia{index}")).exists()).count() };
     let words = match count {
-        0 => "no NVIDIA GPU; this version trains on the CPU, so none is needed".to_owned(),
-        count => format!("{count} NVIDIA; this version trains on the CPU and leaves them idle"),
+        0 => "no NVIDIA GPU; none is needed to train on the CPU".to_owned(),
+        count => format!("{count} NVIDIA; model.device = \"cuda\" uses one for each rank (written, not run on a GPU yet)"),
     };
     let driver = driver.and_then(|text| text.lines().next().map(str::to_owned));
     Finding { name: "gpu", required: false, present: count > 0, words, details: json!({ "count": count, "driver": driver }) }

@@ -38,7 +38,6 @@ fn values_out_of_range() {
 
 #[test]
 fn what_this_version_lacks() {
-    insta::assert_snapshot!("cuda", check(RUN, &["--set", "model.device=cuda"]).text());
     insta::assert_snapshot!("policy", check(RUN, &["--set", "policy.set=configs/policies/ministry"]).text());
     insta::assert_snapshot!("site", check(RUN, &["--set", "site.profile=meluxina"]).text());
 }

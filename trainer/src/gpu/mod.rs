@@ -7,7 +7,7 @@ mod compare;
 mod group;
 mod measure;
 mod operations;
-mod optimizer;
+pub(crate) mod optimizer;
 mod shapes;
 mod tolerance;
 mod whole;

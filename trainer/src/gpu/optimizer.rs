@@ -11,16 +11,16 @@ use crate::failure::Failure;
 
 /// What changes from step to step.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
+pub(crate) struct Rates {
     /// From 1.
-    pub(super) step: i32,
-    pub(super) learning_rate: f64,
+    pub(crate) step: i32,
+    pub(crate) learning_rate: f64,
     /// Clipping's factor.
-    pub(super) gradient_scale: f64,
+    pub(crate) gradient_scale: f64,
 }
 
 /// The constants of a step: those of `sirocco_optim::AdamW`, worked out once in fp64.
-pub(super) fn update(config: AdamWConfig, rates: Rates) -> Update {
+pub(crate) fn update(config: AdamWConfig, rates: Rates) -> Update {
     let correction = |beta: f64| 1.0 - beta.powi(rates.step);
     Update {
         gradient_scale: rates.gradient_scale as f32,

@@ -6,6 +6,7 @@ mod evaluate;
 pub(crate) mod identity;
 mod meeting;
 mod metrics;
+pub(crate) mod optimizer;
 pub(crate) mod saved;
 mod saver;
 pub(crate) mod settings;
@@ -16,18 +17,19 @@ mod trace;
 mod training;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sirocco_checkpoint::{Checkpoint, Checkpoints, ModelDir};
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_config::{Place, Run};
-use sirocco_optim::AdamW;
 use sirocco_tokens::Order;
 
 use self::data::Sequences;
 use self::identity::Identity;
 use self::metrics::Metrics;
+use self::optimizer::Optimizer;
 use self::saver::{Saver, UnderWay, everyone};
 use self::signals::Signalled;
 use self::step::{Plan, State};
@@ -96,7 +98,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     }
     let newest = newest(&checkpoints, communicator)?;
     let optimizer = match &newest {
-        None => AdamW::new(settings::optimizer(run)),
+        None => Optimizer::resume(settings::optimizer(run), 0, BTreeMap::new(), engine.device()),
         Some(checkpoint) => {
             identity.verify(checkpoint.state())?;
             saved::restore(checkpoint, &mut engine, settings::optimizer(run))?

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sirocco_checkpoint::{Checkpoint, CheckpointWriter, Dtype, Fragment, Piece, ShardRecord};
-use sirocco_optim::{AdamW, AdamWConfig, Moments};
+use sirocco_optim::{AdamWConfig, Moments};
 use sirocco_parallel::Engine;
 
+use super::optimizer::Optimizer;
 use super::setup::piece;
 use crate::failure::Failure;
 
@@ -24,16 +25,16 @@ pub(super) struct Snapshot(Vec<(String, Piece, Vec<f32>)>);
 
 impl Snapshot {
     /// Copies the pieces of which this rank is the first replica: over all ranks, each element once.
-    pub(super) fn take(engine: &Engine, optimizer: &AdamW) -> Self {
+    pub(super) fn take(engine: &Engine, optimizer: &Optimizer) -> Self {
         let mut tensors = Vec::new();
         for shard in engine.led() {
             let [master, first, second] = names(shard.name());
             let piece = piece(shard.slice(), shard.piece());
-            if let Some(moments) = optimizer.moments().get(shard.name()) {
-                tensors.push((first, piece.clone(), moments.first.clone()));
-                tensors.push((second, piece.clone(), moments.second.clone()));
+            if let Some(moments) = optimizer.moments(shard.name()) {
+                tensors.push((first, piece.clone(), moments.first));
+                tensors.push((second, piece.clone(), moments.second));
             }
-            tensors.push((master, piece, shard.master().to_vec()));
+            tensors.push((master, piece, shard.master_copy()));
         }
         Self(tensors)
     }
@@ -53,18 +54,17 @@ impl Snapshot {
 
 /// Puts a checkpoint's values into this rank's pieces, whatever mesh they were saved under, and gives the optimizer that goes on from
 /// there.
-pub(crate) fn restore(checkpoint: &Checkpoint, engine: &mut Engine, config: AdamWConfig) -> Result<AdamW, Failure> {
+pub(crate) fn restore(checkpoint: &Checkpoint, engine: &mut Engine, config: AdamWConfig) -> Result<Optimizer, Failure> {
     let mut moments = BTreeMap::new();
     for shard in engine.trained_mut() {
         let [master, first, second] = names(shard.name());
         let piece = piece(shard.slice(), shard.piece());
         let read = |name: &str| read_elements(checkpoint, name, &piece);
-        let values = read(&master)?;
-        shard.master_and_gradient().0.copy_from_slice(&values);
+        shard.set_master(&read(&master)?).map_err(Failure::parallel)?;
         moments.insert(shard.name().to_string(), Moments { first: read(&first)?, second: read(&second)? });
     }
     engine.refresh();
-    Ok(AdamW::resume(config, checkpoint.state().step, moments))
+    Ok(Optimizer::resume(config, checkpoint.state().step, moments, engine.device()))
 }
 
 /// The elements of a piece; as many as the piece has.

@@ -12,11 +12,11 @@ use serde_json::json;
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, RunState, ShardRecord};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
-use sirocco_optim::AdamW;
 use sirocco_parallel::Engine;
 use sirocco_tokens::Order;
 
 use super::identity::Identity;
+use super::optimizer::Optimizer;
 use super::saved::Snapshot;
 use crate::failure::Failure;
 
@@ -49,7 +49,7 @@ impl Saver<'_> {
     }
 
     /// Starts to save `step` completed steps, after the save before is complete. Returns as soon as the values are copied.
-    pub(crate) fn start(&mut self, engine: &Engine, optimizer: &AdamW, step: u64) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, engine: &Engine, optimizer: &Optimizer, step: u64) -> Result<(), Failure> {
         self.complete()?;
         let latest = self.checkpoints.latest().map_err(Failure::file).map(|latest| latest == Some(step));
         if self.everyone(latest)?.contains(&true) {

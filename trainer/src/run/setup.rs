@@ -1,13 +1,17 @@
 //! From settings and files to a rank's engine: the mesh, the base's pieces, the newest checkpoint.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sirocco_checkpoint::{ModelDir, Piece};
-use sirocco_comm::Communicator;
-use sirocco_config::{ModelSizes, Place, Run};
+use sirocco_comm::{Communicator, Options};
+use sirocco_config::{Device as Wanted, ModelSizes, Place, Run};
+use sirocco_model::ops::cuda;
 use sirocco_model::weight::FileTensor;
 use sirocco_model::{ModelConfig, SeamError, Slice};
-use sirocco_parallel::{Engine, Mesh, Setup};
+use sirocco_parallel::tensors::OnDevice;
+use sirocco_parallel::{Engine, Mesh, Setup, World};
+use tch::Device;
 
 use super::settings;
 use crate::failure::Failure;
@@ -32,10 +36,32 @@ pub(crate) fn engine(directory: &Path, run: &Run, base: &ModelDir, world: &dyn C
         mesh: mesh(run)?,
         recompute: settings::recompute(run),
         bucket_bytes: (run.parallel.bucket_mb as usize) << 20,
+        device: device(run, world)?,
     };
+    let options = Options { timeout: Duration::from_secs(run.parallel.timeout_s) };
+    let on_device = match setup.device {
+        Device::Cuda(ordinal) => Some(OnDevice::open(ordinal, options).map_err(Failure::parallel)?),
+        _ => None,
+    };
+    let world = World { ranks: world, device: on_device.as_ref() };
     Engine::new(&setup, world, &mut |name, slice, range| piece_of(base, name, slice, range)).map_err(|error| {
         Failure::parallel(error).help_unless(format!("sirocco model verify {} checks every tensor", base.path().display()))
     })
+}
+
+/// Where this rank computes. Ranks of one host take its devices in their order.
+fn device(run: &Run, world: &dyn Communicator) -> Result<Device, Failure> {
+    match run.model.device {
+        Wanted::Auto | Wanted::Cpu => Ok(Device::Cpu),
+        Wanted::Cuda => {
+            let ordinal = world.place().local_rank;
+            let gpu = cuda::prepare(ordinal).map_err(|error| {
+                Failure::machine(error).help("sirocco doctor says what this machine has; model.device = \"cpu\" needs no GPU")
+            })?;
+            tracing::info!(ordinal, name = gpu.name, bytes = gpu.bytes, "computes on a GPU");
+            Ok(Device::Cuda(ordinal))
+        }
+    }
 }
 
 fn sizes(config: &ModelConfig) -> ModelSizes {

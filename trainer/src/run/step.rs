@@ -5,13 +5,14 @@ use std::time::Instant;
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
 use sirocco_model::Batch;
-use sirocco_optim::{AdamW, Parameter, Schedule, clip, sum_of_squares};
+use sirocco_optim::{Schedule, clip};
 use sirocco_parallel::Engine;
 use sirocco_tokens::Order;
 
 use super::agreement::{Told, agree};
 use super::data::{Count, Sequences};
 use super::metrics::{Collectives, StepRecord};
+use super::optimizer::{Optimizer, squares};
 use super::watch::{Verdict, Watch};
 use crate::failure::Failure;
 use crate::models::peak_memory;
@@ -31,7 +32,7 @@ pub(crate) struct Plan<'a> {
 /// What a step changes.
 pub(crate) struct State {
     pub(crate) engine: Engine,
-    pub(crate) optimizer: AdamW,
+    pub(crate) optimizer: Optimizer,
     pub(crate) watch: Watch,
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes
     let data_seconds = start.elapsed().as_secs_f64();
 
     let loss_sum = state.engine.gradients(&batches, 1.0 / count.targets as f64).map_err(Failure::parallel)?;
-    let squares = state.engine.led().map(|shard| sum_of_squares(shard.gradient())).sum();
+    let squares = squares(&state.engine);
     let collectives = Collectives::between(&before, &plan.communicator.traffic());
     let seconds = (start.elapsed().as_secs_f64() - collectives.waited()).max(0.0);
     let memory = peak_memory() as f64;
@@ -73,7 +74,7 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes
     let verdict = state.watch.judge(loss, norm);
     match verdict {
         Verdict::Apply => {
-            apply(&mut state.engine, &mut state.optimizer, learning_rate, clip(norm, plan.run.train.max_grad_norm))?;
+            state.optimizer.step(&mut state.engine, learning_rate, clip(norm, plan.run.train.max_grad_norm))?;
         }
         Verdict::Skip => {
             state.engine.refresh();
@@ -123,16 +124,4 @@ fn too_many_skipped(watch: &Watch, step: u64, (loss, norm): (f64, f64)) -> Failu
         watch.skipped()
     );
     Failure::failed(words).help("lower train.learning_rate or train.max_grad_norm and resume from the newest checkpoint")
-}
-
-/// Updates the master copies, brings the values up to date and clears the gradients.
-pub(crate) fn apply(engine: &mut Engine, optimizer: &mut AdamW, learning_rate: f64, gradient_scale: f64) -> Result<(), Failure> {
-    let names: Vec<String> = engine.trained_mut().map(|shard| shard.name().to_string()).collect();
-    let parameters = engine.trained_mut().zip(&names).map(|(shard, name)| {
-        let (values, gradient) = shard.master_and_gradient();
-        Parameter { name, values, gradient }
-    });
-    optimizer.step(learning_rate, gradient_scale, parameters).map_err(Failure::data)?;
-    engine.refresh();
-    Ok(())
 }

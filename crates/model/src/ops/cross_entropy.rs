@@ -4,9 +4,9 @@
 //! Transformers); the softmax and the loss are computed in fp32. The sum of losses is fp32 within a row and fp64 over rows.
 
 use rayon::prelude::*;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use super::{by_element, empty, lanes};
+use super::{by_element, cuda, empty, lanes};
 use crate::raw::{Element, elements, elements_mut, vectorised};
 use crate::seams::{Exchange, SeamError};
 
@@ -45,6 +45,9 @@ pub fn forward_backward(
     scale: f64,
     mut dhead: Option<&mut Tensor>,
 ) -> Result<Loss, SeamError> {
+    if h.device() != Device::Cpu {
+        return cuda::cross_entropy::forward_backward(h, head, targets, scale, dhead);
+    }
     let (rows, wanted) = rows_with_targets(targets);
     let picked = h.index_select(0, &rows);
     let dpicked = empty(&picked.size(), picked.kind());
@@ -71,6 +74,9 @@ pub fn forward_backward(
 /// # Errors
 /// As [`forward_backward`].
 pub fn forward(h: &Tensor, head: Head<'_>, targets: &[i64]) -> Result<f64, SeamError> {
+    if h.device() != Device::Cpu {
+        return cuda::cross_entropy::forward(h, head, targets);
+    }
     let (rows, wanted) = rows_with_targets(targets);
     let picked = h.index_select(0, &rows);
     let mut sum = 0.0;

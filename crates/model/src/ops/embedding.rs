@@ -2,13 +2,16 @@
 //!
 //! The table may be a slice of the vocabulary: ids outside of it give zeros, so that the sum over all slices is the whole's.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::by_element;
+use super::{by_element, cuda};
 use crate::raw::{Element, elements, elements_mut};
 
 /// `ids [T]`, `table [v, D]` holding the rows from id `first` on → `[T, D]`.
 pub fn forward(ids: &[i64], table: &Tensor, first: i64) -> Tensor {
+    if table.device() != Device::Cpu {
+        return cuda::embedding::forward(ids, table, first);
+    }
     let rows = table.size()[0];
     let inside = |id: &i64| (first..first + rows).contains(id);
     if ids.iter().all(inside) {
@@ -22,6 +25,9 @@ pub fn forward(ids: &[i64], table: &Tensor, first: i64) -> Tensor {
 
 /// Adds `dy [T, D]` to the rows of `dtable [v, D]` (fp32, the rows from id `first` on) that `ids` name.
 pub fn backward(ids: &[i64], dy: &Tensor, dtable: &mut Tensor, first: i64) {
+    if dtable.device() != Device::Cpu {
+        return cuda::embedding::backward(ids, dy, dtable, first);
+    }
     debug_assert_eq!(dtable.kind(), Kind::Float);
     by_element!(dy.kind(), A => add_rows::<A>(ids, dy, dtable, first));
 }

@@ -6,23 +6,25 @@
 
 use std::sync::Arc;
 
-use sirocco_comm::{Communicator, Pending};
+use tch::Tensor;
 
 use crate::ParallelError;
 use crate::fsdp::Shard;
+use crate::tensors::{Coming, Maker, TensorGroup};
 
 /// The reductions of one step.
 pub struct Reduction {
     groups: Arc<Groups>,
     bucket_elements: usize,
     filling: Vec<Bucket>,
-    started: Vec<(Vec<usize>, Pending<Vec<f32>>)>,
+    started: Vec<(Vec<usize>, Coming<Vec<Tensor>>)>,
 }
 
 #[derive(Default)]
 struct Bucket {
     shards: Vec<usize>,
-    data: Vec<f32>,
+    gradients: Vec<Tensor>,
+    elements: usize,
 }
 
 /// The sets of ranks over which a rank sums gradients. Fixed for a run.
@@ -33,7 +35,7 @@ pub(crate) struct Groups {
 }
 
 struct Group {
-    ranks: Arc<dyn Communicator>,
+    ranks: Arc<dyn TensorGroup>,
     /// Whether all of it is in one pipeline stage. Where it is not, its sums wait for the end of the step: the other stages are at other
     /// points of the schedule, and a stage that waited for them would hold up those that wait for it.
     together: bool,
@@ -44,11 +46,7 @@ impl Groups {
     ///
     /// # Errors
     /// A group that the communicator refuses.
-    pub(crate) fn new(
-        shards: &[Shard],
-        world: &dyn Communicator,
-        stage_of: impl Fn(usize) -> usize,
-    ) -> Result<Self, ParallelError> {
+    pub(crate) fn new(shards: &[Shard], groups: Maker<'_>, stage_of: impl Fn(usize) -> usize) -> Result<Self, ParallelError> {
         let mut sets: Vec<&[usize]> = Vec::new();
         let mut of = Vec::with_capacity(shards.len());
         for shard in shards {
@@ -64,7 +62,7 @@ impl Groups {
         }
         let group = |set: &&[usize]| {
             let together = set.iter().all(|&rank| stage_of(rank) == stage_of(set[0]));
-            Ok(Group { ranks: world.group("replicas", set)?, together })
+            Ok(Group { ranks: groups.of("replicas", set)?, together })
         };
         Ok(Self { groups: sets.iter().map(group).collect::<Result<_, ParallelError>>()?, of })
     }
@@ -80,18 +78,20 @@ impl Reduction {
     /// The gradient of the shard `number` is final on this rank.
     pub(crate) fn add(&mut self, number: usize, shard: &Shard) {
         let Some(group) = self.groups.of[number] else { return };
+        let Some(gradient) = shard.gradient_tensor() else { return };
         let bucket = &mut self.filling[group];
         bucket.shards.push(number);
-        bucket.data.extend_from_slice(shard.gradient());
-        if bucket.data.len() >= self.bucket_elements && self.groups.groups[group].together {
+        bucket.elements += gradient.numel();
+        bucket.gradients.push(gradient.shallow_clone());
+        if bucket.elements >= self.bucket_elements && self.groups.groups[group].together {
             self.start(group);
         }
     }
 
     fn start(&mut self, group: usize) {
-        let Bucket { shards, data } = std::mem::take(&mut self.filling[group]);
+        let Bucket { shards, gradients, .. } = std::mem::take(&mut self.filling[group]);
         if !shards.is_empty() {
-            self.started.push((shards, self.groups.groups[group].ranks.all_reduce_f32("reduce gradients", data)));
+            self.started.push((shards, self.groups.groups[group].ranks.sum("reduce gradients", &gradients)));
         }
     }
 
@@ -103,16 +103,14 @@ impl Reduction {
         let (together, apart): (Vec<usize>, Vec<usize>) =
             (0..self.filling.len()).partition(|&group| self.groups.groups[group].together);
         together.into_iter().chain(apart).for_each(|group| self.start(group));
-        let expected: usize = shards.iter().map(|shard| shard.gradient().len()).sum();
+        let expected: usize = shards.iter().filter_map(Shard::gradient_tensor).map(Tensor::numel).sum();
         let mut found = 0;
         for (numbers, sums) in self.started {
-            let sums = sums.wait()?;
-            let mut rest = sums.as_slice();
-            for number in numbers {
-                let (_, gradient) = shards[number].master_and_gradient();
-                let Some((own, after)) = rest.split_at_checked(gradient.len()) else { break };
-                gradient.copy_from_slice(own);
-                (rest, found) = (after, found + own.len());
+            for (number, sum) in numbers.into_iter().zip(sums.wait()?) {
+                if let Some((_, gradient)) = shards[number].tensors_mut() {
+                    gradient.copy_(&sum);
+                    found += sum.numel();
+                }
             }
         }
         if found == expected { Ok(()) } else { Err(ParallelError::Length { found, expected }) }

@@ -4,23 +4,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sirocco_comm::{Communicator, Pending};
-use sirocco_model::memory::{bytes, floats};
 use sirocco_model::{Dtype, Hooks, Network, Pass, SeamError, Unit, Weight};
 use tch::{Device, Kind, Tensor};
 
 use crate::ParallelError;
 use crate::data::Reduction;
 use crate::fsdp::Shard;
-use crate::tensors;
+use crate::tensors::{Coming, TensorGroup};
 
 /// Gradients of this many units may be under way: the one being scattered, while the next is computed.
 const SCATTERS: usize = 1;
 
 /// Which shards each unit is made of, and over which ranks its pieces are spread. Fixed for a run.
 pub struct Residence {
-    group: Arc<dyn Communicator>,
+    group: Arc<dyn TensorGroup>,
     dtype: Dtype,
+    device: Device,
     units: Vec<Unit>,
     /// Numbers of shards, in the order of the unit's weights.
     shards_of: HashMap<Unit, Vec<usize>>,
@@ -28,14 +27,14 @@ pub struct Residence {
 
 impl Residence {
     /// `shards` in the order of [`Network::weights`]; `group` is the fsdp axis.
-    pub(crate) fn new(network: &mut Network, shards: &[Shard], group: Arc<dyn Communicator>) -> Self {
+    pub(crate) fn new(network: &mut Network, shards: &[Shard], group: Arc<dyn TensorGroup>, device: Device) -> Self {
         let number = |weight: &Weight| shards.iter().position(|shard| shard.name() == weight.name());
         let units = network.units();
         let mut shards_of = HashMap::new();
         for &unit in &units {
             shards_of.insert(unit, network.unit_mut(unit).iter().filter_map(|weight| number(weight)).collect());
         }
-        Self { group, dtype: network.dtype(), units, shards_of }
+        Self { group, dtype: network.dtype(), device, units, shards_of }
     }
 
     /// Bytes of the largest unit while it is in use: gathered values, and gradients of what is trained.
@@ -75,8 +74,8 @@ pub(crate) struct Residents<'a> {
     reduction: &'a mut Reduction,
     /// Whether this micro-batch's gradients are the last of the step.
     last: bool,
-    coming: Option<(Unit, Pending<Vec<Vec<u8>>>)>,
-    leaving: VecDeque<(Vec<usize>, Pending<Vec<f32>>, bool)>,
+    coming: Option<(Unit, Coming<Vec<Tensor>>)>,
+    leaving: VecDeque<(Vec<usize>, Coming<Vec<Tensor>>, bool)>,
 }
 
 impl<'a> Residents<'a> {
@@ -87,63 +86,39 @@ impl<'a> Residents<'a> {
     /// Starts to gather a unit's pieces: those of all its weights in one message.
     fn call(&mut self, unit: Unit) {
         let kind = self.residence.dtype.kind();
-        let mut message = Vec::new();
-        for number in self.residence.spread(unit, self.shards) {
-            message.extend_from_slice(bytes(&self.shards[number].values_as(kind)));
-        }
-        if !message.is_empty() || self.residence.spread(unit, self.shards).next().is_some() {
-            self.coming = Some((unit, self.residence.group.all_gather_bytes("gather weights", message)));
+        let spread = || self.residence.spread(unit, self.shards).map(|number| &self.shards[number]);
+        let own: Vec<Tensor> = spread().map(|shard| shard.values_as(kind)).collect();
+        let wholes: Vec<usize> = spread().map(Shard::slice_elements).collect();
+        if !own.is_empty() {
+            self.coming = Some((unit, self.residence.group.gather("gather weights", &own, &wholes)));
         }
     }
 
-    /// Puts a unit's gathered pieces together.
-    fn place(&mut self, unit: Unit, parts: &[Vec<u8>], weights: &mut [&mut Weight]) -> Result<(), SeamError> {
-        let kind = self.residence.dtype.kind();
-        let mut at = vec![0; parts.len()];
-        for number in self.residence.spread(unit, self.shards) {
-            let shard = &self.shards[number];
-            let Some(weight) = weights.iter_mut().find(|weight| weight.name() == shard.name()) else { continue };
-            let pieces = parts.iter().zip(&mut at).enumerate().map(|(rank, (part, at))| {
-                let length = shard.piece_of(rank, parts.len()).len() * kind.elt_size_in_bytes();
-                let piece = part.get(*at..*at + length).unwrap_or_default();
-                *at += length;
-                piece
-            });
-            weight.set_value(tensors::from_parts(pieces, (&weight.shape(), kind))?)?;
+    /// Gives a unit's weights their gathered values.
+    fn place(&mut self, unit: Unit, values: Vec<Tensor>, weights: &mut [&mut Weight]) -> Result<(), SeamError> {
+        for (number, value) in self.residence.spread(unit, self.shards).zip(values) {
+            let name = self.shards[number].name();
+            if let Some(weight) = weights.iter_mut().find(|weight| weight.name() == name) {
+                weight.set_value(value.view(&weight.shape()[..]))?;
+            }
         }
         Ok(())
     }
 
     /// Starts to scatter the gradients of a unit's spread weights; each rank gets the sum of its pieces.
     fn scatter(&mut self, numbers: Vec<usize>, gradients: &[Tensor], done: bool) {
-        let ranks = self.residence.group.size();
-        let (mut data, mut lengths) = (Vec::new(), Vec::with_capacity(ranks));
-        for rank in 0..ranks {
-            let before = data.len();
-            for (&number, gradient) in numbers.iter().zip(gradients) {
-                data.extend_from_slice(&floats(gradient)[self.shards[number].piece_of(rank, ranks)]);
-            }
-            lengths.push(data.len() - before);
-        }
-        let sums = self.residence.group.reduce_scatter_f32("scatter gradients", data, &lengths);
-        self.leaving.push_back((numbers, sums, done));
+        let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.view([-1])).collect();
+        self.leaving.push_back((numbers, self.residence.group.scatter("scatter gradients", &flat), done));
     }
 
     /// Adds what came back from scattering to this rank's pieces, until at most `left` are under way.
-    fn settle(&mut self, left: usize) -> Result<(), SeamError> {
+    fn settle(&mut self, left: usize) -> Result<(), ParallelError> {
         while self.leaving.len() > left {
             let Some((numbers, sums, done)) = self.leaving.pop_front() else { break };
-            let sums = sums.wait()?;
-            let mut rest = sums.as_slice();
-            for number in numbers {
-                let shard = &mut self.shards[number];
-                let (_, gradient) = shard.master_and_gradient();
-                let (found, expected) = (rest.len(), gradient.len());
-                let Some((own, after)) = rest.split_at_checked(expected) else {
-                    return Err(Box::new(ParallelError::Length { found, expected }));
-                };
-                gradient.iter_mut().zip(own).for_each(|(gradient, own)| *gradient += own);
-                rest = after;
+            for (number, sum) in numbers.into_iter().zip(sums.wait()?) {
+                if let Some((_, gradient)) = self.shards[number].tensors_mut() {
+                    let _ = gradient.g_add_(&sum);
+                }
                 if done {
                     self.reduction.add(number, &self.shards[number]);
                 }
@@ -154,7 +129,7 @@ impl<'a> Residents<'a> {
 
     /// The end of a pass: nothing is under way any more.
     pub(crate) fn finish(mut self) -> Result<(), ParallelError> {
-        self.settle(0).map_err(|error| ParallelError::from(sirocco_model::ModelError::Seam(error)))
+        self.settle(0)
     }
 
     /// Whether a weight's gradient cannot change any more after `unit`'s backward: a tied embedding is met twice.
@@ -170,16 +145,16 @@ impl Hooks for Residents<'_> {
             Some(coming) if coming.0 == unit => self.coming = Some(coming),
             _ => self.call(unit),
         }
-        if let Some((_, parts)) = self.coming.take() {
-            let parts = parts.wait()?;
-            self.place(unit, &parts, &mut weights)?;
+        if let Some((_, values)) = self.coming.take() {
+            let values = values.wait()?;
+            self.place(unit, values, &mut weights)?;
         }
         if let Some(next) = self.residence.next(unit, pass, self.shards) {
             self.call(next);
         }
         for weight in weights.into_iter().filter(|weight| pass == Pass::Backward && weight.is_trained()) {
             if weight.gradient().is_none() {
-                weight.set_gradient(Tensor::zeros(weight.shape(), (Kind::Float, Device::Cpu)))?;
+                weight.set_gradient(Tensor::zeros(weight.shape(), (Kind::Float, self.residence.device)))?;
             }
         }
         Ok(())
@@ -215,6 +190,6 @@ impl Hooks for Residents<'_> {
             }
         }
         drop(gradients);
-        self.settle(SCATTERS)
+        Ok(self.settle(SCATTERS)?)
     }
 }

@@ -8,7 +8,7 @@ use sirocco_model::{Dtype, Origin, SeamError, Slice, Weight, lora};
 use tch::{Device, Kind, Tensor};
 
 use crate::ParallelError;
-use crate::layout::{self, Held};
+use crate::layout::Held;
 
 /// Gives the elements `piece` (flat, row-major) of a slice of the base's tensor `name`, as they stand in a file.
 pub type Source<'a> = &'a mut dyn FnMut(&str, &Slice, Range<usize>) -> Result<FileTensor, SeamError>;
@@ -37,7 +37,7 @@ impl Shard {
     pub(crate) fn new(
         weight: &Weight,
         held: &Held<'_>,
-        (dtype, seed): (Dtype, u64),
+        (dtype, seed, device): (Dtype, u64, Device),
         source: Source<'_>,
     ) -> Result<Self, ParallelError> {
         let (name, slice) = (weight.name().to_string(), weight.slice().clone());
@@ -58,6 +58,7 @@ impl Shard {
                 from_file(&name, &stored, &[length], kind)?
             }
         };
+        let values = values.to_device(device);
         let gradient = weight.is_trained().then(|| values.zeros_like());
         let replicas = held.replicas(&name, &slice);
         let all = held.in_one_piece(slice.shape().iter().product::<i64>() as usize);
@@ -89,11 +90,6 @@ impl Shard {
         self.gradient.is_some()
     }
 
-    /// The piece of the place `index` of `count` on the fsdp axis.
-    pub(crate) fn piece_of(&self, index: usize, count: usize) -> Range<usize> {
-        layout::piece(self.slice_elements(), index, count)
-    }
-
     /// Elements of the slice.
     pub(crate) fn slice_elements(&self) -> usize {
         self.slice.shape().iter().product::<i64>() as usize
@@ -104,17 +100,40 @@ impl Shard {
         self.all
     }
 
-    /// Master copy (empty if not trained).
-    pub fn master(&self) -> &[f32] {
-        if self.is_trained() { floats(&self.values) } else { &[] }
+    /// The gradient, flat and fp32, wherever it lies; none if not trained.
+    pub fn gradient_tensor(&self) -> Option<&Tensor> {
+        self.gradient.as_ref()
     }
 
-    /// The gradient (empty if not trained).
+    /// Master copy and gradient, flat and fp32, wherever they lie; none if not trained. [`crate::Engine::refresh`] afterwards.
+    pub fn tensors_mut(&mut self) -> Option<(&mut Tensor, &mut Tensor)> {
+        Some((&mut self.values, self.gradient.as_mut()?))
+    }
+
+    /// A copy of the master copy on the host (empty if not trained).
+    pub fn master_copy(&self) -> Vec<f32> {
+        if self.is_trained() { floats(&self.values.to_device(Device::Cpu)).to_vec() } else { Vec::new() }
+    }
+
+    /// Overwrites the master copy. [`crate::Engine::refresh`] afterwards.
+    ///
+    /// # Errors
+    /// Another number of elements.
+    pub fn set_master(&mut self, elements: &[f32]) -> Result<(), ParallelError> {
+        let (found, expected) = (elements.len(), self.values.numel());
+        if found != expected {
+            return Err(ParallelError::Length { found, expected });
+        }
+        self.values.copy_(&Tensor::from_slice(elements));
+        Ok(())
+    }
+
+    /// The gradient, of a piece on the host (empty if not trained).
     pub fn gradient(&self) -> &[f32] {
         self.gradient.as_ref().map_or(&[], floats)
     }
 
-    /// Master copy and gradient, to write to (empty if not trained).
+    /// Master copy and gradient of a piece on the host, to write to (empty if not trained).
     pub fn master_and_gradient(&mut self) -> (&mut [f32], &mut [f32]) {
         match &mut self.gradient {
             Some(gradient) => (floats_mut(&mut self.values), floats_mut(gradient)),

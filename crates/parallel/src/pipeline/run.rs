@@ -1,22 +1,20 @@
 //! Carries out a stage's list of actions: activations come from the stage before, gradients from the stage after.
 
-use std::sync::Arc;
-
-use sirocco_comm::{Communicator, Pending};
+use sirocco_comm::Pending;
 use sirocco_model::block::Saved;
 use sirocco_model::{Around, Batch, Downstream, Network, Recompute};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::schedule::{Action, Neighbours};
 use crate::ParallelError;
 use crate::data::Reduction;
 use crate::fsdp::{Residence, Residents, Shard};
 use crate::tensor::Rows;
-use crate::tensors;
+use crate::tensors::Host;
 
 /// The way to the neighbouring stages: the ranks at the same place on all other axes.
 pub(crate) struct Links {
-    pub(crate) group: Arc<dyn Communicator>,
+    pub(crate) group: Host,
     pub(crate) neighbours: Neighbours,
 }
 
@@ -28,6 +26,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) rows: &'a Rows,
     pub(crate) links: &'a Links,
     pub(crate) recompute: Recompute,
+    /// Where this rank computes.
+    pub(crate) device: Device,
 }
 
 /// A micro-batch between two actions.
@@ -161,20 +161,20 @@ impl Stage<'_> {
     fn receive(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
         let (shape, kind) = self.form(batch);
         let before = self.links.neighbours.before.unwrap_or_default();
-        tensors::receive(self.links.group.as_ref(), "activations", before, (&shape, kind))
+        Ok(self.links.group.receive("activations", before, (&shape, kind))?.to_device(self.device))
     }
 
     fn receive_gradient(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
         let (shape, kind) = self.form(batch);
         let after = self.links.neighbours.after.unwrap_or_default();
-        tensors::receive(self.links.group.as_ref(), "activation gradients", after, (&shape, kind))
+        Ok(self.links.group.receive("activation gradients", after, (&shape, kind))?.to_device(self.device))
     }
 
     fn send(&self, output: Option<Tensor>) -> Option<Pending<()>> {
-        Some(tensors::send(self.links.group.as_ref(), "activations", self.links.neighbours.after?, &output?))
+        Some(self.links.group.send("activations", self.links.neighbours.after?, &output?))
     }
 
     fn send_gradient(&self, gradient: Option<Tensor>) -> Option<Pending<()>> {
-        Some(tensors::send(self.links.group.as_ref(), "activation gradients", self.links.neighbours.before?, &gradient?))
+        Some(self.links.group.send("activation gradients", self.links.neighbours.before?, &gradient?))
     }
 }

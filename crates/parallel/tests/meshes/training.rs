@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sirocco_comm::Communicator;
 use sirocco_model::{Dtype, Recompute, Slice};
 use sirocco_optim::{AdamW, AdamWConfig, Parameter, clip, sum_of_squares};
-use sirocco_parallel::{Engine, Mesh, Setup};
+use sirocco_parallel::{Engine, Mesh, Setup, World};
 use tch::{Device, Kind, Tensor};
 
 use crate::material::{GLOBAL_BATCH, Material, Method};
@@ -58,8 +58,10 @@ pub(crate) fn train(material: &Material, method: Method, way: Way, world: &dyn C
         mesh: way.mesh,
         recompute: way.recompute,
         bucket_bytes: way.bucket_bytes,
+        device: Device::Cpu,
     };
-    let mut engine = Engine::new(&setup, world, &mut |name, slice, piece| material.piece(name, slice, piece)).unwrap();
+    let mut engine =
+        Engine::new(&setup, World::on_host(world), &mut |name, slice, piece| material.piece(name, slice, piece)).unwrap();
     as_after_some_training(&mut engine);
     let mut optimizer = AdamW::new(AdamWConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 });
     (0..STEPS)
