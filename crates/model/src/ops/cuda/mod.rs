@@ -48,15 +48,24 @@ pub struct Gpu {
 /// # Errors
 /// What this machine lacks.
 pub fn prepare(ordinal: usize) -> Result<Gpu, ModelError> {
-    cuda::load_torch()?;
-    if !Cuda::is_available() || Cuda::device_count() <= ordinal as i64 {
-        let message = format!("libtorch finds {} devices, expected device {ordinal} to be there", Cuda::device_count());
+    let found = devices()?;
+    if found <= ordinal {
+        let message = format!("libtorch finds {found} devices, expected device {ordinal} to be there");
         return Err(ModelError::Cuda { call: "cudaGetDeviceCount", message });
     }
     torch::sums_in_fp32();
     cuda::prepare(ordinal, &source(), &kernels())?;
     let (name, bytes) = cuda::describe(ordinal)?;
     Ok(Gpu { name, bytes })
+}
+
+/// How many CUDA devices this process sees. Where a scheduler shows each rank its own alone, that is one, number 0.
+///
+/// # Errors
+/// libtorch's CUDA part is not here.
+pub fn devices() -> Result<usize, ModelError> {
+    cuda::load_torch()?;
+    Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
 }
 
 /// Bytes of a prepared device's memory that nobody has taken, libtorch's cache counting as taken.
@@ -145,6 +154,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_device_is_told_what_it_lacks() {
+        assert_eq!(devices().is_ok_and(|devices| devices > 0), prepare(0).is_ok());
         match prepare(0) {
             Err(ModelError::Cuda { call: "dlopen", message }) => assert!(message.contains("libtorch_cuda.so"), "{message}"),
             Err(ModelError::Cuda { call: "cudaGetDeviceCount", message }) => {
