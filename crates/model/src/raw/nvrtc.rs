@@ -1,13 +1,29 @@
 //! CUDA C++ to machine code at run time.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{
     result::{self, NvrtcError},
     sys,
 };
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 use crate::ModelError;
+
+/// What the system knows of an address (`Dl_info` in `dlfcn.h`).
+#[repr(C)]
+struct Origin {
+    file: *const c_char,
+    base: *mut c_void,
+    symbol: *const c_char,
+    symbol_address: *mut c_void,
+}
+
+unsafe extern "C" {
+    fn dladdr(address: *const c_void, origin: *mut Origin) -> c_int;
+}
 
 /// A program that NVRTC holds.
 struct Program(sys::nvrtcProgram);
@@ -28,6 +44,7 @@ pub(crate) fn compile(source: &str, (major, minor): (i32, i32)) -> Result<Vec<u8
     if !unsafe { sys::is_culib_present() } {
         return Err(failed("dlopen", "no NVRTC (libnvrtc.so) on this machine".to_owned()));
     }
+    load_builtins();
     let text = CString::new(source).map_err(|error| failed("nvrtcCreateProgram", error.to_string()))?;
     let program = Program(result::create_program(&text, Some(c"sirocco.cu")).map_err(nvrtc("nvrtcCreateProgram"))?);
     let options = [format!("--gpu-architecture=sm_{major}{minor}"), "--std=c++17".to_owned()];
@@ -36,6 +53,34 @@ pub(crate) fn compile(source: &str, (major, minor): (i32, i32)) -> Result<Vec<u8
         return Err(failed("nvrtcCompileProgram", format!("{error} for sm_{major}{minor}: {}", log(&program))));
     }
     code(&program)
+}
+
+/// NVRTC opens a second library by its bare name, which the system need not find though it lies beside the first: it is loaded from there.
+/// Where it is not there, NVRTC says so itself.
+fn load_builtins() {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the function writes two numbers.
+    let known = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }.result().is_ok();
+    let Some(folder) = folder().filter(|_| known) else { return };
+    let path = folder.join(format!("libnvrtc-builtins.so.{major}.{minor}"));
+    // SAFETY: the library only holds data and has no initialisers.
+    if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
+        // It is never unloaded: NVRTC uses it at each compilation.
+        std::mem::forget(library);
+    }
+}
+
+/// The directory that NVRTC was loaded from.
+fn folder() -> Option<PathBuf> {
+    // SAFETY: the library is there (`compile` has looked), and a symbol's address may be taken without calling it.
+    let address = unsafe { sys::culib().get::<*const c_void>(b"nvrtcVersion") }.ok().map(|symbol| *symbol)?;
+    let null = std::ptr::null_mut();
+    let mut origin = Origin { file: null, base: null.cast(), symbol: null, symbol_address: null.cast() };
+    // SAFETY: `origin` has the layout that the function fills in; it is read only where the function succeeds.
+    let found = unsafe { dladdr(address, &raw mut origin) } != 0 && !origin.file.is_null();
+    // SAFETY: the name is a terminated string that lives as long as the library, which is never unloaded.
+    let file = found.then(|| unsafe { CStr::from_ptr(origin.file) })?;
+    Path::new(OsStr::from_bytes(file.to_bytes())).parent().map(Path::to_owned)
 }
 
 fn code(program: &Program) -> Result<Vec<u8>, ModelError> {

@@ -99,7 +99,9 @@ static bool run_block() {
     }
     for (;;) {
         bool ran = false, done = true;
-        for (unsigned i = 0; i < count; i++) {
+        // Every other block backwards: a kernel that lacks a barrier must not pass because of an order.
+        for (unsigned turn = 0; turn < count; turn++) {
+            unsigned i = blockIdx.x % 2 ? count - 1 - turn : turn;
             if (threads[i].state == State::Ready) {
                 resume(i);
                 ran = true;
