@@ -1,6 +1,9 @@
 //! Bad input to whole programs: the message says what, where, found and expected; the exit code says which kind; nothing is lost.
 
+mod checkpoint;
 mod data;
+mod mesh;
+mod ranks;
 mod requests;
 mod run_directory;
 mod settings;

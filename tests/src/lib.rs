@@ -5,5 +5,6 @@ pub mod material;
 pub mod processes;
 pub mod program;
 pub mod repository;
+pub mod safetensors;
 pub mod steps;
 pub mod workplace;

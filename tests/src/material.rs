@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::repository::root;
+use crate::safetensors;
 
 /// ChatML with nothing added: the shape of SmolLM2's template without its default system turn.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}\
@@ -73,6 +74,22 @@ pub fn tie(model: &Path) {
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
     config["tie_word_embeddings"] = json!(true);
     write(&path, &config.to_string());
+}
+
+/// Makes the embedding of a character's token NaN in the tiny model: a sequence that holds it has no finite loss.
+///
+/// # Panics
+/// When the weights cannot be read or written, or the character is not one byte.
+pub fn poison_token(model: &Path, character: char) {
+    let path = model.join("model.safetensors");
+    let mut tensors = safetensors::read(&std::fs::read(&path).expect("the tiny model's weights"));
+    let embedding = tensors.iter_mut().find(|tensor| tensor.name == "model.embed_tokens.weight").expect("the embedding");
+    let row = usize::from(u8::try_from(character).expect("one byte")) + SPECIAL.len();
+    let width = embedding.shape[1] * 4;
+    for element in embedding.data[row * width..(row + 1) * width].chunks_exact_mut(4) {
+        element.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(&path, safetensors::write(&tensors)).expect("the tiny model's weights");
 }
 
 /// One conversation of a question and an answer, as a line of JSONL.
