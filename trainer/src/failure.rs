@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
 use sirocco_model::ModelError;
@@ -30,6 +30,8 @@ enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 5] = [Self::Failed, Self::Usage, Self::Data, Self::Machine, Self::Stopped];
+
     fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -136,6 +138,19 @@ impl Failure {
         }
     }
 
+    /// What a rank tells the others of its failure.
+    pub(crate) fn told(&self) -> Value {
+        json!({"exit_code": self.kind as u8, "message": self.message, "help": self.help})
+    }
+
+    /// The failure of another rank as that one has told it: of the same kind, with the same advice, so that it does not matter which
+    /// rank a person hears of first.
+    pub(crate) fn of_another(told: &Value, who: &str) -> Self {
+        let kind = Kind::ALL.into_iter().find(|kind| told["exit_code"] == *kind as u8).unwrap_or(Kind::Failed);
+        let failure = Self::new(kind, format_args!("{who}: {}", told["message"].as_str().unwrap_or_default()));
+        Self { help: told["help"].as_str().map(str::to_owned), ..failure }
+    }
+
     /// What goes into a log.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -167,4 +182,19 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>, json: bool) -> ExitCode {
 pub(crate) fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_another_rank_has_told_is_of_the_same_kind() {
+        for kind in Kind::ALL {
+            let failure = Failure::new(kind, "a.safetensors: altered").help("put it back");
+            let heard = Failure::of_another(&failure.told(), "rank 1 could not read");
+            assert_eq!((heard.kind as u8, heard.help.as_deref()), (kind as u8, Some("put it back")));
+            assert_eq!(heard.message, "rank 1 could not read: a.safetensors: altered");
+        }
+    }
 }

@@ -168,15 +168,15 @@ pub(crate) fn everyone<T: Serialize + DeserializeOwned>(
 ) -> Result<Vec<T>, Failure> {
     let told = match &mine {
         Ok(value) => json!({ "ok": value }),
-        Err(failure) => json!({ "failed": failure.message() }),
+        Err(failure) => json!({ "failed": failure.told() }),
     };
     let all = communicator.all_gather_bytes(name, told.to_string().into_bytes()).wait().map_err(Failure::collective)?;
     mine?;
     let mut values = Vec::with_capacity(all.len());
     for (rank, told) in all.iter().enumerate() {
         let mut told: serde_json::Value = serde_json::from_slice(told).map_err(Failure::failed)?;
-        if let Some(message) = told.get("failed").and_then(serde_json::Value::as_str) {
-            return Err(Failure::failed(format!("rank {rank} {could_not}: {message}")));
+        if let Some(failed) = told.get("failed") {
+            return Err(Failure::of_another(failed, &format!("rank {rank} {could_not}")));
         }
         values.push(serde_json::from_value(told["ok"].take()).map_err(Failure::failed)?);
     }
