@@ -46,8 +46,9 @@ lint: setup ## formatting and clippy, warnings as errors; dependency rules where
 test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 
-bench: build ## training speed and memory beside Transformers + PEFT; prints a report (needs what make demo leaves behind)
-	@python=$$(tests/oracle/python.sh) && "$$python" benches/lora_training.py --bin "$(PROGRAMS)"
+bench: build ## the numbers of training beside their peers and bounds, in about ten minutes; BENCH=--quick rehearses (needs what make demo leaves)
+	@cargo build --release --locked --quiet -p sirocco-checkpoint --example save_speed
+	@python=$$(tests/oracle/python.sh) && "$$python" benches/scaling.py --bin "$(PROGRAMS)" $(BENCH)
 
 gpu-check: ## every operation on a GPU beside the CPU, and the table of speeds; says so where there is no GPU
 	@scripts/gpu_check.sh

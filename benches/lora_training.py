@@ -8,20 +8,19 @@ rank 16 on all seven projections, bf16 base, forward, backward and AdamW. The ra
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
-import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
+from common import HERE, Clock, Row, Section, facts, listed, run_json, say, table
+
 TOKENS = 4 * 512
+PEER = "Transformers + PEFT"
 
 
 def arguments():
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="where the programs are")
     parser.add_argument("--model", type=pathlib.Path, default=pathlib.Path("models/smollm2-135m"))
@@ -31,58 +30,45 @@ def arguments():
     return parser.parse_args()
 
 
-# As `sirocco train` starts its ranks (crates/config/src/environment.rs says why). PEFT runs with the same spin count; its allocator is glibc's.
-ENVIRONMENT = {**os.environ, "GOMP_SPINCOUNT": "1000", "MIMALLOC_PURGE_DELAY": "-1"}
-
-
-def measure(command):
-    """Runs a program that prints one JSON line and returns it."""
-    done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{command[0]} ended with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def commands(args):
+def commands(args, steps, threads):
     """The same work for each program."""
     same = ["--model", str(args.model), "--sequences", "4", "--length", "512", "--rank", "16"]
-    same += ["--threads", str(args.threads), "--steps", str(args.steps), "--dtype", "bf16"]
+    same += ["--threads", str(threads), "--steps", str(steps), "--dtype", "bf16"]
     return {
         "Sirocco": [str(args.bin / "sirocco-train"), "bench", *same],
-        "Transformers + PEFT": [sys.executable, str(HERE / "peers" / "peft_lora.py"), *same],
+        PEER: [sys.executable, str(HERE / "peers" / "peft_lora.py"), *same],
     }
 
 
-def cpu():
-    """The processor's own name."""
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+def measure(args, rounds=3, steps=3, threads=2):
+    """Both programs in turn."""
+    programs, clock = commands(args, steps, threads), Clock()
+    runs = {name: [] for name in programs}
+    for turn in range(rounds):
+        for name in sorted(runs, reverse=turn % 2 == 1):
+            say(f"LoRA training: round {turn + 1} of {rounds}, {name}")
+            runs[name].append(run_json(programs[name]))
+        clock.note()
+    speed, memory, lines = {}, {}, []
+    for name, results in runs.items():
+        seconds = sorted(second for result in results for second in result["seconds_per_step"])
+        speed[name], memory[name] = TOKENS / statistics.median(seconds), max(result["peak_rss_bytes"] for result in results)
+        lines.append([name, f"{speed[name]:.0f}", f"{memory[name] / 1e9:.2f} GB", listed(seconds)])
+    rows = [
+        Row("LoRA training", f"{speed['Sirocco']:.0f} tokens/s", f"PEFT {speed[PEER]:.0f} tokens/s", speed["Sirocco"] / speed[PEER], "≥ 1.50"),
+        Row("its peak memory", f"{memory['Sirocco'] / 1e9:.2f} GB", f"PEFT {memory[PEER] / 1e9:.2f} GB", memory["Sirocco"] / memory[PEER], "≤ 0.50"),
+    ]
+    lines.append(["**ratio**", f"**{rows[0].ratio:.2f}**", f"**{rows[1].ratio:.2f}**", ""])
+    text = f"4 × 512 random tokens, {threads} threads. Peer: {json.dumps(runs[PEER][-1].get('versions'))}. {clock}.\n\n"
+    text += table(["program", "tokens/s, median", "peak memory", "seconds per step, sorted"], lines)
+    return Section("LoRA training beside Transformers + PEFT", rows, text)
 
 
 def main():
+    """Prints the report."""
     args = arguments()
-    runs = {name: [] for name in commands(args)}
-    loads = [os.getloadavg()[0]]
-    for turn in range(args.rounds):
-        for name in sorted(runs, reverse=turn % 2 == 1):
-            print(f"round {turn + 1} of {args.rounds}: {name}", file=sys.stderr)
-            runs[name].append(measure(commands(args)[name]))
-        loads.append(os.getloadavg()[0])
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
-    rows = {}
-    for name, results in runs.items():
-        seconds = [second for result in results for second in result["seconds_per_step"]]
-        rows[name] = (TOKENS / statistics.median(seconds), max(result["peak_rss_bytes"] for result in results), sorted(seconds))
-    ours, peer = rows["Sirocco"], rows["Transformers + PEFT"]
-    print(f"# LoRA training, {datetime.date.today().isoformat()}\n")
-    print(f"{cpu()}; {args.threads} threads; commit {commit}; load average {', '.join(f'{load:.1f}' for load in loads)}\n")
-    print("| program | tokens/s (median) | peak memory | seconds per step, sorted |\n| --- | --: | --: | --- |")
-    for name, (speed, memory, seconds) in rows.items():
-        print(f"| {name} | {speed:.0f} | {memory / 1e9:.2f} GB | {', '.join(f'{second:.2f}' for second in seconds)} |")
-    print(f"| **ratio** | **{ours[0] / peer[0]:.2f}** (at least 1.5) | **{ours[1] / peer[1]:.2f}** (at most 0.5) | |\n")
-    versions = runs["Transformers + PEFT"][-1].get("versions")
-    print(f"Peer: {json.dumps(versions)}")
+    section = measure(args, args.rounds, args.steps, args.threads)
+    print(f"# {section.title}\n\n" + "\n".join(f"- {fact}" for fact in facts(args.bin)) + f"\n\n{section.text}")
 
 
 if __name__ == "__main__":

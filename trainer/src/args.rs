@@ -231,6 +231,9 @@ pub(crate) struct BenchJob {
     pub(crate) fsdp: u16,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) tp: u16,
+    /// Size of the buckets in which gradients are summed.
+    #[arg(long, value_name = "MIB", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bucket_mb: u16,
     /// Measure a step with dp = the number of ranks beside its computing alone and its communication alone.
     #[arg(long)]
     pub(crate) overlap: bool,

@@ -1,11 +1,12 @@
 //! Training speed on random tokens, printed in the same form as the peers of `benches/peers/`.
 
+mod memory;
 mod overlap;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sirocco_checkpoint::ModelDir;
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_model::{Batch, LoraConfig, ModelConfig, Projection, Recompute, Trained};
@@ -13,14 +14,12 @@ use sirocco_optim::AdamWConfig;
 use sirocco_parallel::{Engine, Mesh, Setup, World};
 use tch::Device;
 
+use self::memory::Resident;
 use crate::args::{BenchJob, Group};
 use crate::failure::Failure;
 use crate::run::optimizer::Optimizer;
 use crate::run::setup::piece_of;
 use crate::{models, threads};
-
-/// Gradients are summed in buckets of this size, as `[parallel] bucket_mb` has it by default.
-const BUCKET_BYTES: usize = 25 << 20;
 
 pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
     let threads = threads::use_threads(job.threads)?;
@@ -31,7 +30,9 @@ pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
     if job.overlap {
         return overlap::run(job, world.as_ref());
     }
+    let before = Resident::now();
     let mut engine = engine(job, mesh(job)?, world.as_ref())?;
+    let set_up = Resident::now();
     let batches = Batches::new(job, engine.config().vocabulary);
     let mut optimizer = optimizer();
     let mut seconds = Vec::new();
@@ -45,15 +46,33 @@ pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
         }
     }
     let (held_bytes, largest_unit_bytes) = engine.held_bytes();
-    let moments_bytes: usize = engine.shards().iter().map(|shard| 2 * size_of_val(shard.gradient())).sum();
+    let trained: usize = engine.shards().iter().map(|shard| shard.gradient().len()).sum();
+    let moments_bytes = trained * 2 * size_of::<f32>();
     let tokens = batches.tokens() * engine.data_share().1;
     let report = json!({
         "tokens_per_s": tokens as f64 / median(&seconds), "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(),
         "threads": threads, "rank": world.rank(), "mesh": engine.layout().mesh().to_string(),
         "held_bytes": held_bytes + moments_bytes, "largest_unit_bytes": largest_unit_bytes,
+        "trained_elements": trained,
+        "resident": { "before": before, "set_up": set_up, "end": Resident::now() },
     });
-    crate::failure::print_line(&report.to_string());
+    print(world.as_ref(), report)
+}
+
+/// The first rank prints one line: what it measured, and under "ranks" what each rank did.
+fn print(world: &dyn Communicator, mut own: Value) -> Result<(), Failure> {
+    let all = world.all_gather_bytes("reports", own.to_string().into_bytes()).wait().map_err(Failure::collective)?;
+    if world.rank() == 0 {
+        let ranks: Result<Vec<Value>, _> = all.iter().map(|report| serde_json::from_slice(report)).collect();
+        own["ranks"] = Value::Array(ranks.map_err(Failure::failed)?);
+        crate::failure::print_line(&own.to_string());
+    }
     Ok(())
+}
+
+/// Bytes of a bucket of gradients.
+fn bucket_bytes(job: &BenchJob) -> usize {
+    usize::from(job.bucket_mb) << 20
 }
 
 fn mesh(job: &BenchJob) -> Result<Mesh, Failure> {
@@ -77,7 +96,7 @@ fn engine(job: &BenchJob, mesh: Mesh, world: &dyn Communicator) -> Result<Engine
         seed: 1,
         mesh,
         recompute: Recompute::None,
-        bucket_bytes: BUCKET_BYTES,
+        bucket_bytes: bucket_bytes(job),
         device: Device::Cpu,
     };
     Engine::new(&setup, World::on_host(world), &mut |name, slice, range| piece_of(&base, name, slice, range))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sirocco_comm::{Communicator, Event, Solo};
 use sirocco_parallel::{Engine, Mesh};
 
-use super::{BUCKET_BYTES, Batches, engine, median};
+use super::{Batches, bucket_bytes, engine, median, print};
 use crate::args::BenchJob;
 use crate::failure::Failure;
 
@@ -18,7 +18,7 @@ struct Seconds {
     both: Vec<f64>,
 }
 
-/// Takes turns: computing alone, communication alone, both; as many rounds as steps were asked for. Every rank prints what it saw.
+/// Takes turns: computing alone, communication alone, both; as many rounds as steps were asked for. Of every rank.
 pub(super) fn run(job: &BenchJob, world: &dyn Communicator) -> Result<(), Failure> {
     let mesh = |dp| Mesh::new(1, dp, 1, 1).map_err(Failure::usage);
     let solo = Solo::new();
@@ -32,7 +32,7 @@ pub(super) fn run(job: &BenchJob, world: &dyn Communicator) -> Result<(), Failur
         let own = batches.of_step(u64::from(round) * 64 + world.rank() as u64)?;
         let step = |engine: &mut Engine| engine.gradients(&own, batches.scale()).map_err(Failure::parallel).map(|_| ());
         let computing = timed(world, || step(&mut alone))?;
-        let communication = timed(world, || reduce(world, elements))?;
+        let communication = timed(world, || reduce(world, elements, bucket_bytes(job) / size_of::<f32>()))?;
         let both = timed(world, || step(&mut together))?;
         alone.refresh();
         together.refresh();
@@ -49,8 +49,7 @@ pub(super) fn run(job: &BenchJob, world: &dyn Communicator) -> Result<(), Failur
         "computing_s": seconds.computing, "communication_s": seconds.communication, "both_s": seconds.both,
         "ratio": median(&seconds.both) / slower, "timeline": timeline,
     });
-    crate::failure::print_line(&report.to_string());
-    Ok(())
+    print(world, report)
 }
 
 /// Seconds of something that all ranks begin at the same time, until the last has done it.
@@ -63,8 +62,7 @@ fn timed(world: &dyn Communicator, work: impl FnOnce() -> Result<(), Failure>) -
 }
 
 /// The same sums as a step's, of nothing.
-fn reduce(world: &dyn Communicator, elements: usize) -> Result<(), Failure> {
-    let bucket = BUCKET_BYTES / size_of::<f32>();
+fn reduce(world: &dyn Communicator, elements: usize, bucket: usize) -> Result<(), Failure> {
     let started: Vec<_> = (0..elements)
         .step_by(bucket)
         .map(|first| world.all_reduce_f32("sums alone", vec![0.0; bucket.min(elements - first)]))
@@ -83,5 +81,6 @@ fn spans(history: &[Event]) -> Value {
             "entered": since(event.entered), "together": since(event.together), "done": since(event.done),
         })
     };
-    history[begin + 1..].iter().map(span).collect()
+    // What a group of one does is done when it is asked for.
+    history[begin + 1..].iter().filter(|event| event.done != Some(event.submitted)).map(span).collect()
 }

@@ -1,0 +1,87 @@
+"""What saving adds to the steps of a real run: those during which a save starts, beside those during which nothing is being saved."""
+
+import datetime
+import json
+import pathlib
+import re
+import tempfile
+
+from common import Clock, Row, Section, listed, quartiles, run, say, spread, table
+
+BOUND = "≤ 1.05"
+EVERY = 4
+KINDS = (("lora", "LoRA"), ("full", "full fine-tuning"))
+# Ranks of one machine with two cores: one rank with two threads, and two ranks with one thread each.
+RANKS = (1, 2)
+
+
+def train(args, kind, ranks, directory):
+    """A run of `sirocco train` that saves every few steps."""
+    saves = 1 if args.quick else 4
+    settings = {
+        "model.path": f'"{args.model.resolve()}"',
+        "data.train": f'["{args.data.resolve() / "train.jsonl"}"]',
+        "data.valid": "[]",
+        "train.steps": EVERY * (saves + 1),
+        "train.warmup_steps": 1,
+        "checkpoint.every_steps": EVERY,
+        "checkpoint.keep": 1,
+        "eval.every_steps": 0,
+        "parallel.recompute": '"none"',
+    }
+    words = [args.bin / "sirocco", "train", f"configs/recipes/{kind}.toml", "--dir", directory, "--ranks", ranks]
+    run(words + [word for name, value in settings.items() for word in ("--set", f"{name}={value}")], cwd=args.repository)
+
+
+def steps(directory):
+    """Of each step but the first: seconds from the end of the step before to its own end, and what was being saved meanwhile."""
+    ends, published, found = {}, [], []
+    moment = r"(?P<time>\S+Z)\s+INFO \S+ (?:step step=(?P<step>\d+) |checkpoint published step=(?P<published>\d+))"
+    for line in (directory / "logs" / "rank-00000.log").read_text(encoding="utf-8").splitlines():
+        if match := re.match(moment, line):
+            time = datetime.datetime.fromisoformat(match["time"]).timestamp()
+            if match["step"]:
+                ends[int(match["step"])] = time
+            else:
+                published.append((int(match["published"]), time))
+    tokens = {}
+    for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        tokens[record["step"]] = record.get("tokens", 0)
+    for step in range(2, max(ends) + 1):
+        begin, saved = ends[step - 1], (step - 1) // EVERY * EVERY
+        done = next((time for number, time in published if number == saved), None)
+        state = "nothing"
+        if saved and saved == step - 1:
+            state = "starts"
+        elif saved and (done is None or done > begin):
+            state = "goes on"
+        # Sequences are packed to nearly the same length; what differs is taken out.
+        found.append((state, (ends[step] - begin) * tokens[1] / tokens[step]))
+    return found
+
+
+def measure(args):
+    """LoRA and full fine-tuning, on one rank and on two."""
+    clock, rows, lines, raw = Clock(), [], [], []
+    for kind, name in KINDS:
+        for ranks in RANKS:
+            say(f"saving: {name}, {ranks} rank{'s' if ranks > 1 else ''}")
+            with tempfile.TemporaryDirectory(dir=args.scratch) as directory:
+                directory = pathlib.Path(directory) / "run"
+                train(args, kind, ranks, directory)
+                clock.note()
+                found = steps(directory)
+                saved = max(path.stat().st_size for path in directory.glob("checkpoints/*/rank-*.safetensors"))
+            by_state = {state: [seconds for other, seconds in found if other == state] for state in ("nothing", "starts", "goes on")}
+            plain, starting = quartiles(by_state["nothing"])[1], quartiles(by_state["starts"])[1]
+            title = f"step in which a save starts, {name}, {ranks} × {2 // ranks}"
+            rows.append(Row(title, f"{starting:.2f} s", f"other steps {plain:.2f} s", starting / plain, BOUND))
+            cells = [spread(values) if values else "–" for values in by_state.values()]
+            lines.append([f"{name}, {ranks} × {2 // ranks}", f"{saved / 1e6:.0f} MB", *cells, f"{starting / plain:.3f}"])
+            raw += [f"- {name}, {ranks} × {2 // ranks}, {state}: {listed(values)}" for state, values in by_state.items() if values]
+    head = ["ranks × threads", "largest shard", "nothing is being saved, s", "a save starts, s", "a save goes on, s", "starts / nothing"]
+    text = f"`sirocco train` with the recipes (8 sequences of 512 tokens a step, no recomputation), a save every {EVERY} steps. A step's seconds\n"
+    text += "count from the end of the step before, so that the snapshot between them is in. Median and quartiles; "
+    text += f"{clock}.\n\n{table(head, lines)}\n\nEach, in order:\n" + "\n".join(raw)
+    return Section("Steps that save", rows, text)
