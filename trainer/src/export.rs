@@ -24,7 +24,8 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     let run = read_run(&job.run)?;
     let checkpoint = open(&job.run, job.step)?;
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
-    Identity::new(&run, &base, None)?.verify(checkpoint.state())?;
+    let digest = base.digest().map_err(Failure::file)?;
+    Identity::new(&run, digest, None).verify(checkpoint.state())?;
     if job.adapter {
         adapter(job, &run, &checkpoint)?;
     } else {

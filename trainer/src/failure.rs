@@ -78,11 +78,6 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Adds what to do next, where nothing more to the point was said.
-    pub(crate) fn help_unless(self, help: impl Into<String>) -> Self {
-        if self.help.is_some() { self } else { self.help(help) }
-    }
-
     /// Whether ranks lost each other: then the newest collectives are worth a look.
     pub(crate) fn is_of_a_collective(&self) -> bool {
         self.of_a_collective
@@ -93,7 +88,7 @@ impl Failure {
         match error {
             ParallelError::Collective(error) => Self::collective(error),
             ParallelError::Model(error) => Self::model(error),
-            error @ (ParallelError::Mesh(_) | ParallelError::Stages { .. }) => Self::usage(error),
+            error @ (ParallelError::Mesh(_) | ParallelError::Stages { .. } | ParallelError::Tensor { .. }) => Self::usage(error),
             error @ ParallelError::Source { .. } => Self::data(error),
             error => Self::failed(error),
         }

@@ -27,7 +27,7 @@ pub use convert::{convert_consolidated, convert_gguf};
 pub use error::{CheckpointError, ErrorClass, Result};
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufValue};
 pub use inspect::{Layout, ModelSummary, inspect};
-pub use model_dir::ModelDir;
+pub use model_dir::{ModelDir, digest_of};
 pub use model_export::ModelExport;
 pub use model_writer::{FileDigest, ModelWriter};
 pub use piece::{Copy, Piece, PieceError, Run, overlaps};

@@ -122,8 +122,17 @@ impl ModelDir {
     /// # Errors
     /// Where a file cannot be read.
     pub fn digests(&self) -> Result<Vec<FileDigest>> {
+        Ok(self.digests_of(0, 1)?.into_iter().map(|(_, digest)| digest).collect())
+    }
+
+    /// Those of the files whose number is `part` modulo `of`, with their numbers, so that `of` ranks can share the work.
+    ///
+    /// # Errors
+    /// As for [`ModelDir::digests`].
+    pub fn digests_of(&self, part: usize, of: usize) -> Result<Vec<(usize, FileDigest)>> {
         let weights = self.tensors.files().iter().map(|s| s.path().to_path_buf());
-        std::iter::once(self.dir.join(CONFIG)).chain(weights).map(|path| file_digest(&path)).collect()
+        let files = std::iter::once(self.dir.join(CONFIG)).chain(weights).enumerate();
+        files.skip(part).step_by(of.max(1)).map(|(number, path)| Ok((number, file_digest(&path)?))).collect()
     }
 
     /// One SHA-256 (hex) for configuration and weights together: that of the lines `sha256  name` of [`ModelDir::digests`].
@@ -131,9 +140,14 @@ impl ModelDir {
     /// # Errors
     /// Where a file cannot be read.
     pub fn digest(&self) -> Result<String> {
-        let lines: String = self.digests()?.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect();
-        Ok(files::hex(&Sha256::digest(lines)))
+        Ok(digest_of(&self.digests()?))
     }
+}
+
+/// One SHA-256 (hex) for several files: that of the lines `sha256  name`.
+pub fn digest_of(digests: &[FileDigest]) -> String {
+    let lines: String = digests.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect();
+    files::hex(&Sha256::digest(lines))
 }
 
 pub(crate) fn file_digest(path: &Path) -> Result<FileDigest> {

@@ -4,8 +4,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, TryRecvError},
     },
+    time::{Duration, Instant},
 };
 
 use half::bf16;
@@ -88,6 +90,14 @@ pub trait Communicator: Send + Sync {
     fn abort(&self, code: i32) -> !;
 }
 
+/// Nanoseconds that threads of this process have spent in [`Pending::wait`].
+static STOOD_STILL: AtomicU64 = AtomicU64::new(0);
+
+/// How long threads of this process have stood still for collectives so far: what a rank took longer than that, it computed.
+pub fn stood_still() -> Duration {
+    Duration::from_nanos(STOOD_STILL.load(Ordering::Relaxed))
+}
+
 /// A collective in progress. It owns the buffer until [`Pending::wait`] hands out the result.
 ///
 /// Handles may be waited for in any order. Dropping one gives up the result, not the collective.
@@ -128,7 +138,10 @@ impl<T> Pending<T> {
         match self.state {
             State::Done(result) => result,
             State::Coming(receiver) => {
-                receiver.recv().unwrap_or_else(|_| Err(CommError::WireEnded { name: self.name.to_owned() }))
+                let start = Instant::now();
+                let result = receiver.recv().unwrap_or_else(|_| Err(CommError::WireEnded { name: self.name.to_owned() }));
+                STOOD_STILL.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                result
             }
         }
     }

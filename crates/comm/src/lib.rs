@@ -50,7 +50,7 @@ mod solo;
 mod standing;
 mod wire;
 
-pub use communicator::{Communicator, Pending};
+pub use communicator::{Communicator, Pending, stood_still};
 pub use entry::{Collective, Ends, Entry, Fingerprint, Operation};
 pub use error::CommError;
 pub use event::Event;

@@ -125,11 +125,17 @@ impl Block {
     /// # Errors
     /// If the networks that hold the other slices cannot be reached.
     pub fn forward(&self, x: Tensor, context: Context<'_>) -> Result<(Tensor, Saved), SeamError> {
-        let (y, activations) = self.activate(&x, context)?;
+        let activations = self.activate(&x, context)?;
+        let [.., down] = &activations.linears;
+        let down = self.linear(Projection::Down).finish(&activations.gated, down);
+        // The block's output takes over the projection's memory, as the sum in the middle does.
+        let mut y = context.exchange.sum_rows(down)?;
+        rmsnorm::add(&mut y, &activations.middle);
         Ok((y, Saved { x, activations: Some(activations) }))
     }
 
-    fn activate(&self, x: &Tensor, context: Context<'_>) -> Result<(Tensor, Activations), SeamError> {
+    /// A forward without its last product, which no backward needs.
+    fn activate(&self, x: &Tensor, context: Context<'_>) -> Result<Activations, SeamError> {
         let (normal, attention_norm) = rmsnorm::forward(x, self.attention_norm.value(), self.eps);
         let normal = context.gather(normal)?;
         let (heads, [q, k, v]) = self.project(&normal, context);
@@ -138,22 +144,17 @@ impl Block {
         let (mixed, o) = self.linear(Projection::O).forward(&mixed);
         let mut middle = context.exchange.sum_rows(mixed)?;
 
-        // The sum of residual and attention takes over the projection's memory; so does the block's output below.
         let (middle_normal, feed_forward_norm) =
             rmsnorm::forward_residual(&mut middle, x, self.feed_forward_norm.value(), self.eps);
         let middle_normal = context.gather(middle_normal)?;
         let (gate, saved_gate) = self.linear(Projection::Gate).forward(&middle_normal);
         let (up, saved_up) = self.linear(Projection::Up).forward(&middle_normal);
         let gated = swiglu::forward(&gate, &up);
-        let (down, saved_down) = self.linear(Projection::Down).forward(&gated);
-        let mut y = context.exchange.sum_rows(down)?;
-        rmsnorm::add(&mut y, &middle);
+        let saved_down = self.linear(Projection::Down).prepare(&gated);
 
         let linears = [q, k, v, o, saved_gate, saved_up, saved_down];
         let core = Some(Core { heads, attention });
-        let activations =
-            Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears };
-        Ok((y, activations))
+        Ok(Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears })
     }
 
     /// Queries, keys and values of normalised tokens, in head layout, queries and keys turned to their positions.
@@ -190,7 +191,7 @@ impl Block {
         let Saved { x, activations } = saved;
         let kept = match activations {
             Some(activations) => activations,
-            None => self.activate(&x, context)?.1,
+            None => self.activate(&x, context)?,
         };
         let Activations { attention_norm, normal, core, middle, feed_forward_norm, middle_normal, gate, up, gated, linears } =
             kept;

@@ -24,13 +24,22 @@ pub struct Saved(Option<Tensor>);
 impl Linear {
     /// `x [T, in]` → `[T, out]`.
     pub fn forward(&self, x: &Tensor) -> (Tensor, Saved) {
+        let saved = self.prepare(x);
+        (self.finish(x, &saved), saved)
+    }
+
+    /// The first, small part of a forward: all that the backward needs.
+    pub fn prepare(&self, x: &Tensor) -> Saved {
+        Saved(self.lora.as_ref().map(|lora| x.matmul(&lora.a.value().tr()) * lora.scale))
+    }
+
+    /// The rest of a forward: `[T, out]`.
+    pub fn finish(&self, x: &Tensor, saved: &Saved) -> Tensor {
         let mut y = x.matmul(&self.weight.value().tr());
-        let low = self.lora.as_ref().map(|lora| {
-            let low = x.matmul(&lora.a.value().tr()) * lora.scale;
-            let _ = y.addmm_(&low, &lora.b.value().tr());
-            low
-        });
-        (y, Saved(low))
+        if let (Some(lora), Some(low)) = (&self.lora, &saved.0) {
+            let _ = y.addmm_(low, &lora.b.value().tr());
+        }
+        y
     }
 
     /// The gradient of `x` from `dy [T, out]`, added to `dx` if one is given; gradients of what is trained are accumulated:

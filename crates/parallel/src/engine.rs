@@ -139,7 +139,8 @@ impl Engine {
         Ok(self.counted(sum))
     }
 
-    /// This rank's part of Σ loss, no gradients. Every rank of a pipeline is given equally many batches.
+    /// This rank's part of Σ loss, no gradients. Every rank of a group is given equally many batches. Sends do not wait, so a stage that is
+    /// faster than the next is held back only here, at the end: a caller with many batches passes a few at a time.
     ///
     /// # Errors
     /// As [`Engine::gradients`].
@@ -148,6 +149,7 @@ impl Engine {
         let actions = forward_only(mesh.coordinate(self.rank).pp, mesh.pp, batches.len());
         let mut reduction = Reduction::new(Arc::clone(&self.reductions), self.bucket_bytes);
         let sum = self.stage().evaluate(&actions, batches, &mut reduction)?;
+        self.links.group.meet("evaluated")?;
         Ok(self.counted(sum))
     }
 

@@ -26,6 +26,22 @@ pub enum ParallelError {
         /// Layers of the model.
         layers: usize,
     },
+    /// The tp axis does not divide what it splits.
+    #[error(
+        "tp = {tp}: expected a divisor of {heads} heads, {intermediate} feed-forward and {vocabulary} vocabulary, and one that divides {kv_heads} key/value heads or is a multiple of them"
+    )]
+    Tensor {
+        /// Length of the axis.
+        tp: usize,
+        /// H.
+        heads: i64,
+        /// K.
+        kv_heads: i64,
+        /// F.
+        intermediate: i64,
+        /// V.
+        vocabulary: i64,
+    },
     /// What ranks sent does not fit together.
     #[error("parts of a tensor hold {found} bytes, expected {expected}")]
     Parts {
@@ -34,8 +50,8 @@ pub enum ParallelError {
         /// Bytes of the tensor.
         expected: usize,
     },
-    /// The sums are not as many as the gradients.
-    #[error("gradients: found {found} sums over ranks, expected {expected}, one for each trained element")]
+    /// Sums or values are not as many as the trained elements.
+    #[error("found {found} elements, expected {expected}, one for each that is trained here")]
     Length {
         /// Elements that were summed.
         found: usize,

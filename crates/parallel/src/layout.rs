@@ -26,8 +26,15 @@ impl Layout {
     /// Lays a model out; layers go to stages so that the most expensive stage costs least.
     ///
     /// # Errors
-    /// More stages than layers.
+    /// More stages than layers; a tp axis that does not divide what it splits.
     pub fn new(mesh: Mesh, config: &ModelConfig) -> Result<Self, ParallelError> {
+        let tp = mesh.tp;
+        let &ModelConfig { heads, kv_heads, intermediate, vocabulary, .. } = config;
+        let divides = |size: i64| size % tp as i64 == 0;
+        let shared = tp as i64 % kv_heads == 0;
+        if !([heads, intermediate, vocabulary].into_iter().all(divides) && (divides(kv_heads) || shared)) {
+            return Err(ParallelError::Tensor { tp, heads, kv_heads, intermediate, vocabulary });
+        }
         let layers = costs(config).layers_of_stages(config.layers, mesh.pp);
         let layers = layers.ok_or(ParallelError::Stages { stages: mesh.pp, layers: config.layers })?;
         Ok(Self { mesh, sizes: Sizes::from(config), tied: config.tied, layers })
@@ -148,6 +155,12 @@ mod tests {
         let held = layout.of_rank(2);
         let full = [config.vocabulary, config.hidden];
         assert_eq!(held.replicas(EMBEDDING, &held.slice(EMBEDDING, &full)), [0, 2]);
+    }
+
+    #[test]
+    fn a_tp_axis_that_cuts_a_head_is_refused() {
+        let error = Layout::new(Mesh::new(1, 1, 1, 3).unwrap(), &config("tiny-mistral")).unwrap_err().to_string();
+        assert!(error.starts_with("tp = 3: expected a divisor of 4 heads, 112 feed-forward and 320 vocabulary"), "{error}");
     }
 
     #[test]

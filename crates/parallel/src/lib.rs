@@ -1,7 +1,7 @@
 //! How a step is split over ranks. Parallelism attaches to the network at its seams; the network knows nothing of it.
 //!
 //! One folder for each axis of the mesh: [`pipeline`] (pp), [`data`] (dp), [`fsdp`], [`tensor`] (tp). [`engine`] puts them together,
-//! [`layout`] says what lies where. An axis of length one goes down the same path as any other: its group is a `Solo`.
+//! [`layout`] says what lies where. An axis of length one goes down the same path as any other: its group is [`tensors`]' `Alone`.
 
 pub mod data;
 pub mod engine;

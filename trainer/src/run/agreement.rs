@@ -17,8 +17,8 @@ pub(crate) struct Told {
     pub(crate) memory: f64,
     /// Whether it was asked to stop.
     pub(crate) stop: bool,
-    /// Whether its shard of the checkpoint under way is written.
-    pub(crate) written: bool,
+    /// Whether it has done what the checkpoint under way wants of it now.
+    pub(crate) settled: bool,
 }
 
 impl Told {
@@ -29,7 +29,7 @@ impl Told {
             self.seconds,
             self.memory,
             f64::from(u8::from(self.stop)),
-            f64::from(u8::from(self.written)),
+            f64::from(u8::from(self.settled)),
         ];
         numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
@@ -37,8 +37,8 @@ impl Told {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let numbers: Vec<f64> =
             bytes.chunks_exact(8).filter_map(|eight| Some(f64::from_le_bytes(eight.try_into().ok()?))).collect();
-        let [loss_sum, squares, seconds, memory, stop, written] = numbers[..] else { return None };
-        Some(Self { loss_sum, squares, seconds, memory, stop: stop > 0.0, written: written > 0.0 })
+        let [loss_sum, squares, seconds, memory, stop, settled] = numbers[..] else { return None };
+        Some(Self { loss_sum, squares, seconds, memory, stop: stop > 0.0, settled: settled > 0.0 })
     }
 }
 
@@ -69,9 +69,9 @@ impl Agreed {
         self.0.iter().any(|told| told.stop)
     }
 
-    /// Whether every rank's shard of the checkpoint under way is written.
-    pub(crate) fn all_written(&self) -> bool {
-        self.0.iter().all(|told| told.written)
+    /// Whether every rank has done what the checkpoint under way wants of it now.
+    pub(crate) fn all_settled(&self) -> bool {
+        self.0.iter().all(|told| told.settled)
     }
 
     /// The highest memory, and whose it is.
@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn what_is_told_arrives() {
-        let own = Told { stop: true, written: true, ..told(0.25, 1e9) };
+        let own = Told { stop: true, settled: true, ..told(0.25, 1e9) };
         assert_eq!(Told::from_bytes(&own.to_bytes()), Some(own));
         assert_eq!(Told::from_bytes(&[0; 40]), None);
         let agreed = Agreed(vec![own, told(0.25, 2e9)]);
         assert_eq!((agreed.loss_sum(), agreed.norm(), agreed.memory()), (3.0, 8.0f64.sqrt(), (1, 2_000_000_000)));
-        assert!(agreed.stop() && !agreed.all_written());
+        assert!(agreed.stop() && !agreed.all_settled());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use sirocco_tokens::Order;
 use super::data::Sequences;
 use crate::failure::Failure;
 
+/// Micro-batches that are in memory at one time; a pipeline fills anew after as many.
+const AT_A_TIME: usize = 16;
+
 /// Loss per target token over all sequences, the same on every rank; none where nothing is held out.
 pub(crate) fn held_out_loss(
     engine: &mut Engine,
@@ -20,29 +23,41 @@ pub(crate) fn held_out_loss(
     if targets == 0 {
         return Ok(None);
     }
-    let batches = batches(held_out, &every, engine.data_share(), micro_batch)?;
-    let sum = engine.loss(&batches).map_err(Failure::parallel)?;
+    let share = Share::new(held_out, &every, engine.data_share(), micro_batch);
+    let mut sum = 0.0;
+    for first in (0..share.micro_batches).step_by(AT_A_TIME) {
+        let batches: Vec<Batch> =
+            (first..share.micro_batches.min(first + AT_A_TIME)).map(|number| share.batch(number)).collect::<Result<_, _>>()?;
+        sum += engine.loss(&batches).map_err(Failure::parallel)?;
+    }
     let sums = communicator.all_reduce_f64("held-out loss", vec![sum]).wait().map_err(Failure::collective)?;
     Ok(sums.first().map(|sum| sum / targets as f64))
 }
 
-/// This rank's micro-batches. Ranks that hold pieces of the same weights must use them equally often, so a share that is one sequence
+/// This rank's part of the held-out sequences. Ranks that hold pieces of the same weights must use them equally often, so a share that is
 /// shorter than the longest is filled up with a sequence of which nothing is a target.
-fn batches(
-    held_out: &Sequences,
-    every: &[usize],
-    (share, shares): (usize, usize),
+struct Share<'a> {
+    held_out: &'a Sequences,
+    own: Vec<usize>,
     micro_batch: usize,
-) -> Result<Vec<Batch>, Failure> {
-    let longest = every.len().div_ceil(shares);
-    let mut batches: Vec<Batch> = Order::share(every, share, shares)
-        .chunks(micro_batch)
-        .map(|sequences| held_out.batch(sequences))
-        .collect::<Result<_, _>>()?;
-    while batches.len() < longest.div_ceil(micro_batch) {
-        let mut silent = held_out.batch(&every[..1])?;
-        silent.targets.fill(-1);
-        batches.push(silent);
+    /// As many as those of the longest share.
+    micro_batches: usize,
+}
+
+impl<'a> Share<'a> {
+    fn new(held_out: &'a Sequences, every: &[usize], (share, shares): (usize, usize), micro_batch: usize) -> Self {
+        let micro_batches = every.len().div_ceil(shares).div_ceil(micro_batch);
+        Self { held_out, own: Order::share(every, share, shares), micro_batch, micro_batches }
     }
-    Ok(batches)
+
+    fn batch(&self, number: usize) -> Result<Batch, Failure> {
+        match self.own.chunks(self.micro_batch).nth(number) {
+            Some(sequences) => self.held_out.batch(sequences),
+            None => {
+                let mut silent = self.held_out.batch(&[0])?;
+                silent.targets.fill(-1);
+                Ok(silent)
+            }
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! What a checkpoint belongs to: settings that must not change, the base it started from, the data it has seen.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use sirocco_checkpoint::{ModelDir, RunState};
+use sirocco_checkpoint::{FileDigest, ModelDir, RunState, digest_of};
+use sirocco_comm::Communicator;
 use sirocco_config::Run;
 
+use super::together::{Round, everyone, together};
 use crate::failure::Failure;
 
 /// Digests that a run and its checkpoints must have in common.
@@ -15,9 +19,33 @@ pub(crate) struct Identity {
     pub(super) data_digest: Option<String>,
 }
 
+/// SHA-256 of the base, of which each rank reads some of the files; and whether every rank has the same base and the same data before it.
+pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data_digest: &str) -> Result<String, Failure> {
+    let specs: Vec<_> = base.specs().collect();
+    let headers = hex(&Sha256::digest(format!("{}{specs:?}", base.config_text())));
+    let round = Round { name: "base and data", failed: "could not read the base" };
+    let all = everyone(communicator, round, Ok([headers, data_digest.to_string()]))?;
+    for (rank, what) in all.iter().enumerate() {
+        for (number, name) in ["base model (config.json or a header)", "token cache"].into_iter().enumerate() {
+            if what[number] != all[0][number] {
+                return Err(Failure::data(format!("rank {rank} has another {name} than rank 0"))
+                    .help("put the base model and the run directory on a file system that all nodes share"));
+            }
+        }
+    }
+    let (rank, ranks) = (communicator.rank(), communicator.size());
+    let shares = together(communicator, round, || base.digests_of(rank, ranks).map_err(Failure::file))?;
+    let files: BTreeMap<usize, FileDigest> = shares.into_iter().flatten().collect();
+    Ok(digest_of(&files.into_values().collect::<Vec<_>>()))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Identity {
     /// The identity of a run as its directory and its base are now.
-    pub(crate) fn new(run: &Run, base: &ModelDir, data_digest: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn new(run: &Run, model_digest: String, data_digest: Option<&str>) -> Self {
         let (data, train) = (&run.data, &run.train);
         let fixed = json!([
             [run.seed, run.model.dtype, run.method, data.format, data.sequence_length, data.packing, data.on_bad],
@@ -25,11 +53,7 @@ impl Identity {
             [train.max_grad_norm, train.betas, train.epsilon],
         ]);
         let digest = Sha256::digest(fixed.to_string().as_bytes());
-        Ok(Self {
-            config_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            model_digest: base.digest().map_err(Failure::file)?,
-            data_digest: data_digest.map(str::to_string),
-        })
+        Self { config_digest: hex(&digest), model_digest, data_digest: data_digest.map(str::to_string) }
     }
 
     /// Refuses a checkpoint that belongs to something else.
@@ -38,7 +62,7 @@ impl Identity {
         if state.config_digest != self.config_digest {
             return Err(Failure::usage(format!(
                 "{of} was made with other settings than run.toml has now; of a run that has begun only train.steps, train.epochs, \
-                 train.micro_batch, [parallel], [checkpoint] and [eval] may change"
+                 train.micro_batch, train.max_skipped_steps, [parallel], [checkpoint] and [eval] may change"
             ))
             .help("put the settings back as the run was started, or start a new run"));
         }

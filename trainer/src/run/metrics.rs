@@ -75,11 +75,6 @@ impl Collectives {
         };
         Self(after.iter().filter_map(since).collect())
     }
-
-    /// Seconds that passed in them before all ranks had come.
-    pub(crate) fn waited(&self) -> f64 {
-        self.0.values().map(|counts| counts.waited).sum()
-    }
 }
 
 /// The file, open for appending. Only rank 0 has one.

@@ -13,6 +13,7 @@ pub(crate) mod settings;
 pub(crate) mod setup;
 mod signals;
 pub(crate) mod step;
+mod together;
 mod trace;
 mod training;
 mod watch;
@@ -27,12 +28,13 @@ use sirocco_config::{Place, Run};
 use sirocco_tokens::Order;
 
 use self::data::Sequences;
-use self::identity::Identity;
+use self::identity::{Identity, agreed_base};
 use self::metrics::Metrics;
 use self::optimizer::Optimizer;
-use self::saver::{Saver, UnderWay, everyone};
+use self::saver::{Saver, UnderWay};
 use self::signals::Signalled;
 use self::step::{Plan, State};
+use self::together::{Round, together};
 use self::training::Training;
 use self::watch::Watch;
 use crate::args::{Group, RunJob};
@@ -91,7 +93,8 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let order = Order { seed: run.seed, sequences: training.len(), global_batch: run.train.global_batch as usize };
 
     // 5. The newest checkpoint, or the start.
-    let identity = Identity::new(run, &base, Some(training.digest()))?;
+    let base_digest = agreed_base(communicator, &base, training.digest())?;
+    let identity = Identity::new(run, base_digest, Some(training.digest()));
     let mut checkpoints = Checkpoints::new(&job.dir);
     if let Some(staging) = &run.checkpoint.staging {
         checkpoints = checkpoints.with_staging(staging.clone());
@@ -118,15 +121,23 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)
 }
 
-/// Opens the newest checkpoint. Every file is compared with its digest, by one rank each.
+/// Opens the newest checkpoint, the same on every rank. Every file is compared with its digest, by one rank each.
 fn newest(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<Option<Checkpoint>, Failure> {
-    let opened = checkpoints.open_latest();
-    let verified = match &opened {
-        Ok(Some(checkpoint)) => checkpoint
-            .verify(communicator.rank(), communicator.size())
-            .map_err(|error| Failure::file(checkpoints.bad_latest(checkpoint.state().step, error))),
-        _ => Ok(()),
+    let (rank, ranks) = (communicator.rank(), communicator.size());
+    let mut opened = None;
+    let open = || {
+        let Some(checkpoint) = checkpoints.open_latest().map_err(Failure::file)? else { return Ok(None) };
+        let step = checkpoint.state().step;
+        checkpoint.verify(rank, ranks).map_err(|error| Failure::file(checkpoints.bad_latest(step, error)))?;
+        opened = Some(checkpoint);
+        Ok(Some(step))
     };
-    everyone(communicator, ("verify", "found the newest checkpoint altered"), verified)?;
-    opened.map_err(Failure::file)
+    let steps = together(communicator, Round { name: "newest checkpoint", failed: "cannot use the newest checkpoint" }, open)?;
+    if let Some(other) = steps.iter().position(|step| *step != steps[0]) {
+        let name = |step: Option<u64>| step.map_or("no checkpoint".to_string(), |step| format!("the checkpoint of step {step}"));
+        let (found, expected) = (name(steps[other]), name(steps[0]));
+        return Err(Failure::data(format!("the newest that rank {other} sees is {found}, and rank 0 sees {expected}"))
+            .help("the run directory must be on a file system that all nodes share; wait for it to catch up, and start again"));
+    }
+    Ok(opened)
 }

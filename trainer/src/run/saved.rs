@@ -2,7 +2,6 @@
 //! and back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use sirocco_checkpoint::{Checkpoint, CheckpointWriter, Dtype, Fragment, Piece, ShardRecord};
 use sirocco_optim::{AdamWConfig, Moments};
@@ -30,17 +29,19 @@ impl Snapshot {
         for shard in engine.led() {
             let [master, first, second] = names(shard.name());
             let piece = piece(shard.slice(), shard.piece());
-            if let Some(moments) = optimizer.moments(shard.name()) {
-                tensors.push((first, piece.clone(), moments.first));
-                tensors.push((second, piece.clone(), moments.second));
-            }
-            tensors.push((master, piece, shard.master_copy()));
+            let values = shard.master_copy();
+            // Before the first step that was not skipped there are none: they begin at zero.
+            let zero = || Moments { first: vec![0.0; values.len()], second: vec![0.0; values.len()] };
+            let moments = optimizer.moments(shard.name()).unwrap_or_else(zero);
+            tensors.push((first, piece.clone(), moments.first));
+            tensors.push((second, piece.clone(), moments.second));
+            tensors.push((master, piece, values));
         }
         Self(tensors)
     }
 
     /// Writes the copy as the shard of `rank`.
-    pub(super) fn write(&self, writer: &Arc<CheckpointWriter>, rank: usize) -> Result<ShardRecord, Failure> {
+    pub(super) fn write(&self, writer: &CheckpointWriter, rank: usize) -> Result<ShardRecord, Failure> {
         let fragments = self.0.iter().map(|(name, piece, elements)| Fragment {
             name: name.clone(),
             dtype: Dtype::F32,

@@ -10,7 +10,7 @@ use sirocco_model::ops::cuda;
 use sirocco_model::weight::FileTensor;
 use sirocco_model::{ModelConfig, SeamError, Slice};
 use sirocco_parallel::tensors::OnDevice;
-use sirocco_parallel::{Engine, Mesh, Setup, World};
+use sirocco_parallel::{Engine, Mesh, ParallelError, Setup, World};
 use tch::Device;
 
 use super::settings;
@@ -44,8 +44,11 @@ pub(crate) fn engine(directory: &Path, run: &Run, base: &ModelDir, world: &dyn C
         _ => None,
     };
     let world = World { ranks: world, device: on_device.as_ref() };
-    Engine::new(&setup, world, &mut |name, slice, range| piece_of(base, name, slice, range)).map_err(|error| {
-        Failure::parallel(error).help_unless(format!("sirocco model verify {} checks every tensor", base.path().display()))
+    Engine::new(&setup, world, &mut |name, slice, range| piece_of(base, name, slice, range)).map_err(|error| match error {
+        ParallelError::Source { .. } | ParallelError::Model(_) => {
+            Failure::parallel(error).help(format!("sirocco model verify {} checks every tensor", base.path().display()))
+        }
+        other => Failure::parallel(other),
     })
 }
 

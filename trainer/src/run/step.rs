@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sirocco_comm::Communicator;
+use sirocco_comm::{Communicator, stood_still};
 use sirocco_config::Run;
 use sirocco_model::Batch;
 use sirocco_optim::{Schedule, clip};
@@ -41,8 +41,8 @@ pub(crate) struct State {
 pub(crate) struct Wishes {
     /// It was asked to stop.
     pub(crate) stop: bool,
-    /// Its shard of the checkpoint under way is written.
-    pub(crate) written: bool,
+    /// It has done what the checkpoint under way wants of it now.
+    pub(crate) settled: bool,
 }
 
 /// What came of a step.
@@ -50,23 +50,26 @@ pub(crate) struct Stepped {
     pub(crate) record: StepRecord,
     /// Whether any rank was asked to stop.
     pub(crate) stop: bool,
-    /// Whether every rank's shard of the checkpoint under way is written.
-    pub(crate) all_written: bool,
+    /// Whether every rank has done what the checkpoint under way wants of it now.
+    pub(crate) all_settled: bool,
+    /// Why the run cannot go on: too many steps in a row were skipped.
+    pub(crate) failure: Option<Failure>,
 }
 
-/// Takes step `step` (from 0).
-pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes) -> Result<Stepped, Failure> {
+/// Takes step `step` (from 0). `wishes` is asked as late as can be, so that a request is met by the step during which it came.
+pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: &dyn Fn() -> Wishes) -> Result<Stepped, Failure> {
     let start = Instant::now();
-    let before = plan.communicator.traffic();
+    let (before, still) = (plan.communicator.traffic(), stood_still());
     let (batches, count) = batches(plan, state.engine.data_share(), step)?;
     let data_seconds = start.elapsed().as_secs_f64();
 
     let loss_sum = state.engine.gradients(&batches, 1.0 / count.targets as f64).map_err(Failure::parallel)?;
     let squares = squares(&state.engine);
     let collectives = Collectives::between(&before, &plan.communicator.traffic());
-    let seconds = (start.elapsed().as_secs_f64() - collectives.waited()).max(0.0);
+    let seconds = start.elapsed().saturating_sub(stood_still() - still).as_secs_f64();
     let memory = peak_memory() as f64;
-    let own = Told { loss_sum, squares, seconds, memory, stop: wishes.stop, written: wishes.written };
+    let Wishes { stop, settled } = wishes();
+    let own = Told { loss_sum, squares, seconds, memory, stop, settled };
     let agreed = agree(plan.communicator, own)?;
 
     let learning_rate = plan.schedule.rate(step);
@@ -76,12 +79,12 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes
         Verdict::Apply => {
             state.optimizer.step(&mut state.engine, learning_rate, clip(norm, plan.run.train.max_grad_norm))?;
         }
-        Verdict::Skip => {
+        Verdict::Skip | Verdict::Stop => {
             state.engine.refresh();
             state.optimizer.skip();
         }
-        Verdict::Stop => return Err(too_many_skipped(&state.watch, step, (loss, norm))),
     }
+    let failure = (verdict == Verdict::Stop).then(|| too_many_skipped(&state.watch, step, (loss, norm)));
     let seconds = start.elapsed().as_secs_f64();
     let (peak_memory_rank, peak_memory_bytes) = agreed.memory();
     let record = StepRecord {
@@ -101,7 +104,7 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: Wishes
         peak_memory_rank,
         collectives,
     };
-    Ok(Stepped { stop: agreed.stop(), all_written: agreed.all_written(), record })
+    Ok(Stepped { stop: agreed.stop(), all_settled: agreed.all_settled(), record, failure })
 }
 
 /// This rank's micro-batches of a step, and the size of the whole step.

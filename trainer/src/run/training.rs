@@ -28,12 +28,16 @@ impl Training<'_> {
         let mut completed = first;
         let mut stopped = false;
         while completed < end && !stopped {
-            stopped = self.step(completed, signalled.stop_is_wanted())?;
+            stopped = self.step(completed, signalled)?;
             completed += 1;
             let due = |every: u64| every > 0 && completed.is_multiple_of(every);
             // Whoever asks for a stop may not wait for an evaluation.
             if stopped || due(run.checkpoint.every_steps) || completed == end {
                 self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
+            }
+            if completed == steps {
+                // What the run has learnt must not depend on whether it can be measured.
+                self.saver.complete()?;
             }
             if completed == steps || (due(run.eval.every_steps) && !stopped) {
                 self.evaluate(completed)?;
@@ -47,12 +51,10 @@ impl Training<'_> {
     }
 
     /// One step and its record; whether any rank wants to stop.
-    fn step(&mut self, completed: u64, stop: bool) -> Result<bool, Failure> {
-        let wishes = Wishes { stop, written: self.saver.has_written() };
-        let Stepped { record, stop, all_written } = step(&self.plan, &mut self.state, completed, wishes)?;
-        if all_written {
-            self.saver.publish()?;
-        }
+    fn step(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
+        let saver = &self.saver;
+        let wishes = || Wishes { stop: signalled.stop_is_wanted(), settled: saver.is_settled() };
+        let Stepped { record, stop, all_settled, failure } = step(&self.plan, &mut self.state, completed, &wishes)?;
         tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
         if record.skipped {
             tracing::warn!(step = record.step, loss = record.loss, grad_norm = record.grad_norm, "skipped: not a finite number");
@@ -60,7 +62,13 @@ impl Training<'_> {
         if let Some(metrics) = &mut self.metrics {
             metrics.step(&record)?;
         }
-        Ok(stop)
+        if all_settled {
+            self.saver.advance()?;
+        }
+        match failure {
+            Some(failure) => self.saver.complete().and(Err(failure)),
+            None => Ok(stop),
+        }
     }
 
     fn evaluate(&mut self, completed: u64) -> Result<(), Failure> {

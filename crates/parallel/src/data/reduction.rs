@@ -4,6 +4,7 @@
 //! once and overlaps with the backward of the blocks before. Sums are fp32 and element-wise in rank order, so the size of the buckets
 //! changes nothing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tch::Tensor;
@@ -12,12 +13,17 @@ use crate::ParallelError;
 use crate::fsdp::Shard;
 use crate::tensors::{Coming, Maker, TensorGroup};
 
+/// Sums that may be under way: one on the wire, one waiting for it, one whose result is being written back.
+const UNDER_WAY: usize = 3;
+
 /// The reductions of one step.
 pub struct Reduction {
     groups: Arc<Groups>,
     bucket_elements: usize,
     filling: Vec<Bucket>,
-    started: Vec<(Vec<usize>, Coming<Vec<Tensor>>)>,
+    started: VecDeque<(Vec<usize>, Coming<Vec<Tensor>>)>,
+    /// Elements whose sums are in place.
+    summed: usize,
 }
 
 #[derive(Default)]
@@ -72,13 +78,15 @@ impl Reduction {
     /// The reductions of a step, in buckets of about `bucket_bytes`.
     pub(crate) fn new(groups: Arc<Groups>, bucket_bytes: usize) -> Self {
         let filling = groups.groups.iter().map(|_| Bucket::default()).collect();
-        Self { groups, bucket_elements: (bucket_bytes / size_of::<f32>()).max(1), filling, started: Vec::new() }
+        Self { groups, bucket_elements: (bucket_bytes / size_of::<f32>()).max(1), filling, started: VecDeque::new(), summed: 0 }
     }
 
     /// The gradient of the shard `number` is final on this rank.
-    pub(crate) fn add(&mut self, number: usize, shard: &Shard) {
-        let Some(group) = self.groups.of[number] else { return };
-        let Some(gradient) = shard.gradient_tensor() else { return };
+    ///
+    /// # Errors
+    /// What ended a collective.
+    pub(crate) fn add(&mut self, number: usize, shards: &mut [Shard]) -> Result<(), ParallelError> {
+        let (Some(group), Some(gradient)) = (self.groups.of[number], shards[number].gradient_tensor()) else { return Ok(()) };
         let bucket = &mut self.filling[group];
         bucket.shards.push(number);
         bucket.elements += gradient.numel();
@@ -86,16 +94,31 @@ impl Reduction {
         if bucket.elements >= self.bucket_elements && self.groups.groups[group].together {
             self.start(group);
         }
+        self.collect(UNDER_WAY, shards)
     }
 
     fn start(&mut self, group: usize) {
         let Bucket { shards, gradients, .. } = std::mem::take(&mut self.filling[group]);
         if !shards.is_empty() {
-            self.started.push((shards, self.groups.groups[group].ranks.sum("reduce gradients", &gradients)));
+            self.started.push_back((shards, self.groups.groups[group].ranks.sum("reduce gradients", &gradients)));
         }
     }
 
-    /// Waits for every bucket and puts the sums in place of this rank's own gradients.
+    /// Puts sums in place of this rank's own gradients, oldest first, until at most `left` are under way.
+    fn collect(&mut self, left: usize, shards: &mut [Shard]) -> Result<(), ParallelError> {
+        while self.started.len() > left {
+            let Some((numbers, sums)) = self.started.pop_front() else { break };
+            for (number, sum) in numbers.into_iter().zip(sums.wait()?) {
+                if let Some((_, gradient)) = shards[number].tensors_mut() {
+                    gradient.copy_(&sum);
+                    self.summed += sum.numel();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for every bucket.
     ///
     /// # Errors
     /// What ended a collective; sums that are more or fewer than the trained elements.
@@ -103,16 +126,9 @@ impl Reduction {
         let (together, apart): (Vec<usize>, Vec<usize>) =
             (0..self.filling.len()).partition(|&group| self.groups.groups[group].together);
         together.into_iter().chain(apart).for_each(|group| self.start(group));
+        self.collect(0, shards)?;
         let expected: usize = shards.iter().filter_map(Shard::gradient_tensor).map(Tensor::numel).sum();
-        let mut found = 0;
-        for (numbers, sums) in self.started {
-            for (number, sum) in numbers.into_iter().zip(sums.wait()?) {
-                if let Some((_, gradient)) = shards[number].tensors_mut() {
-                    gradient.copy_(&sum);
-                    found += sum.numel();
-                }
-            }
-        }
+        let found = self.summed;
         if found == expected { Ok(()) } else { Err(ParallelError::Length { found, expected }) }
     }
 }

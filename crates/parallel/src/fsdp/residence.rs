@@ -12,9 +12,6 @@ use crate::data::Reduction;
 use crate::fsdp::Shard;
 use crate::tensors::{Coming, TensorGroup};
 
-/// Gradients of this many units may be under way: the one being scattered, while the next is computed.
-const SCATTERS: usize = 1;
-
 /// Which shards each unit is made of, and over which ranks its pieces are spread. Fixed for a run.
 pub struct Residence {
     group: Arc<dyn TensorGroup>,
@@ -111,16 +108,15 @@ impl<'a> Residents<'a> {
         self.leaving.push_back((numbers, self.residence.group.scatter("scatter gradients", &flat), done));
     }
 
-    /// Adds what came back from scattering to this rank's pieces, until at most `left` are under way.
-    fn settle(&mut self, left: usize) -> Result<(), ParallelError> {
-        while self.leaving.len() > left {
-            let Some((numbers, sums, done)) = self.leaving.pop_front() else { break };
+    /// Adds what came back from scattering to this rank's pieces.
+    fn collect(&mut self) -> Result<(), ParallelError> {
+        while let Some((numbers, sums, done)) = self.leaving.pop_front() {
             for (number, sum) in numbers.into_iter().zip(sums.wait()?) {
                 if let Some((_, gradient)) = self.shards[number].tensors_mut() {
                     let _ = gradient.g_add_(&sum);
                 }
                 if done {
-                    self.reduction.add(number, &self.shards[number]);
+                    self.reduction.add(number, self.shards)?;
                 }
             }
         }
@@ -129,7 +125,7 @@ impl<'a> Residents<'a> {
 
     /// The end of a pass: nothing is under way any more.
     pub(crate) fn finish(mut self) -> Result<(), ParallelError> {
-        self.settle(0)
+        self.collect()
     }
 
     /// Whether a weight's gradient cannot change any more after `unit`'s backward: a tied embedding is met twice.
@@ -167,7 +163,7 @@ impl Hooks for Residents<'_> {
             let done = self.is_final(number, unit);
             if self.shards[number].is_all() {
                 if pass == Pass::Backward && done && weight.is_trained() {
-                    self.reduction.add(number, &self.shards[number]);
+                    self.reduction.add(number, self.shards)?;
                 }
                 continue;
             }
@@ -178,6 +174,8 @@ impl Hooks for Residents<'_> {
             }
         }
         // A tied embedding stands beside the last norm, whose gradient is final when its own is not: each kind in a message of its own.
+        // That of the unit before had a whole unit's time to arrive; waiting for it now keeps one message of gradients at a time.
+        self.collect()?;
         for done in [true, false] {
             let (numbers, gradients): (Vec<usize>, Vec<Tensor>) = spread
                 .iter()
@@ -189,7 +187,6 @@ impl Hooks for Residents<'_> {
                 self.scatter(numbers, &gradients, done);
             }
         }
-        drop(gradients);
-        Ok(self.settle(SCATTERS)?)
+        Ok(())
     }
 }

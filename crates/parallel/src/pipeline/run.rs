@@ -55,16 +55,18 @@ impl Stage<'_> {
         let (mut sum, mut sent) = (0.0, Vec::new());
         for &action in actions {
             match action {
-                Action::Receive { micro_batch } => flights[micro_batch].input = Some(self.receive(&batches[micro_batch])?),
+                Action::Receive { micro_batch } => {
+                    flights[micro_batch].input = Some(self.receive(&batches[micro_batch], micro_batch)?)
+                }
                 Action::Forward { micro_batch } => {
                     let flight = &mut flights[micro_batch];
                     let (output, kept) =
                         self.forward(&batches[micro_batch], flight.input.take(), (self.recompute, &mut *reduction))?;
                     (flight.output, flight.kept) = (Some(output), Some(kept));
                 }
-                Action::Send { micro_batch } => sent.extend(self.send(flights[micro_batch].output.take())),
+                Action::Send { micro_batch } => sent.push(self.send(flights[micro_batch].output.take(), micro_batch)?),
                 Action::ReceiveGradient { micro_batch } => {
-                    flights[micro_batch].gradient = Some(self.receive_gradient(&batches[micro_batch])?);
+                    flights[micro_batch].gradient = Some(self.receive_gradient(&batches[micro_batch], micro_batch)?);
                 }
                 Action::Backward { micro_batch, last } => {
                     let flight = &mut flights[micro_batch];
@@ -79,7 +81,9 @@ impl Stage<'_> {
                     flight.gradient = dx;
                     sum += loss;
                 }
-                Action::SendGradient { micro_batch } => sent.extend(self.send_gradient(flights[micro_batch].gradient.take())),
+                Action::SendGradient { micro_batch } => {
+                    sent.push(self.send_gradient(flights[micro_batch].gradient.take(), micro_batch)?)
+                }
             }
         }
         sent.into_iter().try_for_each(Pending::wait)?;
@@ -100,7 +104,7 @@ impl Stage<'_> {
         let (mut input, mut output) = (None, None);
         for &action in actions {
             match action {
-                Action::Receive { micro_batch } => input = Some(self.receive(&batches[micro_batch])?),
+                Action::Receive { micro_batch } => input = Some(self.receive(&batches[micro_batch], micro_batch)?),
                 Action::Forward { micro_batch } => {
                     let batch = &batches[micro_batch];
                     let (x, _) = self.forward(batch, input.take(), (Recompute::Full, &mut *reduction))?;
@@ -109,7 +113,7 @@ impl Stage<'_> {
                         None => sum += self.loss(&x, batch, reduction)?,
                     }
                 }
-                Action::Send { .. } => sent.extend(self.send(output.take())),
+                Action::Send { micro_batch } => sent.push(self.send(output.take(), micro_batch)?),
                 Action::ReceiveGradient { micro_batch }
                 | Action::Backward { micro_batch, .. }
                 | Action::SendGradient { micro_batch } => {
@@ -158,23 +162,41 @@ impl Stage<'_> {
         ([self.rows.own(batch.ids.len()) as i64, self.network.config().hidden], self.network.dtype().kind())
     }
 
-    fn receive(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
+    fn receive(&self, batch: &Batch, micro_batch: usize) -> Result<Tensor, ParallelError> {
+        self.receive_from(self.links.neighbours.before, "activations", (batch, micro_batch))
+    }
+
+    fn receive_gradient(&self, batch: &Batch, micro_batch: usize) -> Result<Tensor, ParallelError> {
+        self.receive_from(self.links.neighbours.after, "activation gradients", (batch, micro_batch))
+    }
+
+    fn receive_from(
+        &self,
+        neighbour: Option<usize>,
+        name: &'static str,
+        (batch, micro_batch): (&Batch, usize),
+    ) -> Result<Tensor, ParallelError> {
+        let from = neighbour.ok_or(ParallelError::Schedule { micro_batch, what: "stage to receive from" })?;
         let (shape, kind) = self.form(batch);
-        let before = self.links.neighbours.before.unwrap_or_default();
-        Ok(self.links.group.receive("activations", before, (&shape, kind))?.to_device(self.device))
+        Ok(self.links.group.receive(name, from, (&shape, kind))?.to_device(self.device))
     }
 
-    fn receive_gradient(&self, batch: &Batch) -> Result<Tensor, ParallelError> {
-        let (shape, kind) = self.form(batch);
-        let after = self.links.neighbours.after.unwrap_or_default();
-        Ok(self.links.group.receive("activation gradients", after, (&shape, kind))?.to_device(self.device))
+    fn send(&self, output: Option<Tensor>, micro_batch: usize) -> Result<Pending<()>, ParallelError> {
+        self.send_to(self.links.neighbours.after, "activations", (output, micro_batch))
     }
 
-    fn send(&self, output: Option<Tensor>) -> Option<Pending<()>> {
-        Some(self.links.group.send("activations", self.links.neighbours.after?, &output?))
+    fn send_gradient(&self, gradient: Option<Tensor>, micro_batch: usize) -> Result<Pending<()>, ParallelError> {
+        self.send_to(self.links.neighbours.before, "activation gradients", (gradient, micro_batch))
     }
 
-    fn send_gradient(&self, gradient: Option<Tensor>) -> Option<Pending<()>> {
-        Some(self.links.group.send("activation gradients", self.links.neighbours.before?, &gradient?))
+    fn send_to(
+        &self,
+        neighbour: Option<usize>,
+        name: &'static str,
+        (tensor, micro_batch): (Option<Tensor>, usize),
+    ) -> Result<Pending<()>, ParallelError> {
+        let missing = |what| ParallelError::Schedule { micro_batch, what };
+        let to = neighbour.ok_or_else(|| missing("stage to send to"))?;
+        Ok(self.links.group.send(name, to, &tensor.ok_or_else(|| missing("result to send"))?))
     }
 }

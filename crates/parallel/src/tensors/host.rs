@@ -35,6 +35,14 @@ impl Host {
         from_parts([message.as_slice()], form)
     }
 
+    /// Waits for all ranks of the group.
+    ///
+    /// # Errors
+    /// What ended the collective.
+    pub(crate) fn meet(&self, name: &'static str) -> Result<(), ParallelError> {
+        Ok(self.group.barrier(name).wait()?)
+    }
+
     /// This rank's part of a sum, flat; `lengths`: elements of each rank's part.
     fn reduce_scatter(&self, name: &'static str, data: &Tensor, lengths: &[usize]) -> Result<Tensor, ParallelError> {
         match data.kind() {
