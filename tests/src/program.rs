@@ -124,9 +124,31 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // mpirun has a process group of its own, and its ranks too: found before their parent is gone.
+        let below = descendants(self.child.id());
         signal("KILL", &format!("-{}", self.child.id()));
+        below.iter().for_each(|id| signal("KILL", &id.to_string()));
         let _ = self.child.wait();
     }
+}
+
+/// The processes that a process has started, and those that they have.
+fn descendants(id: u32) -> Vec<u32> {
+    // proc(5): "pid (name) state ppid …"; the name may hold spaces and parentheses.
+    let parent = |id: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all: Vec<(u32, u32)> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(|id| Some((id, parent(id)?))).collect();
+    let mut found = vec![id];
+    let mut at = 0;
+    while at < found.len() {
+        found.extend(all.iter().filter(|(_, parent)| *parent == found[at]).map(|(id, _)| *id));
+        at += 1;
+    }
+    found.split_off(1)
 }
 
 /// Sends a signal to one process id, or to a process group written as `-ID`. A process that is gone already is no error.
