@@ -99,6 +99,13 @@ impl Words<'_> {
     fn of_status(&self, status: ExitStatus) -> String {
         let who = if self.ranks == 1 { "the trainer" } else { "mpirun" };
         match (status.code(), ended_by(status)) {
+            (Some(code @ 129..=192), _) if self.ranks > 1 => {
+                let (signal, ranks) = (code - 128, self.ranks);
+                let name = signal_name(signal).map_or_else(String::new, |name| format!(" ({name})"));
+                format!(
+                    "one of {ranks} ranks was killed by signal {signal}{name} before they had started; mpirun does not say which"
+                )
+            }
             (Some(code), _) => format!("{who} ended with exit code {code} and no error message"),
             (None, Some(signal)) => format!("{who} was killed by signal {signal}"),
             (None, None) => format!("{who} ended: {status}"),
@@ -197,6 +204,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failure = judge(&ended(101 << 8, &["[1,1]<stderr>:thread 'main' panicked"]), &directory(dir.path()), 2).unwrap_err();
         assert_eq!(failure.message, "mpirun ended with exit code 101 and no error message\n  rank 1: thread 'main' panicked");
+    }
+
+    #[test]
+    fn a_rank_that_was_killed_before_mpirun_knew_it_is_told_without_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = ["Primary job  terminated normally, but 1 process returned", "a non-zero exit code."];
+        let failure = judge(&ended(137 << 8, &lines), &directory(dir.path()), 2).unwrap_err();
+        let expected = "one of 2 ranks was killed by signal 9 (SIGKILL) before they had started; mpirun does not say which\n";
+        assert!(failure.message.starts_with(expected), "{}", failure.message);
     }
 
     #[test]
