@@ -145,7 +145,8 @@ fn descendants(id: u32) -> Vec<u32> {
     let mut found = vec![id];
     let mut at = 0;
     while at < found.len() {
-        found.extend(all.iter().filter(|(_, parent)| *parent == found[at]).map(|(id, _)| *id));
+        let parent = found[at];
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(id, _)| *id));
         at += 1;
     }
     found.split_off(1)
