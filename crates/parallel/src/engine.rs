@@ -5,6 +5,7 @@
 //! 3. fsdp: which piece of each slice; gathered and scattered around each unit ([`Residence`]).
 //! 4. dp: whose pieces are the same; their gradients are summed ([`crate::data::Reduction`]).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use sirocco_comm::Communicator;
@@ -19,7 +20,7 @@ use crate::mesh::{Axis, Mesh};
 use crate::pipeline::schedule::{Neighbours, forward_only, one_forward_one_backward};
 use crate::pipeline::{Links, Stage};
 use crate::tensor::Rows;
-use crate::tensors::{Maker, OnDevice};
+use crate::tensors::{Maker, OnDevice, TensorGroup};
 
 /// What is trained, and how.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub struct Engine {
     rows: Rows,
     links: Links,
     reductions: Arc<Groups>,
+    /// Every group of the above.
+    groups: Vec<Arc<dyn TensorGroup>>,
     recompute: Recompute,
     bucket_bytes: usize,
     device: Device,
@@ -80,7 +83,8 @@ impl Engine {
     /// A mesh that does not fit the ranks or the layers; weights that the source cannot give.
     pub fn new(setup: &Setup, world: World<'_>, source: Source<'_>) -> Result<Self, ParallelError> {
         let (mesh, rank) = (setup.mesh, world.ranks.rank());
-        let groups = Maker { world: world.ranks, device: world.device };
+        let made = RefCell::default();
+        let groups = Maker { world: world.ranks, device: world.device, made: &made };
         mesh.check_ranks(world.ranks.size())?;
         let layout = Layout::new(mesh, &setup.config)?;
         let held = layout.of_rank(rank);
@@ -100,6 +104,7 @@ impl Engine {
             rows: Rows::new(groups.of("tp", &along(Axis::Tp))?),
             links: Links { group: groups.of_messages("pp", &along(Axis::Pp))?, neighbours: Neighbours::of(stage, mesh.pp) },
             reductions: Arc::new(Groups::new(&shards, groups, |rank| mesh.coordinate(rank).pp)?),
+            groups: made.take(),
             recompute: setup.recompute,
             bucket_bytes: setup.bucket_bytes,
             device: setup.device,
@@ -151,6 +156,15 @@ impl Engine {
         let sum = self.stage().evaluate(&actions, batches, &mut reduction)?;
         self.links.group.meet("evaluated")?;
         Ok(self.counted(sum))
+    }
+
+    /// Whether all collectives so far have ended well: on a device one may fail after its caller has gone on. What was computed is good if
+    /// this is asked after a result of the device was read on the host, and says so.
+    ///
+    /// # Errors
+    /// The first error of a group.
+    pub fn health(&self) -> Result<(), ParallelError> {
+        self.groups.iter().try_for_each(|group| group.health())
     }
 
     /// The ranks of a tp group compute the same loss; the first of them counts it.

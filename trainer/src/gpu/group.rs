@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use sirocco_comm::nccl::{Device as NcclDevice, DeviceGroup, Element, Region};
+use sirocco_comm::nccl::{Device as NcclDevice, DeviceGroup, Region};
 use sirocco_comm::{CommError, Options, Solo};
+use sirocco_parallel::tensors::region;
 use tch::{Device, Kind, Tensor};
 
 use super::compare::{Finding, difference, random};
@@ -18,9 +19,9 @@ pub(super) fn check(ordinal: usize, device: Device) -> Result<Vec<Finding>, Fail
     let collectives: [Collective; 4] = [
         ("all-reduce", Kind::Float, |group, from, _, keep| group.all_reduce("check", from, keep)?.wait().map(drop)),
         ("reduce-scatter", Kind::BFloat16, |group, from, to, keep| {
-            group.reduce_scatter("check", from, to, keep)?.wait().map(drop)
+            group.reduce_scatter("check", &[(from, to)], keep)?.wait().map(drop)
         }),
-        ("all-gather", Kind::BFloat16, |group, from, to, keep| group.all_gather("check", from, to, keep)?.wait().map(drop)),
+        ("all-gather", Kind::BFloat16, |group, from, to, keep| group.all_gather("check", &[(from, to)], keep)?.wait().map(drop)),
         ("send and receive", Kind::Float, |group, from, to, keep| {
             group.exchange("check", &[(0, from)], &[(0, to)], keep)?.finish().map(drop)
         }),
@@ -32,7 +33,8 @@ pub(super) fn check(ordinal: usize, device: Device) -> Result<Vec<Finding>, Fail
         let from = expected.to_device(device) * 1.0;
         let to = if name == "all-reduce" { from.shallow_clone() } else { from.zeros_like() };
         let keep = [from.shallow_clone(), to.shallow_clone()];
-        collective(&group, region(&from), region(&to), keep).map_err(Failure::collective)?;
+        let (source, target) = (region(&from).map_err(Failure::parallel)?, region(&to).map_err(Failure::parallel)?);
+        collective(&group, source, target, keep).map_err(Failure::collective)?;
         let difference = difference(&(&to * 1.0), &expected);
         findings.push(Finding { name: format!("NCCL: {name}"), kind, difference, allowed: tolerance::EXACT });
     }
@@ -42,8 +44,3 @@ pub(super) fn check(ordinal: usize, device: Device) -> Result<Vec<Finding>, Fail
 
 /// Name, element type, and the call.
 type Collective = (&'static str, Kind, fn(&DeviceGroup, Region, Region, [Tensor; 2]) -> Result<(), CommError>);
-
-fn region(tensor: &Tensor) -> Region {
-    let element = if tensor.kind() == Kind::BFloat16 { Element::Bf16 } else { Element::F32 };
-    Region { address: tensor.data_ptr() as u64, elements: tensor.numel(), element }
-}

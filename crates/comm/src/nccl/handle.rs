@@ -18,14 +18,14 @@ use cudarc::{
 
 use super::{
     Failure,
-    api::{Api, IN_PROGRESS, SUM},
+    api::{Api, IN_PROGRESS, SUCCESS, SUM},
     region::Checked,
 };
 
 /// Pause between two questions whether a communicator has settled: it takes longer only when ranks connect for the first time.
 const NAP: Duration = Duration::from_micros(20);
 /// How long an orderly end may take before it is an abort.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(5);
 /// `NCCL_CONFIG_UNDEF_INT`: the library's default.
 const UNDEFINED: c_int = c_int::MIN;
 /// The version whose `ncclConfig_t` this is, as the library counts; it reads that many fields and fills in the rest.
@@ -90,23 +90,27 @@ impl Handle {
         self.call("ncclAllReduce", |api, comm| unsafe { (api.all_reduce)(at, at, data.elements, kind, SUM, comm, raw(stream)) })
     }
 
-    /// Sum over the ranks; each gets one part.
-    pub(super) fn reduce_scatter(&self, from: Checked, to: Checked, stream: &CudaStream) -> Result<(), Failure> {
-        let (Checked(from), Checked(to)) = (from, to);
-        let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
-        // SAFETY: see `all_reduce`; `to` holds `to.elements`, `from` that many for each rank.
-        self.call("ncclReduceScatter", |api, comm| unsafe {
-            (api.reduce_scatter)(source, target, to.elements, to.element.code(), SUM, comm, raw(stream))
+    /// Sums over the ranks; each gets one part of each.
+    pub(super) fn reduce_scatter(&self, pairs: &[(Checked, Checked)], stream: &CudaStream) -> Result<(), Failure> {
+        self.grouped("ncclReduceScatter", |api, comm| {
+            let one = |&(Checked(from), Checked(to)): &(Checked, Checked)| {
+                let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
+                // SAFETY: see `all_reduce`; `to` holds `to.elements`, `from` that many for each rank.
+                unsafe { (api.reduce_scatter)(source, target, to.elements, to.element.code(), SUM, comm, raw(stream)) }
+            };
+            pairs.iter().map(one).collect()
         })
     }
 
-    /// Every rank's part, in rank order.
-    pub(super) fn all_gather(&self, from: Checked, to: Checked, stream: &CudaStream) -> Result<(), Failure> {
-        let (Checked(from), Checked(to)) = (from, to);
-        let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
-        // SAFETY: see `all_reduce`; `from` holds `from.elements`, `to` that many for each rank.
-        self.call("ncclAllGather", |api, comm| unsafe {
-            (api.all_gather)(source, target, from.elements, from.element.code(), comm, raw(stream))
+    /// Every rank's parts, in rank order.
+    pub(super) fn all_gather(&self, pairs: &[(Checked, Checked)], stream: &CudaStream) -> Result<(), Failure> {
+        self.grouped("ncclAllGather", |api, comm| {
+            let one = |&(Checked(from), Checked(to)): &(Checked, Checked)| {
+                let (source, target) = (from.address as *const c_void, to.address as *mut c_void);
+                // SAFETY: see `all_reduce`; `from` holds `from.elements`, `to` that many for each rank.
+                unsafe { (api.all_gather)(source, target, from.elements, from.element.code(), comm, raw(stream)) }
+            };
+            pairs.iter().map(one).collect()
         })
     }
 
@@ -117,19 +121,28 @@ impl Handle {
         receives: &[(c_int, Checked)],
         stream: &CudaStream,
     ) -> Result<(), Failure> {
-        self.call("ncclGroupEnd (ncclSend, ncclRecv)", |api, comm| {
-            // SAFETY: see `all_reduce`. The group is closed on every way out, and no other thread opens one: the mutex is held.
-            unsafe {
-                let mut codes = vec![(api.group_start)()];
-                codes.extend(sends.iter().map(|(peer, Checked(part))| {
-                    (api.send)(part.address as *const c_void, part.elements, part.element.code(), *peer, comm, raw(stream))
-                }));
-                codes.extend(receives.iter().map(|(peer, Checked(part))| {
-                    (api.receive)(part.address as *mut c_void, part.elements, part.element.code(), *peer, comm, raw(stream))
-                }));
-                codes.push((api.group_end)());
-                codes.into_iter().find(|&code| code != 0 && code != IN_PROGRESS).unwrap_or(0)
-            }
+        self.grouped("ncclSend, ncclRecv", |api, comm| {
+            let send = |&(peer, Checked(part)): &(c_int, Checked)| {
+                // SAFETY: see `all_reduce`.
+                unsafe { (api.send)(part.address as *const c_void, part.elements, part.element.code(), peer, comm, raw(stream)) }
+            };
+            let receive = |&(peer, Checked(part)): &(c_int, Checked)| {
+                // SAFETY: see `all_reduce`.
+                unsafe { (api.receive)(part.address as *mut c_void, part.elements, part.element.code(), peer, comm, raw(stream)) }
+            };
+            sends.iter().map(send).chain(receives.iter().map(receive)).collect()
+        })
+    }
+
+    /// Several calls as one: the library begins with them when the last is known.
+    fn grouped(&self, call: &'static str, work: impl FnOnce(&Api, ncclComm_t) -> Vec<c_int>) -> Result<(), Failure> {
+        self.call(call, |api, comm| {
+            // SAFETY: a group is this thread's own, and it is closed on every way out.
+            let mut codes = vec![unsafe { (api.group_start)() }];
+            codes.extend(work(api, comm));
+            // SAFETY: as above.
+            codes.push(unsafe { (api.group_end)() });
+            codes.into_iter().find(|&code| code != SUCCESS && code != IN_PROGRESS).unwrap_or(SUCCESS)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::{Failure, api::Api, device::Device, handle::Seat};
 use crate::{Collective, CommError, Communicator, membership::WORLD};
 
 /// What a rank can bring to a group.
@@ -14,12 +14,22 @@ pub(super) struct Card {
     pub(super) device: String,
     /// Its NCCL library's version.
     pub(super) version: i32,
+    /// The new group's id, of rank 0.
+    pub(super) id: Vec<u8>,
 }
 
 impl Card {
-    pub(super) fn new(device: Result<String, Failure>, version: Result<i32, Failure>) -> Self {
-        let problem = device.as_ref().err().or(version.as_ref().err()).cloned();
-        Card { problem, device: device.unwrap_or_default(), version: version.unwrap_or_default() }
+    /// Makes the device current on this thread, too, as NCCL expects from here on.
+    pub(super) fn new(device: &Device, api: &Api, seat: Seat) -> Result<Self, Failure> {
+        let (identity, version) = (device.identity()?, api.version()?);
+        device.bind()?;
+        let id = if seat.rank == 0 { api.unique_id()? } else { Vec::new() };
+        Ok(Card { problem: None, device: identity, version, id })
+    }
+
+    /// That of a rank that cannot come.
+    pub(super) fn without(problem: Failure) -> Self {
+        Card { problem: Some(problem), device: String::new(), version: 0, id: Vec::new() }
     }
 }
 
@@ -67,7 +77,7 @@ mod tests {
     use crate::Solo;
 
     fn card(device: &str) -> Card {
-        Card::new(Ok(device.to_owned()), Ok(22_703))
+        Card { problem: None, device: device.to_owned(), version: 22_703, id: Vec::new() }
     }
 
     #[test]
@@ -79,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_named_with_its_rank() {
-        let without = Card::new(Ok("b".to_owned()), Err(Failure { call: "dlopen", message: "no NCCL library".to_owned() }));
+        let without = Card::without(Failure { call: "dlopen", message: "no NCCL library".to_owned() });
         assert_eq!(compare(&[card("a"), without]).unwrap_err().message, "rank 1: no NCCL library");
         let text = compare(&[card("a"), card("b"), card("a")]).unwrap_err().message;
         assert_eq!(text, "ranks 0 and 2 have the same device a, expected one each");

@@ -10,8 +10,9 @@
 //!   wait, not the host.
 //! - **Memory.** The handle owns what it is given to keep until libtorch is ordered after the collective, also when it is dropped.
 //!   Addresses are checked against the driver's tables before they are used.
-//! - **Failure.** A thread watches what is under way: an asynchronous error, a dead rank of this host or an exhausted timeout aborts the
-//!   group's communicator, so that nothing hangs; every later call returns that first error.
+//! - **Failure.** A thread watches what is under way: an asynchronous error, a dead rank of this host, a collective of the host that has
+//!   failed or an exhausted timeout aborts the group's communicator, so that nothing hangs; every later call returns that first error. A
+//!   group that is dropped with work under way aborts after a few seconds.
 //! - **Sums.** NCCL adds in an order of its own, the same in every run on the same machines with the same NCCL. It differs from the
 //!   host's rank order, so results agree with the host's to rounding only. Sums of f32 are fp32; sums of bf16 are rounded at every hop.
 //!
@@ -95,6 +96,14 @@ impl Lifeline for Members {
         self.host.dead_peers().into_iter().next()
     }
 
+    fn host(&self) -> Result<(), Failure> {
+        // After its first error a rank's collectives on the host all fail, so one that has is enough. (`Communicator` cannot be asked for
+        // the error itself; the thread that called it has it.)
+        let failed = self.host.history().into_iter().rev().find(|event| event.failed);
+        let failure = |event: Event| Failure { call: "the host", message: format!("{} failed on this rank", event.collective()) };
+        failed.map_or(Ok(()), |event| Err(failure(event)))
+    }
+
     fn abort(&self) {
         self.handle.abort();
     }
@@ -126,20 +135,15 @@ impl DeviceGroup {
             let (name, group) = ("nccl/join".to_owned(), name.to_owned());
             failure.in_collective(Collective { name, group, sequence: 0, message: None })
         };
-        let library = Api::get();
-        let version = library.as_ref().map_err(Clone::clone).and_then(|api| api.version());
-        let cards = meeting::exchange(host.as_ref(), "nccl/cards", &Card::new(device.identity(), version))?;
-        meeting::compare(&cards).map_err(joining)?;
-        let api = library.map_err(joining)?;
-
         let seat = Seat { rank: host.rank(), size: host.size() };
-        let drawn = if seat.rank == 0 { api.unique_id() } else { Ok(Vec::new()) };
-        // A rank 0 that has no id says so by an empty one; its own error is the better one there.
-        let id = host.broadcast_bytes("nccl/id", 0, drawn.as_ref().map_or_else(|_| Vec::new(), Clone::clone)).wait()?;
-        drawn.map_err(joining)?;
-        device.bind().map_err(joining)?;
+        let library = Api::get();
+        // Whatever may fail on one rank alone comes before the exchange: all hear of it there, and none waits for that rank in NCCL.
+        let own = library.as_ref().map_err(Clone::clone).and_then(|api| Card::new(&device, api, seat));
+        let cards = meeting::exchange(host.as_ref(), "nccl/cards", &own.unwrap_or_else(Card::without))?;
+        meeting::compare(&cards).map_err(joining)?;
+        let (api, id) = (library.map_err(joining)?, &cards[0].id);
         // Less than the host's patience: a rank that fails early waits for the others in the next exchange.
-        let joined = Handle::join(api, &id, seat, options.timeout.mul_f64(0.8));
+        let joined = Handle::join(api, id, seat, options.timeout.mul_f64(0.8));
         let problem: Option<Failure> = joined.as_ref().err().cloned();
         let problems = meeting::exchange(host.as_ref(), "nccl/joined", &problem)?;
         let handle = joined.map_err(joining)?.with_patience(options.timeout);
@@ -176,32 +180,40 @@ impl DeviceGroup {
         })
     }
 
-    /// The element-wise sum over the ranks of `from`, of which rank r receives the r-th of [`DeviceGroup::size`] equal parts in `to`.
-    /// `to` may be that part of `from`.
+    /// For each pair `(from, to)`: the element-wise sum over the ranks of `from`, of which rank r receives the r-th of
+    /// [`DeviceGroup::size`] equal parts in `to`. `to` may be that part of `from`. All pairs are one operation.
     ///
     /// # Errors
     /// As [`DeviceGroup::all_reduce`]; lengths that do not fit.
-    pub fn reduce_scatter<K>(&self, name: &'static str, from: Region, to: Region, keep: K) -> Result<InFlight<K>, CommError> {
-        let bf16 = from.element == Element::Bf16;
+    pub fn reduce_scatter<K>(&self, name: &'static str, pairs: &[(Region, Region)], keep: K) -> Result<InFlight<K>, CommError> {
+        let bf16 = pairs.iter().any(|(from, _)| from.element == Element::Bf16);
         let operation = if bf16 { Operation::ReduceScatterBf16 } else { Operation::ReduceScatterF32 };
-        self.submit(Call { name, operation, bytes: from.bytes() }, keep, |group| {
-            region::summable(from, &[Element::F32, Element::Bf16])?;
-            region::divides(to, from, group.seat.size)?;
-            let (from, to) = (group.device.check(from)?, group.device.check(to)?);
-            group.members.handle.reduce_scatter(from, to, group.device.stream())
+        let bytes = pairs.iter().map(|(from, _)| from.bytes()).sum();
+        self.submit(Call { name, operation, bytes }, keep, |group| {
+            let check = |&(from, to): &(Region, Region)| {
+                region::summable(from, &[Element::F32, Element::Bf16])?;
+                region::divides(to, from, group.seat.size)?;
+                Ok((group.device.check(from)?, group.device.check(to)?))
+            };
+            let pairs = pairs.iter().map(check).collect::<Result<Vec<_>, Failure>>()?;
+            group.members.handle.reduce_scatter(&pairs, group.device.stream())
         })
     }
 
-    /// Every rank's `from`, in rank order, in `to`. `from` may be this rank's part of `to`.
+    /// For each pair `(from, to)`: every rank's `from`, in rank order, in `to`. `from` may be this rank's part of `to`. All pairs are one
+    /// operation.
     ///
     /// # Errors
     /// A region that is not this device's memory; lengths that do not fit; the group's first error.
-    pub fn all_gather<K>(&self, name: &'static str, from: Region, to: Region, keep: K) -> Result<InFlight<K>, CommError> {
-        let call = Call { name, operation: Operation::AllGather, bytes: to.bytes() };
-        self.submit(call, keep, |group| {
-            region::divides(from, to, group.seat.size)?;
-            let (from, to) = (group.device.check(from)?, group.device.check(to)?);
-            group.members.handle.all_gather(from, to, group.device.stream())
+    pub fn all_gather<K>(&self, name: &'static str, pairs: &[(Region, Region)], keep: K) -> Result<InFlight<K>, CommError> {
+        let bytes = pairs.iter().map(|(_, to)| to.bytes()).sum();
+        self.submit(Call { name, operation: Operation::AllGather, bytes }, keep, |group| {
+            let check = |&(from, to): &(Region, Region)| {
+                region::divides(from, to, group.seat.size)?;
+                Ok((group.device.check(from)?, group.device.check(to)?))
+            };
+            let pairs = pairs.iter().map(check).collect::<Result<Vec<_>, Failure>>()?;
+            group.members.handle.all_gather(&pairs, group.device.stream())
         })
     }
 

@@ -1,9 +1,9 @@
 //! The thread that watches a group's operations on the device: counts those that end, and ends those that do not.
 //!
 //! The host only queues work, so an operation that hangs would be noticed nowhere: the next question to the device would hang, too. This
-//! thread asks the driver which operations have begun and ended, the communicator for its asynchronous error, and the host's roster for
-//! dead ranks. At the first trouble it keeps the error, which every later call returns, and aborts the communicator, which frees the
-//! device and with it a host that waits for it.
+//! thread asks the driver which operations have begun and ended, the communicator for its asynchronous error, and the host's group for
+//! dead ranks and for a collective of the host that has failed. At the first trouble it keeps the error, which every later call returns,
+//! and aborts the communicator, which frees the device and with it a host that waits for it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,6 +22,12 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often it is asked who is dead.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long what is under way may still take once its group is dropped: a group is dropped with work under way only where something else
+/// has failed already.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Timeouts that may pass before the device comes to the oldest operation: one of another group before it may take one, and so may the
+/// computation that it waits for.
+const UNBEGUN: u32 = 2;
 
 /// What is asked of one operation.
 pub(super) trait Progress: Send {
@@ -41,6 +47,8 @@ pub(super) trait Lifeline: Send + Sync {
     fn trouble(&self) -> Result<(), Failure>;
     /// A rank that has died.
     fn dead(&self) -> Option<DeadPeer>;
+    /// What has ended the collectives of the host: the ranks that they lost will not come to the device's either.
+    fn host(&self) -> Result<(), Failure>;
     /// Ends all that is under way.
     fn abort(&self);
 }
@@ -50,6 +58,8 @@ struct Entry {
     asked: Asked,
     event: EventId,
     progress: Box<dyn Progress>,
+    /// When it was first seen as the oldest.
+    oldest: Option<Instant>,
     /// When it was first seen to have begun.
     begun: Option<Instant>,
 }
@@ -66,7 +76,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Line {
     entries: VecDeque<Entry>,
-    closed: bool,
+    /// When the group was dropped.
+    closed: Option<Instant>,
     /// Totals by name, with the device's own times.
     totals: BTreeMap<&'static str, Traffic>,
 }
@@ -98,7 +109,7 @@ impl Shared {
     /// Gives an operation to the watch.
     pub(super) fn add(&self, asked: Asked, progress: Box<dyn Progress>) {
         let event = self.record.submit(asked);
-        self.line().entries.push_back(Entry { asked, event, progress, begun: None });
+        self.line().entries.push_back(Entry { asked, event, progress, oldest: None, begun: None });
         self.wake.notify_all();
     }
 
@@ -112,7 +123,7 @@ impl Shared {
 
     /// Waits until something is under way; `false` when nothing will be any more.
     fn wait_for_work(&self) -> bool {
-        let idle = |line: &mut Line| line.entries.is_empty() && !line.closed;
+        let idle = |line: &mut Line| line.entries.is_empty() && line.closed.is_none();
         let line = self.wake.wait_while(self.line(), idle).unwrap_or_else(PoisonError::into_inner);
         !line.entries.is_empty()
     }
@@ -124,6 +135,7 @@ impl Shared {
         while let Some(front) = line.entries.front_mut() {
             let asked = front.asked;
             let named = |failure: Failure| failure.in_collective(collective(&asked));
+            let oldest = *front.oldest.get_or_insert_with(Instant::now);
             if front.begun.is_none() && front.progress.begun().map_err(named)? {
                 front.begun = Some(Instant::now());
                 self.record.entered(front.event);
@@ -137,8 +149,7 @@ impl Shared {
                 line.entries.pop_front();
                 continue;
             }
-            let late_by = front.begun.map(|begun| begun.elapsed()).filter(|&since| since >= timeout);
-            return late_by.map_or(Ok(()), |since| Err(named(late(since))));
+            return overdue(line.closed, (oldest, front.begun), timeout).map_or(Ok(()), |failure| Err(named(failure)));
         }
         Ok(())
     }
@@ -157,13 +168,27 @@ impl Shared {
     }
 }
 
-fn late(since: Duration) -> Failure {
-    let seconds = since.as_secs_f64();
-    let message = format!("not done {seconds:.1} s after it began on the device; a rank of the group has not entered it");
-    Failure { call: "NCCL", message }
+/// Why the oldest operation has taken too long, if it has. `since`: when it became the oldest, and when the device came to it.
+fn overdue(closed: Option<Instant>, since: (Instant, Option<Instant>), timeout: Duration) -> Option<Failure> {
+    let late = |message: String| Some(Failure { call: "NCCL", message });
+    if let Some(seconds) = closed.map(|closed| closed.elapsed()).filter(|&since| since >= FAREWELL) {
+        return late(format!("not done {:.1} s after this rank left the group", seconds.as_secs_f64()));
+    }
+    let (taken, most) = match since {
+        (_, Some(begun)) => (begun.elapsed(), timeout),
+        (oldest, None) => (oldest.elapsed(), UNBEGUN * timeout),
+    };
+    let seconds = taken.as_secs_f64();
+    match since {
+        _ if taken < most => None,
+        (_, Some(_)) => {
+            late(format!("not done {seconds:.1} s after it began on the device; a rank of the group has not entered it"))
+        }
+        _ => late(format!("not begun on the device after {seconds:.1} s; what it was given before does not end")),
+    }
 }
 
-/// The running watch. Dropping it waits until nothing is under way, which the timeout bounds.
+/// The running watch. Dropping it waits until nothing is under way, which ends in any case after [`FAREWELL`].
 pub(super) struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -181,7 +206,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.line().closed = true;
+        self.shared.line().closed.get_or_insert_with(Instant::now);
         self.shared.wake.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -195,7 +220,7 @@ fn run(shared: &Shared, group: &dyn Lifeline, timeout: Duration) {
     while outcome.is_ok() && shared.wait_for_work() {
         outcome = group.trouble().map_err(|failure| failure.in_collective(shared.front()));
         if outcome.is_ok() && looked.elapsed() >= LOOK {
-            outcome = bury(shared, group);
+            outcome = bury(shared, group).and_then(|()| group.host().map_err(|failure| failure.in_collective(shared.front())));
             looked = Instant::now();
         }
         outcome = outcome.and_then(|()| shared.look(timeout));
@@ -244,6 +269,7 @@ mod tests {
     struct Ranks {
         ill: AtomicBool,
         dead: AtomicBool,
+        host_failed: AtomicBool,
         aborted: AtomicBool,
     }
 
@@ -258,6 +284,10 @@ mod tests {
         fn dead(&self) -> Option<DeadPeer> {
             let peer = Peer { rank: 2, host: "node7".to_owned(), pid: 41 };
             self.dead.load(Ordering::Acquire).then_some(DeadPeer { peer, why: WhyDead::Gone })
+        }
+        fn host(&self) -> Result<(), Failure> {
+            let failure = Failure { call: "the host", message: "`step` of world (collective 9) failed here".to_owned() };
+            if self.host_failed.load(Ordering::Acquire) { Err(failure) } else { Ok(()) }
         }
         fn abort(&self) {
             self.aborted.store(true, Ordering::Release);
@@ -303,10 +333,10 @@ mod tests {
 
     #[test]
     fn time_counts_from_when_the_device_came_to_it() {
-        let (shared, ranks, _watch) = started(Duration::from_millis(50));
+        let (shared, ranks, _watch) = started(Duration::from_millis(400));
         let operation = Made::default();
         shared.add(asked("gather", 7, 1), Box::new(operation.clone()));
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(450));
         assert!(shared.health().is_ok());
         operation.begun.store(true, Ordering::Release);
         until(|| ranks.aborted.load(Ordering::Acquire));
@@ -319,7 +349,32 @@ mod tests {
     }
 
     #[test]
-    fn an_asynchronous_error_and_a_dead_rank_abort() {
+    fn what_the_device_never_comes_to_is_given_up_too() {
+        let (shared, ranks, _watch) = started(Duration::from_millis(50));
+        shared.add(asked("gather", 7, 1), Box::new(Made::default()));
+        until(|| ranks.aborted.load(Ordering::Acquire));
+        let text = shared.health().unwrap_err().to_string();
+        assert!(text.starts_with("NCCL failed in `gather` of dp (collective 7): not begun on the device after 0."), "{text}");
+    }
+
+    #[test]
+    fn a_group_that_is_dropped_waits_for_what_is_under_way_for_a_few_seconds_only() {
+        for begun in [false, true] {
+            let (shared, ranks, watch) = started(LONG);
+            let operation = Made::default();
+            operation.begun.store(begun, Ordering::Release);
+            shared.add(asked("gather", 2, 1), Box::new(operation));
+            let dropped = Instant::now();
+            drop(watch);
+            assert!(ranks.aborted.load(Ordering::Acquire));
+            assert!((FAREWELL..LONG / 2).contains(&dropped.elapsed()), "{:?}", dropped.elapsed());
+            let text = shared.health().unwrap_err().to_string();
+            assert!(text.contains("`gather` of dp (collective 2): not done 5.") && text.contains("left the group"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_asynchronous_error_a_dead_rank_and_a_failed_host_abort() {
         let (shared, ranks, _watch) = started(LONG);
         shared.add(asked("gather", 3, 1), Box::new(Made::default()));
         ranks.ill.store(true, Ordering::Release);
@@ -332,6 +387,13 @@ mod tests {
         ranks.dead.store(true, Ordering::Release);
         until(|| ranks.aborted.load(Ordering::Acquire));
         assert!(matches!(shared.health().unwrap_err(), CommError::RankDied { rank: 2, .. }));
+
+        let (hosts, ranks, _watch) = started(LONG);
+        hosts.add(asked("gather", 3, 1), Box::new(Made::default()));
+        ranks.host_failed.store(true, Ordering::Release);
+        until(|| ranks.aborted.load(Ordering::Acquire));
+        let text = hosts.health().unwrap_err().to_string();
+        assert_eq!(text, "the host failed in `gather` of dp (collective 3): `step` of world (collective 9) failed here");
         // The first error stays.
         let other = CommError::WireEnded { name: "later".to_owned() };
         assert!(matches!(shared.fail(other), CommError::RankDied { .. }));

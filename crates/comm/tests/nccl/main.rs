@@ -112,6 +112,7 @@ fn rank_program() {
     match case.as_str() {
         "collectives" => rank_collectives(&host, &device),
         "refusals" => rank_refusals(&host, &device),
+        "leaving" => rank_leaving(&host, &device),
         _ => rank_failure(&host, &device),
     }
 }
@@ -125,14 +126,19 @@ fn rank_collectives(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
     assert_eq!(flight.finish().unwrap(), "what is kept");
     let own: Vec<f32> = (0..2 * size).map(|at| (10 * rank + at) as f32).collect();
     memory.set(10, &own);
-    group.reduce_scatter("scatter", memory.region(10, 2 * size), memory.region(50, 2), ()).unwrap().wait().unwrap();
-    group.all_gather("gather", memory.region(50, 2), memory.region(60, 2 * size), ()).unwrap().wait().unwrap();
+    let pair = |from: (usize, usize), to: (usize, usize)| (memory.region(from.0, from.1), memory.region(to.0, to.1));
+    // Two in one operation: the second takes the first number of each rank's part, and of the parts.
+    let pairs = [pair((10, 2 * size), (50, 2)), pair((10, size), (150, 1))];
+    group.reduce_scatter("scatter", &pairs, ()).unwrap().wait().unwrap();
+    let pairs = [pair((50, 2), (60, 2 * size)), pair((150, 1), (160, size))];
+    group.all_gather("gather", &pairs, ()).unwrap().wait().unwrap();
     let (next, before) = ((rank + 1) % size, (rank + size - 1) % size);
     let (sends, receives) = ([(next, memory.region(50, 2))], [(before, memory.region(90, 2))]);
     group.exchange("pass", &sends, &receives, ()).unwrap().wait().unwrap();
-    drop(group.all_gather("dropped", memory.region(0, 0), memory.region(0, 0), ()).unwrap());
+    drop(group.all_gather("dropped", &[pair((0, 0), (0, 0))], ()).unwrap());
     println!("rank {rank}: sum {:?} scatter {:?}", memory.get(0, 2), memory.get(50, 2));
     println!("rank {rank}: gather {:?} pass {:?}", memory.get(60, 2 * size), memory.get(90, 2));
+    println!("rank {rank}: second {:?}", memory.get(160, size));
     // The watch counts what has ended soon after it has.
     let started = Instant::now();
     while group.traffic().len() < 5 && started.elapsed() < TIMEOUT {
@@ -149,13 +155,18 @@ fn collectives_give_what_they_promise_and_leave_nothing_behind() {
     for ranks in [1, 2] {
         let Some((said, _)) = run("collectives", "", ranks) else { return };
         let expected: &[&str] = match ranks {
-            1 => &["rank 0: sum [1.0, 10.0] scatter [0.0, 1.0]", "rank 0: gather [0.0, 1.0] pass [0.0, 1.0]"],
+            1 => &[
+                "rank 0: sum [1.0, 10.0] scatter [0.0, 1.0]",
+                "rank 0: gather [0.0, 1.0] pass [0.0, 1.0]",
+                "rank 0: second [0.0]",
+            ],
             _ => &[
                 "rank 0: sum [3.0, 20.0] scatter [10.0, 12.0]",
                 "rank 1: sum [3.0, 20.0] scatter [14.0, 16.0]",
                 "rank 0: gather [10.0, 12.0, 14.0, 16.0] pass [14.0, 16.0]",
                 "rank 1: gather [10.0, 12.0, 14.0, 16.0] pass [10.0, 12.0]",
-                "rank 1: sum 8 bytes, gather 16 bytes",
+                "rank 1: second [10.0, 12.0]",
+                "rank 1: sum 8 bytes, gather 24 bytes",
             ],
         };
         assert!(expected.iter().all(|line| said.contains(line)), "{said}");
@@ -174,7 +185,7 @@ fn rank_refusals(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
         assert!(group.all_reduce("later", memory.region(0, 1), ()).is_err());
     };
     let (part, bytes) = (memory.region(0, 3), Region { element: Element::U8, ..memory.region(0, 3) });
-    refused("lengths", &|group| group.all_gather("a", part, memory.region(10, 5), ()).err());
+    refused("lengths", &|group| group.all_gather("a", &[(part, memory.region(10, 5))], ()).err());
     refused("bytes", &|group| group.all_reduce("b", bytes, ()).err());
     refused("nowhere", &|group| group.all_reduce("c", Region { address: 4096, ..part }, ()).err());
     refused("beyond", &|group| group.all_reduce("d", Region { elements: 20_000, ..part }, ()).err());
@@ -224,6 +235,35 @@ fn an_asynchronous_error_ends_the_collective() {
     let Some((said, _)) = run("failure", "ill", 2) else { return };
     let expected = "failed in `sum` of dp (collective 0): remote process exited (code 6): fake detail";
     assert_eq!(said.matches(expected).count(), 2, "{said}");
+}
+
+#[test]
+fn what_one_rank_lacks_is_told_to_all_before_any_waits_for_it() {
+    for (fake, expected) in [
+        ("no id", "joining failed in `nccl/join` of dp (collective 0): rank 0: fake text (code 2): fake detail"),
+        ("unbound", "joining failed in `nccl/join` of dp (collective 0): rank 1: DriverError(CUDA_ERROR_INVALID_CONTEXT"),
+    ] {
+        let Some((said, took)) = run("failure", fake, 2) else { return };
+        assert_eq!(said.matches(expected).count(), 2, "{said}");
+        // Neither NCCL's patience nor the host's was used up.
+        assert!(took < 9 * TIMEOUT, "{fake} {took:?}");
+    }
+}
+
+/// Joins with a timeout that no test would wait for, and leaves a collective behind that hangs.
+fn rank_leaving(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
+    let (memory, patient) = (Memory::new(), Options { timeout: Duration::from_secs(600) });
+    let group = DeviceGroup::join("dp", host.clone(), device.clone(), patient).unwrap();
+    drop(group.all_reduce("sum", memory.region(0, 2), ()).unwrap());
+    let dropped = Instant::now();
+    drop(group);
+    println!("rank {}: left after {} s", host.rank(), dropped.elapsed().as_secs());
+}
+
+#[test]
+fn a_group_that_is_left_with_work_under_way_aborts_it() {
+    let Some((said, _)) = run("leaving", "hang", 2) else { return };
+    assert_eq!((said.matches("fake nccl: abort").count(), said.matches("left after 5 s").count()), (2, 2), "{said}");
 }
 
 #[test]

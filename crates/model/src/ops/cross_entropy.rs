@@ -4,9 +4,9 @@
 //! Transformers); the softmax and the loss are computed in fp32. The sum of losses is fp32 within a row and fp64 over rows.
 
 use rayon::prelude::*;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::{by_element, cuda, empty, lanes};
+use super::{by_element, cuda, empty, lanes, on_device};
 use crate::raw::{Element, elements, elements_mut, vectorised};
 use crate::seams::{Exchange, SeamError};
 
@@ -45,7 +45,7 @@ pub fn forward_backward(
     scale: f64,
     mut dhead: Option<&mut Tensor>,
 ) -> Result<Loss, SeamError> {
-    if h.device() != Device::Cpu {
+    if on_device(h) {
         return cuda::cross_entropy::forward_backward(h, head, targets, scale, dhead);
     }
     let (rows, wanted) = rows_with_targets(targets);
@@ -74,7 +74,7 @@ pub fn forward_backward(
 /// # Errors
 /// As [`forward_backward`].
 pub fn forward(h: &Tensor, head: Head<'_>, targets: &[i64]) -> Result<f64, SeamError> {
-    if h.device() != Device::Cpu {
+    if on_device(h) {
         return cuda::cross_entropy::forward(h, head, targets);
     }
     let (rows, wanted) = rows_with_targets(targets);

@@ -2,14 +2,14 @@
 //!
 //! The table may be a slice of the vocabulary: ids outside of it give zeros, so that the sum over all slices is the whole's.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{by_element, cuda};
+use super::{by_element, cuda, on_device};
 use crate::raw::{Element, elements, elements_mut};
 
 /// `ids [T]`, `table [v, D]` holding the rows from id `first` on → `[T, D]`.
 pub fn forward(ids: &[i64], table: &Tensor, first: i64) -> Tensor {
-    if table.device() != Device::Cpu {
+    if on_device(table) {
         return cuda::embedding::forward(ids, table, first);
     }
     let rows = table.size()[0];
@@ -25,7 +25,7 @@ pub fn forward(ids: &[i64], table: &Tensor, first: i64) -> Tensor {
 
 /// Adds `dy [T, D]` to the rows of `dtable [v, D]` (fp32, the rows from id `first` on) that `ids` name.
 pub fn backward(ids: &[i64], dy: &Tensor, dtable: &mut Tensor, first: i64) {
-    if dtable.device() != Device::Cpu {
+    if on_device(dtable) {
         return cuda::embedding::backward(ids, dy, dtable, first);
     }
     debug_assert_eq!(dtable.kind(), Kind::Float);

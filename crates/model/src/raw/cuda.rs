@@ -13,6 +13,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Device, Tensor};
 
 use super::nvrtc;
+use super::signature::{self, Memory, Numbers};
 use crate::ModelError;
 
 /// How a kernel is spread over the device: blocks in two dimensions, threads in one.
@@ -138,18 +139,19 @@ fn prepared(ordinal: usize) -> Result<Arc<Loaded>, ModelError> {
     loaded.get(&ordinal).cloned().ok_or_else(|| failed("launch", format!("CUDA device {ordinal} was not prepared")))
 }
 
-/// Launches `kernel` on the device of its tensors. Sizes among the arguments must be those of the tensors.
+/// Launches `kernel` on the device of its tensors.
 ///
 /// # Panics
-/// If a tensor is not contiguous or lies elsewhere than the others, which is a mistake in this crate; and, as libtorch's own operations
-/// do, where the device refuses.
+/// If an argument is not what the kernel declares, a tensor is shorter than the sizes among the arguments say, is not contiguous or lies
+/// elsewhere than the others, all of which are mistakes in this crate; and, as libtorch's own operations do, where the device refuses.
 pub(crate) fn launch(kernel: &str, grid: Grid, arguments: &mut [Argument<'_>]) {
     let device = device_of(kernel, arguments);
-    let mut cells: Vec<u64> = arguments.iter_mut().map(cell).collect();
-    let mut pointers: Vec<*mut c_void> = cells.iter_mut().map(|cell| std::ptr::from_mut(cell).cast()).collect();
     if grid.blocks.0 == 0 || grid.blocks.1 == 0 {
         return;
     }
+    check(kernel, grid, arguments);
+    let mut cells: Vec<u64> = arguments.iter_mut().map(cell).collect();
+    let mut pointers: Vec<*mut c_void> = cells.iter_mut().map(|cell| std::ptr::from_mut(cell).cast()).collect();
     let done = match device {
         Device::Cuda(ordinal) => on_device(kernel, ordinal, grid, &mut pointers),
         #[cfg(test)]
@@ -164,22 +166,61 @@ fn on_device(kernel: &str, ordinal: usize, grid: Grid, pointers: &mut [*mut c_vo
     let function = *loaded.kernels.get(kernel).ok_or_else(|| failed("launch", "no kernel of this name".to_owned()))?;
     loaded.context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
     let blocks = (grid.blocks.0, grid.blocks.1, 1);
-    // SAFETY: the function is of a module that stays loaded; `pointers` has one entry per parameter, each to a cell that is wide enough
-    // (the callers in `ops::cuda` pass what the kernel declares, which the tests hold with the same text compiled for the CPU). The
-    // tensors outlive the launch in stream order: libtorch gives freed memory out again on this stream only.
+    // SAFETY: the function is of a module that stays loaded; `pointers` has one entry per parameter, each to a cell that is wide enough,
+    // and the memory that it points to is as long as the kernel takes it to be (`check`). The tensors outlive the launch in stream order:
+    // libtorch gives freed memory out again on this stream only.
     unsafe { result::launch_kernel(function, blocks, (grid.threads, 1, 1), 0, result::stream::null(), pointers) }
         .map_err(driver("cuLaunchKernel"))
 }
 
+/// Holds the arguments to what the kernel declares: `signature`.
+fn check(kernel: &str, grid: Grid, arguments: &[Argument<'_>]) {
+    let numbers = arguments.iter().skip_while(|argument| tensor(argument).is_some() || matches!(argument, Argument::Null));
+    let (mut types, mut integers, mut pointers) = (String::new(), Vec::new(), arguments.len());
+    for number in numbers {
+        pointers -= 1;
+        match number {
+            Argument::Int(value) => integers.push(i64::try_from(*value).unwrap_or(i64::MAX)),
+            Argument::Signed(value) => integers.push(*value),
+            Argument::Float(_) => {}
+            _ => panic!("kernel {kernel}: a pointer after a number"),
+        }
+        types.push(if matches!(number, Argument::Float(_)) { 'f' } else { 'l' });
+    }
+    let null = arguments.iter().any(|argument| matches!(argument, Argument::Null));
+    let expected = signature::pointers(kernel, grid, Numbers { types: &types, integers: &integers }, null);
+    let expected = expected.unwrap_or_else(|| panic!("kernel {kernel}: none takes {types} {integers:?} with {:?}", grid.blocks));
+    assert!(pointers == expected.len(), "kernel {kernel}: {pointers} pointers, expected {}", expected.len());
+    for (at, (argument, memory)) in arguments.iter().zip(expected).enumerate() {
+        let Some((tensor, written)) = tensor(argument) else {
+            assert!(!memory.written && kernel.starts_with("rmsnorm_forward"), "kernel {kernel}: argument {at} is null");
+            continue;
+        };
+        let Memory { kind, elements, written: writes } = memory;
+        assert!(written || !writes, "kernel {kernel} writes to argument {at}, which was given to be read");
+        let (found, length) = (tensor.kind(), tensor.numel());
+        assert!(
+            found == kind && length >= elements,
+            "kernel {kernel}: argument {at} has {length} elements of {found:?}, expected {elements} of {kind:?}"
+        );
+    }
+}
+
+/// The tensor of an argument, and whether it may be written to.
+fn tensor<'a>(argument: &'a Argument<'_>) -> Option<(&'a Tensor, bool)> {
+    match argument {
+        Argument::In(tensor) => Some((tensor, false)),
+        Argument::Out(tensor) => Some((tensor, true)),
+        _ => None,
+    }
+}
+
 /// The one device of all tensors.
 fn device_of(kernel: &str, arguments: &[Argument<'_>]) -> Device {
-    let tensors = arguments.iter().filter_map(|argument| match argument {
-        Argument::In(tensor) => Some(*tensor),
-        Argument::Out(tensor) => Some(&**tensor),
-        _ => None,
-    });
-    let devices: Vec<Device> = tensors
-        .map(|tensor| {
+    let devices: Vec<Device> = arguments
+        .iter()
+        .filter_map(tensor)
+        .map(|(tensor, _)| {
             assert!(tensor.is_contiguous(), "kernel {kernel}: a tensor {:?} that is not contiguous", tensor.size());
             tensor.device()
         })
@@ -220,6 +261,42 @@ mod tests {
     fn a_device_that_was_not_prepared_is_an_error() {
         assert_eq!(describe(77).unwrap_err().to_string(), "launch: CUDA device 77 was not prepared");
         assert!(free_memory(77).is_err());
+    }
+
+    /// What a launch of the AdamW kernel over `n` elements says.
+    fn refusal(n: usize, lengths: [i64; 4], kind: Kind) -> String {
+        let [mut values, gradient, mut first, mut second] = lengths.map(|length| Tensor::zeros([length], (kind, Device::Cpu)));
+        let tensors =
+            [Argument::Out(&mut values), Argument::In(&gradient), Argument::Out(&mut first), Argument::Out(&mut second)];
+        let numbers = [Argument::Int(n)].into_iter().chain([0.5; 7].map(Argument::Float));
+        let mut arguments: Vec<Argument<'_>> = tensors.into_iter().chain(numbers).collect();
+        let launched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check("adamw", GRID, &mut arguments)));
+        launched.map_or_else(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default(), |()| String::new())
+    }
+
+    #[test]
+    fn memory_that_is_shorter_or_of_another_type_than_the_kernel_takes_it_to_be_is_refused() {
+        assert_eq!(refusal(4, [4; 4], Kind::Float), "");
+        assert_eq!(
+            refusal(4, [4, 4, 4, 3], Kind::Float),
+            "kernel adamw: argument 3 has 3 elements of Float, expected 4 of Float"
+        );
+        assert_eq!(refusal(4, [8; 4], Kind::Half), "kernel adamw: argument 0 has 8 elements of Half, expected 4 of Float");
+        assert!(refusal(usize::MAX, [4; 4], Kind::Float).contains("has 4 elements of Float, expected 9223372036854775807"));
+    }
+
+    #[test]
+    #[should_panic(expected = "writes to argument 0, which was given to be read")]
+    fn what_is_written_must_be_given_to_be_written() {
+        let x = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        launch("add_f32", GRID, &mut [Argument::In(&x), Argument::In(&x), Argument::Int(4)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "none takes l [2]")]
+    fn a_kernel_that_is_given_fewer_numbers_is_not_launched() {
+        let x = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        launch("sum_chunks", GRID, &mut [Argument::In(&x), Argument::In(&x), Argument::Int(2)]);
     }
 
     #[test]

@@ -51,9 +51,10 @@ pub(crate) fn available() -> bool {
 fn build() -> Result<Library, String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = directory.path().join("kernels.so");
-    // A host's own bits decide a NaN here as a device's do: no shortcut of floating-point arithmetic is allowed.
+    // A host's own bits decide a NaN here as a device's do: no shortcut of floating-point arithmetic is allowed. Nor are products and sums
+    // fused, so that results are the same on every host.
     let mut compiler = Command::new("clang++")
-        .args(["-std=c++17", "-O1", "-fno-fast-math", "-fPIC", "-shared", "-x", "c++", "-", "-o"])
+        .args(["-std=c++17", "-O1", "-fno-fast-math", "-ffp-contract=off", "-fPIC", "-shared", "-x", "c++", "-", "-o"])
         .arg(&path)
         .stdin(Stdio::piped())
         .spawn()
@@ -92,7 +93,7 @@ pub(crate) fn launch(kernel: &str, grid: Grid, pointers: &mut [*mut c_void]) -> 
     let name = CString::new(kernel).map_err(|error| failed(error.to_string()))?;
     // SAFETY: the function is declared with this type in `table`.
     let emulate = unsafe { library.get::<Emulate>(b"emulate") }.map_err(|error| failed(error.to_string()))?;
-    // SAFETY: as on a device: one pointer per parameter, to cells of the right width, and sizes that are those of the tensors.
+    // SAFETY: as on a device: one pointer per parameter, to cells of the right width, and memory of the length that goes with them.
     match unsafe { emulate(name.as_ptr(), grid.blocks.0, grid.blocks.1, grid.threads, pointers.as_mut_ptr()) } {
         0 => Ok(()),
         1 => Err(failed("no kernel of this name".to_owned())),

@@ -11,6 +11,7 @@ pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
 pub(crate) mod nvrtc;
+mod signature;
 pub(crate) mod torch;
 
 use half::bf16;

@@ -22,6 +22,10 @@ impl TensorGroup for Alone {
         1
     }
 
+    fn health(&self) -> Result<(), ParallelError> {
+        Ok(())
+    }
+
     fn gather(&self, _: &'static str, own: &[Tensor], _: &[usize]) -> Coming<Vec<Tensor>> {
         same(own)
     }

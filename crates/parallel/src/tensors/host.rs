@@ -65,6 +65,10 @@ impl TensorGroup for Host {
         self.group.size()
     }
 
+    fn health(&self) -> Result<(), ParallelError> {
+        Ok(())
+    }
+
     fn gather(&self, name: &'static str, own: &[Tensor], wholes: &[usize]) -> Coming<Vec<Tensor>> {
         let mut message = Vec::with_capacity(own.iter().map(|piece| bytes(piece).len()).sum());
         own.iter().for_each(|piece| message.extend_from_slice(bytes(piece)));

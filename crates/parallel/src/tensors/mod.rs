@@ -5,6 +5,7 @@ mod alone;
 mod device;
 mod host;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use sirocco_comm::Communicator;
@@ -13,7 +14,7 @@ use tch::{Kind, Tensor};
 use crate::ParallelError;
 use crate::layout;
 use alone::Alone;
-pub use device::OnDevice;
+pub use device::{OnDevice, region};
 pub(crate) use host::Host;
 
 /// A result that is under way.
@@ -38,12 +39,19 @@ impl<T> Coming<T> {
 pub(crate) type Form<'a> = (&'a [i64], Kind);
 
 /// A group of ranks as the axes of a mesh use it. "Pieces" of a flat tensor are those of [`layout::piece`].
-pub(crate) trait TensorGroup {
+pub(crate) trait TensorGroup: Send + Sync {
     /// This rank's place in the group.
     fn rank(&self) -> usize;
 
     /// How many ranks there are.
     fn size(&self) -> usize;
+
+    /// The first error that the group has met and that no caller may have seen: a collective on a device can fail after it was waited for.
+    /// On the host every error is returned by the collective that met it.
+    ///
+    /// # Errors
+    /// That error.
+    fn health(&self) -> Result<(), ParallelError>;
 
     /// Several flat tensors of `wholes` elements each, from every rank's `own` pieces of them, in one message.
     fn gather(&self, name: &'static str, own: &[Tensor], wholes: &[usize]) -> Coming<Vec<Tensor>>;
@@ -84,6 +92,8 @@ pub(crate) fn rows_of(tokens: usize, index: usize, count: usize) -> usize {
 pub(crate) struct Maker<'a> {
     pub(crate) world: &'a dyn Communicator,
     pub(crate) device: Option<&'a OnDevice>,
+    /// The groups that were made, for those who ask for the health of all.
+    pub(crate) made: &'a RefCell<Vec<Arc<dyn TensorGroup>>>,
 }
 
 impl Maker<'_> {
@@ -93,11 +103,13 @@ impl Maker<'_> {
     /// Members that are no group; what went wrong between devices.
     pub(crate) fn of(&self, name: &'static str, members: &[usize]) -> Result<Arc<dyn TensorGroup>, ParallelError> {
         let group = self.world.group(name, members)?;
-        Ok(match (members, self.device) {
+        let made: Arc<dyn TensorGroup> = match (members, self.device) {
             ([_], _) => Arc::new(Alone),
             (_, None) => Arc::new(Host::new(group)),
             (_, Some(device)) => Arc::new(device.join(name, group)?),
-        })
+        };
+        self.made.borrow_mut().push(Arc::clone(&made));
+        Ok(made)
     }
 
     /// The same group for messages between its ranks, which go through the host wherever tensors lie: a message between devices waits for

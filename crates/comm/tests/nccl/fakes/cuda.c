@@ -17,7 +17,7 @@ typedef struct {
 // Set by the other library: what is recorded on a stream of our own from then on does not end until it is cleared.
 volatile int fake_hang = 0;
 
-static int context, made, destroyed;
+static int context, made, destroyed, asked;
 static __thread void *current;
 
 static double now(void) {
@@ -38,9 +38,19 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     return SUCCESS;
 }
 
+static int rank(void) {
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return rank ? atoi(rank) : 0;
+}
+
+static int misbehaves(const char *how) {
+    const char *fake = getenv("SIROCCO_FAKE");
+    return fake && !strcmp(fake, how);
+}
+
 int cuDeviceGetUuid(char *uuid, int device) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *fake = getenv("SIROCCO_FAKE");
-    int own = fake && !strcmp(fake, "same") ? 7 : rank ? atoi(rank) + 1 : 1;
+    int own = misbehaves("same") ? 7 : rank() + 1;
+    asked = 1;
     memset(uuid, 0, 16);
     uuid[15] = (char)own;
     return SUCCESS;
@@ -60,7 +70,8 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
 
 int cuCtxGetCurrent(void **found) {
     *found = current;
-    return SUCCESS;
+    // From when a group is joined on, as after an error of the device that stays.
+    return asked && rank() == 1 && misbehaves("unbound") ? INVALID_CONTEXT : SUCCESS;
 }
 
 int cuCtxSetCurrent(void *wanted) {

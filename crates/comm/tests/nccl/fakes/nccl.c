@@ -45,6 +45,7 @@ typedef struct {
 
 static Letter letters[16];
 static int written, group;
+static Comm *grouped;  // the one that a group has made work for
 
 static int misbehaves(const char *how) {
     const char *fake = getenv("SIROCCO_FAKE");
@@ -62,6 +63,10 @@ static volatile int *hang(void) {
 static size_t bytes(size_t elements, int type) { return elements * (type == SINGLE ? 4 : type == BRAIN ? 2 : 1); }
 
 static int working(Comm *comm) {
+    if (group) {
+        grouped = comm;
+        return IN_PROGRESS;
+    }
     comm->busy = 3;
     return IN_PROGRESS;
 }
@@ -80,6 +85,9 @@ int ncclGetVersion(int *version) {
 }
 
 int ncclGetUniqueId(Id *id) {
+    if (misbehaves("no id")) {
+        return SYSTEM_ERROR;
+    }
     memset(id, 0, sizeof *id);
     snprintf(id->text, sizeof id->text, "/sirocco-fake-nccl-%d-%d", (int)getpid(), rand());
     return SUCCESS;
@@ -183,6 +191,7 @@ int ncclAllGather(const void *from, void *to, size_t elements, int type, Comm *c
 
 int ncclGroupStart(void) {
     written = 0;
+    grouped = NULL;
     group = 1;
     return SUCCESS;
 }
@@ -222,5 +231,6 @@ int ncclGroupEnd(void) {
             comm->shared->full[letter->peer][comm->rank] = 0;
         }
     }
-    return written ? working(letters[0].comm) : SUCCESS;
+    grouped = written ? letters[0].comm : grouped;
+    return grouped ? working(grouped) : SUCCESS;
 }

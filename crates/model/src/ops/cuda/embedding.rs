@@ -22,7 +22,18 @@ pub fn forward(ids: &[i64], table: &Tensor, first: i64) -> Tensor {
 }
 
 /// Adds `dy [T, D]` to the rows of `dtable [v, D]` (fp32, the rows from id `first` on) that `ids` name.
+///
+/// # Panics
+/// If `ids` are not T, or the widths differ.
 pub fn backward(ids: &[i64], dy: &Tensor, dtable: &mut Tensor, first: i64) {
+    // The kernel finds its way by these ids alone.
+    assert!(
+        ids.len() as i64 == dy.size()[0] && dtable.size()[1] == dy.size()[1],
+        "{} ids, {:?}, {:?}",
+        ids.len(),
+        dy.size(),
+        dtable.size()
+    );
     let groups = Groups::new(ids, first..first + dtable.size()[0]);
     let device = dy.device();
     let [rows, starts, order] = [&groups.rows, &groups.starts, &groups.order].map(|numbers| upload(numbers, device));

@@ -17,9 +17,14 @@ static ANGLES: Mutex<Vec<(u64, Device, [Tensor; 2])>> = Mutex::new(Vec::new());
 const KEPT: usize = 2;
 
 /// Turns each head of `x [T, heads · E]`, in place, to its token's position in its document; with `sign` −1 back.
+///
+/// # Panics
+/// If a document reaches beyond the table.
 pub(crate) fn turn(x: &mut Tensor, documents: &Documents, rotation: Rotation<'_>, sign: f32) {
     let half = rotation.table.half();
     let (tokens, heads) = (documents.tokens(), x.numel() / documents.tokens().max(1) / (2 * half).max(1));
+    let reached = rotation.first + documents.longest();
+    assert!(reached <= rotation.table.positions(), "position {reached} of a table of {}", rotation.table.positions());
     let [cosines, sines] = angles(rotation.table, x.device());
     let positions = documents::on(x.device(), documents, rotation.first).positions;
     let kernel = typed("rope", x);
