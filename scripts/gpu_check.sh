@@ -50,11 +50,25 @@ find_gpu() {
     "run this on a node with one (with Slurm: srun --gpus 1 make gpu-check), or take it there: scripts/gpu_check.sh --bundle DIR"
 }
 
+# The version that a libtorch (build-version) or a PyTorch (version.py) says it has; nothing where it says none.
+version_of() {
+  if [ -e "$1/build-version" ]; then
+    head -n 1 "$1/build-version" | tr -d '[:space:]'
+  elif [ -e "$1/version.py" ]; then
+    sed -n "s/^__version__ = '\\(.*\\)'.*/\\1/p" "$1/version.py" | head -n 1
+  fi
+}
+
 # The directories of libtorch for CUDA and of the libraries that it was installed with.
 find_libraries() {
   local root found
   if [ -n "${LIBTORCH_CUDA:-}" ]; then
     root=$LIBTORCH_CUDA
+    found=$(version_of "$root")
+    [ -n "$found" ] || lacks "$root says nowhere which version it is (neither build-version nor version.py)" \
+      "set LIBTORCH_CUDA to the directory of a libtorch or PyTorch $torch_version for CUDA: the one that holds lib/"
+    [ "${found%%+*}" = "$torch_version" ] ||
+      lacks "LIBTORCH_CUDA=$root is $found, expected $torch_version" "set it to the directory of a libtorch or PyTorch $torch_version for CUDA"
   else
     found=$(python3 -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null) ||
       lacks "no libtorch for CUDA: LIBTORCH_CUDA is not set and python3 has no torch" "pip install torch==$torch_version, or module load it"
@@ -88,6 +102,9 @@ else
   build
 fi
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+missing=$(ldd "$program" 2>/dev/null | awk '/not found/ { printf "%s%s", separator, $1; separator = ", " }') || true
+[ -z "$missing" ] || lacks "$program needs $missing, found neither in $libraries nor on this system" \
+  "install them or add their directory to LD_LIBRARY_PATH; a program that was built on this machine finds them: make gpu-check in a clone"
 "$program" --version >/dev/null || lacks "$program does not start here" "build it on this machine: make gpu-check in a clone"
 status=0
 "$program" gpu-check || status=$?

@@ -1,6 +1,7 @@
 //! What this program found of libtorch. That it starts at all says that the libraries are there.
 
 use serde_json::json;
+use sirocco_model::ops::cuda;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{Failure, print_line};
@@ -13,7 +14,15 @@ pub(crate) fn run() -> Result<(), Failure> {
     if product != 64.0 {
         return Err(Failure::failed(format!("a bf16 matrix product gave {product}, expected 64")));
     }
-    print_line(&json!({"libtorch": tch_version(), "threads": threads, "cuda": tch::Cuda::is_available()}).to_string());
+    // As a run does it: nothing else makes libtorch's CUDA part known to this program. What is missing is no failure here.
+    let (gpu, reason) = match cuda::prepare(0) {
+        Ok(gpu) => (Some(gpu.name), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let found = json!({
+        "libtorch": tch_version(), "threads": threads, "cuda": gpu.is_some(), "gpu": gpu, "cuda_error": reason,
+    });
+    print_line(&found.to_string());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod caught;
 mod doctor;
 mod eval;
 mod export;

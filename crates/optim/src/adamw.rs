@@ -119,19 +119,28 @@ impl AdamW {
     }
 }
 
-/// A step's constants, worked out once in fp64.
-struct Update {
-    decay: f32,
-    beta1: f32,
-    beta2: f32,
-    step_size: f32,
-    root_correction: f32,
-    epsilon: f32,
-    gradient_scale: f32,
+/// A step's constants, worked out once in fp64: for every update of the step, wherever its weights lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// Weights are multiplied by this: 1 − rate · weight decay.
+    pub decay: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Rate ÷ (1 − beta1ⁿ) at step n.
+    pub step_size: f32,
+    /// √(1 − beta2ⁿ) at step n.
+    pub root_correction: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Gradients are multiplied by this: clipping's factor.
+    pub gradient_scale: f32,
 }
 
 impl Update {
-    fn new(config: &AdamWConfig, steps: u64, learning_rate: f64, gradient_scale: f64) -> Self {
+    /// The constants of step `steps`, from 1.
+    pub fn new(config: &AdamWConfig, steps: u64, learning_rate: f64, gradient_scale: f64) -> Self {
         let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
         Self {
             decay: (1.0 - learning_rate * config.weight_decay) as f32,

@@ -6,6 +6,6 @@ mod adamw;
 mod clip;
 mod schedule;
 
-pub use adamw::{AdamW, AdamWConfig, Moments, OptimError, Parameter};
+pub use adamw::{AdamW, AdamWConfig, Moments, OptimError, Parameter, Update};
 pub use clip::{clip, sum_of_squares};
 pub use schedule::{Schedule, Shape};

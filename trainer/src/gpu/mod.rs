@@ -17,6 +17,7 @@ use sirocco_model::ops::cuda::{self, Gpu};
 use tch::Device;
 
 use self::compare::Finding;
+use crate::caught::caught;
 use crate::failure::{Failure, print_line};
 use crate::threads;
 
@@ -55,10 +56,13 @@ impl GpuJob {
 /// Every operation, a small network and the collectives, each against the CPU.
 pub(crate) fn check(job: &GpuJob) -> Result<(), Failure> {
     let (device, gpu) = job.prepare()?;
-    let mut findings = operations::check(device)?;
-    findings.push(optimizer::check(device)?);
-    findings.extend(whole::check(device)?);
-    findings.extend(group::check(usize::from(job.device), device)?);
+    let findings = caught(|| {
+        let mut findings = operations::check(device)?;
+        findings.push(optimizer::check(device)?);
+        findings.extend(whole::check(device)?);
+        findings.extend(group::check(usize::from(job.device), device)?);
+        Ok(findings)
+    })?;
     report(&findings, &gpu, job.json);
     let wrong: Vec<&str> = findings.iter().filter(|finding| !finding.holds()).map(|finding| finding.name.as_str()).collect();
     if wrong.is_empty() {
@@ -80,5 +84,5 @@ fn report(findings: &[Finding], gpu: &Gpu, as_json: bool) {
 /// The table of speeds.
 pub(crate) fn bench(job: &GpuJob) -> Result<(), Failure> {
     let (device, gpu) = job.prepare()?;
-    bench::run(job, device, &gpu)
+    caught(|| bench::run(job, device, &gpu))
 }

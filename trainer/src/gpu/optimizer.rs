@@ -2,7 +2,7 @@
 
 use sirocco_model::Network;
 use sirocco_model::ops::cuda::adamw::{self, Update};
-use sirocco_optim::{AdamW, AdamWConfig, Parameter, clip};
+use sirocco_optim::{AdamW, AdamWConfig, Parameter, Update as Constants, clip};
 use tch::{Device, Kind, Tensor};
 
 use super::compare::{Finding, difference, random};
@@ -19,18 +19,12 @@ pub(crate) struct Rates {
     pub(crate) gradient_scale: f64,
 }
 
-/// The constants of a step: those of `sirocco_optim::AdamW`, worked out once in fp64.
+/// The constants of a step in the words of the device: the very numbers of the optimizer on the host.
 pub(crate) fn update(config: AdamWConfig, rates: Rates) -> Update {
-    let correction = |beta: f64| 1.0 - beta.powi(rates.step);
-    Update {
-        gradient_scale: rates.gradient_scale as f32,
-        beta1: config.beta1 as f32,
-        beta2: config.beta2 as f32,
-        decay: (1.0 - rates.learning_rate * config.weight_decay) as f32,
-        step_size: (rates.learning_rate / correction(config.beta1)) as f32,
-        root_correction: correction(config.beta2).sqrt() as f32,
-        epsilon: config.epsilon as f32,
-    }
+    let Rates { step, learning_rate, gradient_scale } = rates;
+    let Constants { decay, beta1, beta2, step_size, root_correction, epsilon, gradient_scale } =
+        Constants::new(&config, u64::from(step.unsigned_abs()), learning_rate, gradient_scale);
+    Update { gradient_scale, beta1, beta2, decay, step_size, root_correction, epsilon }
 }
 
 /// A trained weight's master copy and moments.
@@ -121,6 +115,6 @@ mod tests {
                 w[at] = w[at] * u.decay - u.step_size * m[at] / (v[at].sqrt() / u.root_correction + u.epsilon);
             }
         }
-        assert!(values.iter().zip(w).all(|(value, w)| (value - w).abs() < 1e-7), "{values:?} {w:?}");
+        assert_eq!(values.map(f32::to_bits), w.map(f32::to_bits), "{values:?} {w:?}");
     }
 }

@@ -1,4 +1,5 @@
-// The functions of libtorch that tch has no wrapper for. Each returns null, or the text of an error for the caller to free.
+// The functions of libtorch that tch has no wrapper for. Each returns null, or the text of an error for the caller to free; where there is
+// no memory for a text, null, too, and results that are still null.
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
@@ -38,7 +39,10 @@ template <typename F> char *guarded(F work) {
         work();
         return nullptr;
     } catch (const std::exception &error) {
-        return strdup(error.what());
+        return strdup(error.what() ? error.what() : "an exception without words");
+    } catch (...) {
+        // Nothing may leave through C.
+        return strdup("an exception that is not a std::exception");
     }
 }
 
@@ -75,7 +79,9 @@ char *sirocco_flash_backward(const at::Tensor *dout, const at::Tensor *const *ke
 }
 
 // Sums inside bf16 products stay in fp32 to the end: by default cuBLAS may add parts of them in bf16.
-void sirocco_sums_in_fp32() { at::globalContext().setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/true); }
+char *sirocco_sums_in_fp32() {
+    return guarded([] { at::globalContext().setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/true); });
+}
 
 // A copy of a host tensor on CUDA device `ordinal`, through pinned memory: the host does not wait for it.
 char *sirocco_upload(const at::Tensor *host, int64_t ordinal, at::Tensor **result) {

@@ -24,7 +24,7 @@ unsafe extern "C" {
         scale: f64,
         results: *mut *mut c_void,
     ) -> *mut c_char;
-    fn sirocco_sums_in_fp32();
+    fn sirocco_sums_in_fp32() -> *mut c_char;
     fn sirocco_upload(host: Handle, ordinal: i64, result: *mut *mut c_void) -> *mut c_char;
     fn free(text: *mut c_void);
 }
@@ -67,9 +67,13 @@ pub(crate) fn flash_backward(dout: &Tensor, kept: [&Tensor; 5], bounds: Bounds<'
 }
 
 /// Has libtorch sum in fp32 inside bf16 products on CUDA devices, as it does on the CPU.
-pub(crate) fn sums_in_fp32() {
+///
+/// # Errors
+/// In libtorch's words.
+pub(crate) fn sums_in_fp32() -> Result<(), TchError> {
     // SAFETY: it sets a flag of libtorch.
-    unsafe { sirocco_sums_in_fp32() }
+    let error = unsafe { sirocco_sums_in_fp32() };
+    taken(error, []).map(|[]| ())
 }
 
 /// A copy on CUDA device `ordinal`; the host does not wait for it.
@@ -87,11 +91,17 @@ fn of(tensor: &Tensor) -> Handle {
     tensor.as_ptr().cast()
 }
 
-/// The results, or the error, of a call.
+/// The results, or the error, of a call. One without words (there was no memory for them) is seen by its missing results.
 fn taken<const N: usize>(error: *mut c_char, made: [*mut c_void; N]) -> Result<[Tensor; N], TchError> {
+    let failed = !error.is_null() || made.iter().any(|tensor| tensor.is_null());
+    // SAFETY: a result that is there is a new tensor and ours, also where a later one failed.
+    let made = made.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) }));
+    if !failed {
+        let all: Vec<Tensor> = made.into_iter().flatten().collect();
+        return all.try_into().map_err(|_| TchError::Torch("results are missing".to_owned()));
+    }
     if error.is_null() {
-        // SAFETY: without an error each result is a new tensor that is ours.
-        return Ok(made.map(|tensor| unsafe { Tensor::from_ptr(tensor.cast()) }));
+        return Err(TchError::Torch("no result, and no memory for words".to_owned()));
     }
     // SAFETY: an error is a terminated text that was allocated for us.
     let text = unsafe {
@@ -117,5 +127,14 @@ mod tests {
         assert!(error.contains("_flash_attention_forward"), "{error}");
         let error = flash_backward(&zeros, [&zeros, &zeros, &zeros, &zeros, &zeros], bounds).unwrap_err().to_string();
         assert!(error.contains("_flash_attention_backward"), "{error}");
+        // Setting a flag needs no device; a copy to one does.
+        assert!(sums_in_fp32().is_ok());
+        assert!(tch::Cuda::is_available() || upload(&offsets, 0).is_err());
+    }
+
+    #[test]
+    fn missing_results_are_an_error_also_without_words() {
+        let error = taken(std::ptr::null_mut(), [std::ptr::null_mut(); 2]).unwrap_err().to_string();
+        assert!(error.contains("no result"), "{error}");
     }
 }

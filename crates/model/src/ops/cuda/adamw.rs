@@ -1,4 +1,4 @@
-//! AdamW on flat fp32 tensors of a device: the update of `sirocco-optim`, whose constants the caller works out.
+//! AdamW on flat fp32 tensors of a device: the update of `sirocco-optim`, whose constants the caller brings.
 
 use tch::Tensor;
 
@@ -79,6 +79,21 @@ mod tests {
         step(&mut values, &gradient, (&mut first, &mut second), update);
         for (found, expected) in [(&values, &expected), (&first, &m), (&second, &v)] {
             assert!(difference(found, expected) <= RELATIVE);
+        }
+        // In the order of the optimizer on the host, to the last bit.
+        let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
+        let [start, gradient] = [numbers(&random(&[1003], 1).narrow(0, 3, 1000)), numbers(&gradient)];
+        let [mut m, mut v] = [numbers(&random(&[1000], 3)), numbers(&random(&[1000], 4).square())];
+        let one = |(((w, g), m), v): (((&f32, &f32), &mut f32), &mut f32)| {
+            let g = g * update.gradient_scale;
+            *m += (g - *m) * (1.0 - update.beta1);
+            *v = *v * update.beta2 + g * g * (1.0 - update.beta2);
+            w * update.decay - update.step_size * *m / (v.sqrt() / update.root_correction + update.epsilon)
+        };
+        let expected: Vec<f32> = start.iter().zip(&gradient).zip(&mut m).zip(&mut v).map(one).collect();
+        let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        for (found, expected) in [(&values, &expected), (&first, &m), (&second, &v)] {
+            assert_eq!(bits(&numbers(found)), bits(expected));
         }
         assert!(difference(&flat.narrow(0, 0, 3), &random(&[1003], 1).narrow(0, 0, 3)) == 0.0, "nothing before it is touched");
     }

@@ -53,7 +53,7 @@ pub fn prepare(ordinal: usize) -> Result<Gpu, ModelError> {
         let message = format!("libtorch finds {found} devices, expected device {ordinal} to be there");
         return Err(ModelError::Cuda { call: "cudaGetDeviceCount", message });
     }
-    torch::sums_in_fp32();
+    torch::sums_in_fp32()?;
     cuda::prepare(ordinal, &source(), &kernels())?;
     let (name, bytes) = cuda::describe(ordinal)?;
     Ok(Gpu { name, bytes })
@@ -66,6 +66,22 @@ pub fn prepare(ordinal: usize) -> Result<Gpu, ModelError> {
 pub fn devices() -> Result<usize, ModelError> {
     cuda::load_torch()?;
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
+}
+
+/// The device of the rank that is number `local_rank` on its machine, of the `devices` that this process sees: where it sees one alone, a
+/// scheduler has chosen it; else ranks take them in their order.
+///
+/// # Errors
+/// More ranks than devices.
+pub fn ordinal_of(local_rank: usize, devices: usize) -> Result<usize, ModelError> {
+    match devices {
+        1 => Ok(0),
+        devices if local_rank < devices => Ok(local_rank),
+        devices => {
+            let message = format!("rank {local_rank} of this machine finds {devices} devices, expected one for each rank");
+            Err(ModelError::Cuda { call: "cudaGetDeviceCount", message })
+        }
+    }
 }
 
 /// Bytes of a prepared device's memory that nobody has taken, libtorch's cache counting as taken.
@@ -164,6 +180,16 @@ mod tests {
             Ok(gpu) => assert!(!gpu.name.is_empty() && gpu.bytes > 0 && free_memory(0).unwrap() <= gpu.bytes),
         }
         assert!(free_memory(99).is_err());
+    }
+
+    #[test]
+    fn ranks_of_a_machine_take_its_devices_in_their_order() {
+        assert_eq!([(0, 4), (3, 4), (0, 1), (3, 1)].map(|(rank, devices)| ordinal_of(rank, devices).unwrap()), [0, 3, 0, 0]);
+        assert_eq!(
+            ordinal_of(4, 4).unwrap_err().to_string(),
+            "cudaGetDeviceCount: rank 4 of this machine finds 4 devices, expected one for each rank"
+        );
+        assert!(ordinal_of(0, 0).is_err());
     }
 
     #[test]
