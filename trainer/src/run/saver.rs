@@ -40,6 +40,10 @@ pub(crate) enum UnderWay {
     Publishing { thread: Option<JoinHandle<Result<(), Failure>>> },
 }
 
+/// The nice value of threads that save: the cores belong to the threads that compute. While those wait for a save, it has the cores to
+/// itself.
+const NICE: i32 = 19;
+
 const SAVING: Round = Round { name: "checkpoint", failed: "could not save" };
 
 impl Saver<'_> {
@@ -160,9 +164,17 @@ impl Saver<'_> {
     }
 }
 
+/// Starts a thread that gives way to those that compute; so do threads that it starts.
 fn in_the_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<JoinHandle<Result<T, Failure>>, Failure> {
+    let work = move || {
+        // Linux takes it for this thread alone. Where it is refused, saving disturbs a little more.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!("saving at the priority of computing: {error}");
+        }
+        work()
+    };
     std::thread::Builder::new().name("checkpoint".to_string()).spawn(work).map_err(Failure::failed)
 }
 
