@@ -14,6 +14,7 @@ use cudarc::driver::{
 
 use super::{
     Failure,
+    meeting::OPEN,
     region::{self, Checked, Region, refused},
 };
 use crate::{Collective, CommError, membership::WORLD};
@@ -32,7 +33,7 @@ impl Device {
     /// [`CommError::Nccl`] where there is no driver, no such device, or the driver refuses.
     pub fn open(ordinal: usize) -> Result<Arc<Self>, CommError> {
         Self::try_open(ordinal).map_err(|failure| {
-            let (name, group) = (format!("open CUDA device {ordinal}"), WORLD.to_owned());
+            let (name, group) = (format!("{OPEN} {ordinal}"), WORLD.to_owned());
             failure.in_collective(Collective { name, group, sequence: 0, message: None })
         })
     }

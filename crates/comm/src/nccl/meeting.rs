@@ -5,6 +5,17 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, api::Api, device::Device, handle::Seat};
 use crate::{Collective, CommError, Communicator, membership::WORLD};
 
+/// The name of what makes a group, in errors.
+pub(super) const JOIN: &str = "nccl/join";
+/// How the name of what opens a device begins.
+pub(super) const OPEN: &str = "open CUDA device";
+
+/// Whether an error says what a rank lacked when a device was opened or a group of devices made: a driver, a library, a device of its own.
+/// Later errors of NCCL are those of ranks that lost each other.
+pub fn is_of_joining(error: &CommError) -> bool {
+    matches!(error, CommError::Nccl { collective, .. } if collective.name == JOIN || collective.name.starts_with(OPEN))
+}
+
 /// What a rank can bring to a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Card {
@@ -85,6 +96,16 @@ mod tests {
         assert!(compare(&[card("a"), card("b"), card("c")]).is_ok());
         let own = card("a");
         assert_eq!(exchange(&Solo::new(), "cards", &own).unwrap(), [own]);
+    }
+
+    #[test]
+    fn errors_of_joining_are_told_from_later_ones() {
+        let of = |name: &str| {
+            let (name, group) = (name.to_owned(), "dp".to_owned());
+            refused(String::new()).in_collective(Collective { name, group, sequence: 0, message: None })
+        };
+        assert!(is_of_joining(&of(JOIN)) && is_of_joining(&of("open CUDA device 3")));
+        assert!(!is_of_joining(&of("gather weights")) && !is_of_joining(&CommError::WireEnded { name: JOIN.to_owned() }));
     }
 
     #[test]

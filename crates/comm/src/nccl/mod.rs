@@ -20,6 +20,7 @@
 //! belong into one [`DeviceGroup::exchange`].
 
 mod api;
+mod bounds;
 mod device;
 mod flight;
 mod handle;
@@ -47,6 +48,7 @@ use self::{
 use crate::{Collective, CommError, Communicator, DeadPeer, Event, Options, Traffic, entry::Operation, record::Asked};
 pub use device::Device;
 pub use flight::InFlight;
+pub use meeting::is_of_joining;
 pub use region::{Element, Region};
 
 /// A call into NCCL or the driver that did not succeed, with the library's own text.
@@ -132,7 +134,7 @@ impl DeviceGroup {
         options: Options,
     ) -> Result<Self, CommError> {
         let joining = |failure: Failure| {
-            let (name, group) = ("nccl/join".to_owned(), name.to_owned());
+            let (name, group) = (meeting::JOIN.to_owned(), name.to_owned());
             failure.in_collective(Collective { name, group, sequence: 0, message: None })
         };
         let seat = Seat { rank: host.rank(), size: host.size() };
@@ -284,7 +286,13 @@ impl DeviceGroup {
     /// # Errors
     /// That error.
     pub fn health(&self) -> Result<(), CommError> {
-        self.shared.health()
+        self.shared.health()?;
+        // The watch looks every few milliseconds; what has ended since may have ended badly.
+        self.members.trouble().map_err(|failure| {
+            let error = self.shared.fail(failure.in_collective(self.shared.front()));
+            self.members.abort();
+            error
+        })
     }
 
     /// Calls, bytes and seconds on the device of each collective that has ended, by name.

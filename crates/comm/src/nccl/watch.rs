@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Failure;
+use super::{Failure, bounds::Standing};
 use crate::{
     Collective, CommError, DeadPeer, Event, Traffic,
     record::{Asked, EventId, Record},
@@ -22,13 +22,6 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often it is asked who is dead.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long what is under way may still take once its group is dropped: a group is dropped with work under way only where something else
-/// has failed already.
-const FAREWELL: Duration = Duration::from_secs(5);
-/// Timeouts that may pass before the device comes to the oldest operation: one of another group before it may take one, and so may the
-/// computation that it waits for.
-const UNBEGUN: u32 = 2;
-
 /// What is asked of one operation.
 pub(super) trait Progress: Send {
     /// Whether the device has come to it: what was queued before it is done.
@@ -149,13 +142,14 @@ impl Shared {
                 line.entries.pop_front();
                 continue;
             }
-            return overdue(line.closed, (oldest, front.begun), timeout).map_or(Ok(()), |failure| Err(named(failure)));
+            let standing = Standing { closed: line.closed, oldest, begun: front.begun };
+            return standing.overdue(timeout).map_or(Ok(()), |failure| Err(named(failure)));
         }
         Ok(())
     }
 
     /// The oldest operation under way.
-    fn front(&self) -> Collective {
+    pub(super) fn front(&self) -> Collective {
         let none = || Collective { name: "nothing".to_owned(), group: String::new(), sequence: 0, message: None };
         self.line().entries.front().map_or_else(none, |entry| collective(&entry.asked))
     }
@@ -168,27 +162,7 @@ impl Shared {
     }
 }
 
-/// Why the oldest operation has taken too long, if it has. `since`: when it became the oldest, and when the device came to it.
-fn overdue(closed: Option<Instant>, since: (Instant, Option<Instant>), timeout: Duration) -> Option<Failure> {
-    let late = |message: String| Some(Failure { call: "NCCL", message });
-    if let Some(seconds) = closed.map(|closed| closed.elapsed()).filter(|&since| since >= FAREWELL) {
-        return late(format!("not done {:.1} s after this rank left the group", seconds.as_secs_f64()));
-    }
-    let (taken, most) = match since {
-        (_, Some(begun)) => (begun.elapsed(), timeout),
-        (oldest, None) => (oldest.elapsed(), UNBEGUN * timeout),
-    };
-    let seconds = taken.as_secs_f64();
-    match since {
-        _ if taken < most => None,
-        (_, Some(_)) => {
-            late(format!("not done {seconds:.1} s after it began on the device; a rank of the group has not entered it"))
-        }
-        _ => late(format!("not begun on the device after {seconds:.1} s; what it was given before does not end")),
-    }
-}
-
-/// The running watch. Dropping it waits until nothing is under way, which ends in any case after [`FAREWELL`].
+/// The running watch. Dropping it waits until nothing is under way, which ends in any case after a few seconds (see `bounds`).
 pub(super) struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -367,7 +341,7 @@ mod tests {
             let dropped = Instant::now();
             drop(watch);
             assert!(ranks.aborted.load(Ordering::Acquire));
-            assert!((FAREWELL..LONG / 2).contains(&dropped.elapsed()), "{:?}", dropped.elapsed());
+            assert!((Duration::from_secs(5)..LONG / 2).contains(&dropped.elapsed()), "{:?}", dropped.elapsed());
             let text = shared.health().unwrap_err().to_string();
             assert!(text.contains("`gather` of dp (collective 2): not done 5.") && text.contains("left the group"), "{text}");
         }

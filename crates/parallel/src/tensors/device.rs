@@ -36,8 +36,8 @@ impl OnDevice {
 
 /// A group of ranks, each with a device.
 pub(super) struct Joined {
-    group: DeviceGroup,
-    device: Device,
+    pub(super) group: DeviceGroup,
+    pub(super) device: Device,
 }
 
 impl Joined {

@@ -4,6 +4,8 @@
 mod alone;
 mod device;
 mod host;
+#[cfg(test)]
+mod twin;
 
 use std::cell::RefCell;
 use std::sync::Arc;
