@@ -269,8 +269,8 @@ mod tests {
         let tensors =
             [Argument::Out(&mut values), Argument::In(&gradient), Argument::Out(&mut first), Argument::Out(&mut second)];
         let numbers = [Argument::Int(n)].into_iter().chain([0.5; 7].map(Argument::Float));
-        let mut arguments: Vec<Argument<'_>> = tensors.into_iter().chain(numbers).collect();
-        let launched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check("adamw", GRID, &mut arguments)));
+        let arguments: Vec<Argument<'_>> = tensors.into_iter().chain(numbers).collect();
+        let launched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check("adamw", GRID, &arguments)));
         launched.map_or_else(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default(), |()| String::new())
     }
 
