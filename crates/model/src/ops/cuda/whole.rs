@@ -7,7 +7,7 @@ use crate::raw::emulated;
 use crate::{Batch, Dtype, LoraConfig, LossSum, ModelConfig, Network, Projection, Recompute, Trained, Whole};
 
 /// Groups of query heads, a head dim that is not D ÷ H, widths that are no multiple of what a thread loads.
-fn config() -> ModelConfig {
+fn config(tied: bool) -> ModelConfig {
     ModelConfig {
         layers: 2,
         hidden: 36,
@@ -18,14 +18,15 @@ fn config() -> ModelConfig {
         vocabulary: 70,
         rope_theta: 1e4,
         rms_norm_eps: 1e-5,
-        tied: false,
+        tied,
         context: 64,
         sliding_window: None,
     }
 }
 
-fn run(dtype: Dtype, trained: &Trained, recompute: Recompute) -> (Network, LossSum) {
-    let mut network = Network::absent(&config(), dtype, &Whole);
+/// The network with gradients, and their loss; the loss alone must be the same number.
+fn run(tied: bool, dtype: Dtype, trained: &Trained, recompute: Recompute) -> (Network, LossSum) {
+    let mut network = Network::absent(&config(tied), dtype, &Whole);
     network.choose(trained, &Whole);
     for (seed, weight) in (1..).zip(network.weights_mut()) {
         let shape = weight.shape();
@@ -39,6 +40,7 @@ fn run(dtype: Dtype, trained: &Trained, recompute: Recompute) -> (Network, LossS
     let targets = ids.iter().map(|id| if id % 5 == 0 { -1 } else { (id + 7) % 70 }).collect();
     let batch = Batch::new(ids, targets, &[0, 1, 13, 30], 70).unwrap();
     let loss = network.loss_and_gradients(&batch, 1.0 / 30.0, recompute).unwrap();
+    assert_eq!(network.loss(&batch).unwrap().sum, loss.sum);
     (network, loss)
 }
 
@@ -51,14 +53,15 @@ fn loss_and_gradients_are_those_of_the_cpu() {
     for dtype in [Dtype::Fp32, Dtype::Bf16] {
         // The differences of some forty operations add up.
         let allowed = if dtype == Dtype::Fp32 { 1e-4 } else { 5.0 * RELATIVE_BF16 };
-        for (trained, recompute) in [
-            (Trained::Full, Recompute::None),
-            (lora(), Recompute::Full),
-            (lora(), Recompute::Attention),
-            (lora(), Recompute::None),
+        for (tied, trained, recompute) in [
+            (false, Trained::Full, Recompute::None),
+            (true, Trained::Full, Recompute::Attention),
+            (false, lora(), Recompute::Full),
+            (true, lora(), Recompute::Attention),
+            (false, lora(), Recompute::None),
         ] {
-            let (expected, expected_loss) = run(dtype, &trained, recompute);
-            let (found, loss) = emulated::instead(|| run(dtype, &trained, recompute));
+            let (expected, expected_loss) = run(tied, dtype, &trained, recompute);
+            let (found, loss) = emulated::instead(|| run(tied, dtype, &trained, recompute));
             assert!((loss.sum / expected_loss.sum - 1.0).abs() < allowed, "{dtype:?} {trained:?} {loss:?} {expected_loss:?}");
             let mut worst = 0.0;
             for (found, expected) in found.weights().zip(expected.weights()) {
