@@ -14,19 +14,19 @@ use super::device::Joined;
 use super::{Host, OnDevice, TensorGroup, rows_of};
 use crate::{ParallelError, layout};
 
-/// Tells a rank that mpirun has started it.
-const RANK: &str = "SIROCCO_TENSORS_TWIN";
+/// The libraries that stand in, with their sources. A rank is started in their directory, and knows by them that it is one.
+const STAND_INS: [(&str, &str); 2] = [("cuda.c", "libcuda.so.1"), ("nccl.c", "libnccl.so.2")];
 /// Elements of weights: with and without a remainder over the ranks, and fewer than there are ranks.
 const WHOLES: [usize; 3] = [1003, 12, 1];
 /// Rows, which two and three ranks share unevenly, of this width.
 const ROWS: (usize, i64) = (7, 6);
 
-/// The libraries that stand in; nothing where there is no C compiler.
+/// Their directory; nothing where there is no C compiler.
 fn stand_ins() -> Option<PathBuf> {
     let directory = env::temp_dir().join(format!("sirocco-tensors-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../comm/tests/nccl/fakes");
-    for (source, name) in [("cuda.c", "libcuda.so.1"), ("nccl.c", "libnccl.so.2")] {
+    for (source, name) in STAND_INS {
         let mut compiler = Command::new("cc");
         compiler
             .args(["-shared", "-fPIC", "-O1", "-o"])
@@ -76,7 +76,7 @@ fn work(group: &dyn TensorGroup) -> Result<Vec<Tensor>, ParallelError> {
 /// Not a test of its own: what a rank does when mpirun started this program.
 #[test]
 fn rank_program() {
-    if env::var_os(RANK).is_none() {
+    if !STAND_INS.iter().all(|(_, library)| Path::new(library).exists()) {
         return;
     }
     let options = Options { timeout: Duration::from_secs(20) };
@@ -101,12 +101,8 @@ fn a_device_gives_what_the_host_gives() {
             .args(["-n", ranks, "--oversubscribe", "--bind-to", "none"])
             .arg(env::current_exe().unwrap())
             .args(["tensors::twin::rank_program", "--exact", "--nocapture", "--test-threads=1"])
-            .envs([
-                ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
-                ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
-                ("OMP_NUM_THREADS", "1"),
-                (RANK, "1"),
-            ])
+            .current_dir(&libraries)
+            .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("OMP_NUM_THREADS", "1")])
             .env("LD_LIBRARY_PATH", &libraries)
             .stdin(Stdio::null())
             .output()
