@@ -45,6 +45,16 @@ fn an_unknown_option_is_a_usage_error() {
 }
 
 #[test]
+fn a_gpu_that_is_not_there_is_what_the_machine_lacks() {
+    if std::path::Path::new("/proc/driver/nvidia").exists() {
+        return;
+    }
+    let place = place();
+    let finished = train(place.path(), &["--set", "model.device=cuda"]).expect_code(5);
+    finished.expect_words(&["cuda", "sirocco doctor", "model.device = \"cpu\""]);
+}
+
+#[test]
 fn errors_are_json_too() {
     let place = place();
     edit(&place, "run.toml", "global_batch", "globl_batch");

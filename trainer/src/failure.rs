@@ -129,6 +129,9 @@ impl Failure {
     pub(crate) fn collective(error: CommError) -> Self {
         match error {
             CommError::Start { .. } => Self::new(Kind::Machine, error).help("sirocco doctor says what MPI this machine has"),
+            // What a rank lacks, not ranks that lost each other.
+            error if sirocco_comm::nccl::is_of_joining(&error) => Self::machine(error)
+                .help("sirocco doctor says what this machine has; NCCL (libnccl.so.2) must be on LD_LIBRARY_PATH"),
             other => Self { of_a_collective: true, ..Self::failed(other) },
         }
     }

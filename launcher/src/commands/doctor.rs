@@ -122,7 +122,9 @@ fn trainer() -> Finding {
     match serde_json::from_slice::<Value>(&output.stdout) {
         Ok(details) if output.status.success() => {
             let version = ["libtorch", "libtorch_version"].iter().find_map(|name| details.get(name)).map(plain);
-            let words = format!("{}, found by {}", version.unwrap_or_else(|| "present".to_owned()), path.display());
+            let reason = details.get("cuda_error").and_then(Value::as_str).map(|reason| format!("; no CUDA: {reason}"));
+            let version = version.unwrap_or_else(|| "present".to_owned());
+            let words = format!("{version}, found by {}{}", path.display(), reason.unwrap_or_default());
             Finding { name: "libtorch", required: true, present: true, words, details }
         }
         _ => {

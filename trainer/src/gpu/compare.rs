@@ -1,6 +1,7 @@
 //! The same work on the CPU and on a device, and how far apart the results are.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -76,9 +77,17 @@ pub(super) fn difference(found: &Tensor, expected: &Tensor) -> f64 {
     (found - expected).abs().max().double_value(&[]) / scale
 }
 
+/// libtorch has one generator for all threads: who seeds it keeps it until all numbers are drawn.
+pub(super) fn seeded(seed: i64) -> MutexGuard<'static, ()> {
+    static DRAWING: Mutex<()> = Mutex::new(());
+    let guard = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(seed);
+    guard
+}
+
 /// Standard normal numbers on the CPU that depend on the seed alone.
 pub(super) fn random(shape: &[i64], seed: i64, kind: Kind) -> Tensor {
-    tch::manual_seed(seed);
+    let _drawing = seeded(seed);
     Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
 }
 

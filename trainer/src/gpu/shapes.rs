@@ -3,6 +3,7 @@
 use sirocco_model::{Batch, Dtype, LoraConfig, ModelConfig, Network, Projection, Trained, Whole};
 use tch::{Device, Kind, Tensor};
 
+use super::compare::seeded;
 use crate::failure::Failure;
 
 /// Mistral 7B v0.3, or as many of its blocks.
@@ -64,7 +65,7 @@ pub(super) fn network(config: &ModelConfig, dtype: Dtype, trained: &Trained, dra
     let mut network = Network::absent(config, dtype, &Whole);
     network.choose(trained, &Whole);
     let spread = 1.0 / (config.hidden as f64).sqrt();
-    tch::manual_seed(1);
+    let _drawing = seeded(1);
     for weight in network.weights_mut() {
         let shape = weight.shape();
         let normal = Tensor::randn(&shape, (dtype.kind(), draw.drawn_on)).g_mul_scalar_(spread);

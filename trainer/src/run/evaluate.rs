@@ -30,6 +30,7 @@ pub(crate) fn held_out_loss(
             (first..share.micro_batches.min(first + AT_A_TIME)).map(|number| share.batch(number)).collect::<Result<_, _>>()?;
         sum += engine.loss(&batches).map_err(Failure::parallel)?;
     }
+    engine.health().map_err(Failure::parallel)?;
     let sums = communicator.all_reduce_f64("held-out loss", vec![sum]).wait().map_err(Failure::collective)?;
     Ok(sums.first().map(|sum| sum / targets as f64))
 }

@@ -38,6 +38,7 @@ use self::together::{Round, together};
 use self::training::Training;
 use self::watch::Watch;
 use crate::args::{Group, RunJob};
+use crate::caught::caught;
 use crate::failure::{self, Failure};
 use crate::{logging, threads};
 
@@ -83,7 +84,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
 
     // 3. The network, laid out on the mesh, and what of it is trained.
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
-    let mut engine = setup::engine(&job.dir, run, &base, communicator)?;
+    let mut engine = caught(|| setup::engine(&job.dir, run, &base, communicator))?;
 
     // 4. The data, tokenised before any rank started.
     let open = |name| Sequences::open(&job.dir, name, run, engine.config().vocabulary);

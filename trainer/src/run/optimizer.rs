@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sirocco_model::memory::floats;
 use sirocco_model::ops::cuda::adamw;
 use sirocco_optim::{AdamW, AdamWConfig, Moments, Parameter, sum_of_squares};
-use sirocco_parallel::Engine;
+use sirocco_parallel::{Engine, Shard};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::Failure;
@@ -98,7 +98,13 @@ pub(crate) fn squares(engine: &Engine) -> f64 {
         _ => {
             let of = |gradient: &Tensor| gradient.square().sum(Kind::Double);
             let sums: Vec<Tensor> = engine.led().filter_map(|shard| shard.gradient_tensor().map(of)).collect();
-            if sums.is_empty() { 0.0 } else { Tensor::stack(&sums, 0).sum(Kind::Double).double_value(&[]) }
+            if sums.is_empty() {
+                // A rank that counts nothing waits for its gradients, too: then it can say whether they arrived well.
+                let any = engine.shards().iter().find_map(Shard::gradient_tensor);
+                let _ = any.map(|gradient| of(gradient).double_value(&[]));
+                return 0.0;
+            }
+            Tensor::stack(&sums, 0).sum(Kind::Double).double_value(&[])
         }
     }
 }

@@ -14,6 +14,7 @@ use sirocco_parallel::{Engine, Mesh, ParallelError, Setup, World};
 use tch::Device;
 
 use super::settings;
+use super::together::{Round, everyone};
 use crate::failure::Failure;
 
 /// The mesh of the settings.
@@ -57,12 +58,17 @@ fn device(run: &Run, world: &dyn Communicator) -> Result<Device, Failure> {
     match run.model.device {
         Wanted::Auto | Wanted::Cpu => Ok(Device::Cpu),
         Wanted::Cuda => {
-            let ordinal = world.place().local_rank;
-            let gpu = cuda::prepare(ordinal).map_err(|error| {
+            let own = cuda::devices().and_then(|devices| {
+                let ordinal = cuda::ordinal_of(world.place().local_rank, devices)?;
+                let gpu = cuda::prepare(ordinal)?;
+                tracing::info!(ordinal, name = gpu.name, bytes = gpu.bytes, "computes on a GPU");
+                Ok(ordinal)
+            });
+            let own = own.map_err(|error| {
                 Failure::machine(error).help("sirocco doctor says what this machine has; model.device = \"cpu\" needs no GPU")
-            })?;
-            tracing::info!(ordinal, name = gpu.name, bytes = gpu.bytes, "computes on a GPU");
-            Ok(Device::Cuda(ordinal))
+            });
+            let ordinals = everyone(world, Round { name: "devices", failed: "cannot compute on a GPU" }, own)?;
+            Ok(Device::Cuda(ordinals[world.rank()]))
         }
     }
 }

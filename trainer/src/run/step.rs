@@ -65,6 +65,8 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: &dyn F
 
     let loss_sum = state.engine.gradients(&batches, 1.0 / count.targets as f64).map_err(Failure::parallel)?;
     let squares = squares(&state.engine);
+    // The norm has been read, so everything before it is done, well or not; nothing has changed yet.
+    state.engine.health().map_err(Failure::parallel)?;
     let collectives = Collectives::between(&before, &plan.communicator.traffic());
     let seconds = start.elapsed().saturating_sub(stood_still() - still).as_secs_f64();
     let memory = peak_memory() as f64;

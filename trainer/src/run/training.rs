@@ -6,6 +6,7 @@ use super::metrics::Metrics;
 use super::saver::Saver;
 use super::signals::Signalled;
 use super::step::{Plan, State, Stepped, Wishes, step};
+use crate::caught::caught;
 use crate::failure::Failure;
 
 /// A run in progress on one rank.
@@ -54,7 +55,7 @@ impl Training<'_> {
     fn step(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
         let saver = &self.saver;
         let wishes = || Wishes { stop: signalled.stop_is_wanted(), settled: saver.is_settled() };
-        let Stepped { record, stop, all_settled, failure } = step(&self.plan, &mut self.state, completed, &wishes)?;
+        let Stepped { record, stop, all_settled, failure } = caught(|| step(&self.plan, &mut self.state, completed, &wishes))?;
         tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
         if record.skipped {
             tracing::warn!(step = record.step, loss = record.loss, grad_norm = record.grad_norm, "skipped: not a finite number");
@@ -74,7 +75,7 @@ impl Training<'_> {
     fn evaluate(&mut self, completed: u64) -> Result<(), Failure> {
         let Some(held_out) = self.held_out else { return Ok(()) };
         let micro_batch = self.plan.run.train.micro_batch as usize;
-        let loss = held_out_loss(&mut self.state.engine, held_out, micro_batch, self.plan.communicator)?;
+        let loss = caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, self.plan.communicator))?;
         if let (Some(metrics), Some(loss)) = (&mut self.metrics, loss) {
             tracing::info!(step = completed, loss, "held out");
             metrics.held_out(completed, loss)?;

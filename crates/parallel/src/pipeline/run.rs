@@ -56,7 +56,7 @@ impl Stage<'_> {
         for &action in actions {
             match action {
                 Action::Receive { micro_batch } => {
-                    flights[micro_batch].input = Some(self.receive(&batches[micro_batch], micro_batch)?)
+                    flights[micro_batch].input = Some(self.receive(&batches[micro_batch], micro_batch)?);
                 }
                 Action::Forward { micro_batch } => {
                     let flight = &mut flights[micro_batch];
@@ -82,7 +82,7 @@ impl Stage<'_> {
                     sum += loss;
                 }
                 Action::SendGradient { micro_batch } => {
-                    sent.push(self.send_gradient(flights[micro_batch].gradient.take(), micro_batch)?)
+                    sent.push(self.send_gradient(flights[micro_batch].gradient.take(), micro_batch)?);
                 }
             }
         }
