@@ -25,7 +25,7 @@ def dd(directory, megabytes):
 def measure(args):
     """In turn, several times."""
     clock, saved, plain, processor = Clock(), [], [], []
-    megabytes, rounds = (256, 2) if args.quick else (1600, 6)
+    megabytes, rounds = (256, 2) if args.quick else (1600, 5)
     with tempfile.TemporaryDirectory(dir=args.scratch) as directory:
         for turn in range(rounds):
             say(f"disk: {turn + 1} of {rounds}")

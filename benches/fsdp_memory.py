@@ -50,7 +50,7 @@ def measure(args):
             lines.append([f"{name}, {ranks}", *cells, f"{ratio:.2f}", *megabytes(peak(kept))])
             if ranks > 1:
                 beside = f"sizes alone {predicted / 1e6:.0f} MB"
-                rows.append(Row(f"memory of a rank, fsdp = {ranks}, {name}", f"{found / 1e6:.0f} MB", beside, ratio, BOUND))
+                rows.append(Row(f"memory of a rank less its working memory, fsdp = {ranks}, {name}", f"{found / 1e6:.0f} MB", beside, ratio, BOUND))
     head = ["ranks", "(weights + gradients + moments)/n", "two units", "sizes alone", "after set-up", "peak", "working memory of a rank alone"]
     head += ["peak less that", "ratio to sizes", "peak, freed memory kept"]
     text = f"SmolLM2-135M, bf16, 1 × {TOKENS} tokens, three steps; MB (10⁶ bytes) of anonymous memory beyond what the process had before it\n"

@@ -17,7 +17,7 @@ def command(args, kind, steps, bucket_mb=25):
 def measure(args, pictures):
     """LoRA and full fine-tuning; `pictures(name, text)` keeps a timeline and says where."""
     clock, rows, lines, shown, raw = Clock(), [], [], [], []
-    steps = 1 if args.quick else 7
+    steps = 1 if args.quick else 5
     for kind, name in (("lora", "LoRA"), ("full", "full fine-tuning")):
         say(f"overlap: {name}")
         report = run_json(command(args, kind, steps), {"OMP_NUM_THREADS": "1"})

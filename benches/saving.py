@@ -17,7 +17,7 @@ RANKS = (1, 2)
 
 def train(args, kind, ranks, directory):
     """A run of `sirocco train` that saves every few steps."""
-    saves = 1 if args.quick else 4
+    saves = 1 if args.quick else 3
     settings = {
         "model.path": f'"{args.model.resolve()}"',
         "data.train": f'["{args.data.resolve() / "train.jsonl"}"]',
