@@ -11,6 +11,7 @@ mod gpu;
 mod logging;
 mod logits;
 mod models;
+mod random_batch;
 mod run;
 mod samples;
 mod threads;

@@ -11,6 +11,7 @@ use super::measure::{matrix_peak, median, seconds};
 use super::optimizer::Optimizer;
 use super::shapes::{self, Draw};
 use crate::failure::{Failure, print_line};
+use crate::random_batch::random_batch;
 
 /// Blocks of the whole of Mistral 7B.
 const LAYERS: usize = 32;
@@ -140,7 +141,7 @@ fn train(
     let mut optimizer = Optimizer::new(&network, adamw);
     let mut measured = Vec::new();
     for step in 0..WARM_UP + u64::from(job.steps) {
-        let batch = shapes::batch(step, (tokens, length), config.vocabulary)?;
+        let batch = random_batch(step, (tokens, length), config.vocabulary)?;
         let (took, outcome) = seconds(device, || {
             let loss = network.loss_and_gradients(&batch, 1.0 / tokens as f64, recompute).map_err(Failure::model)?;
             optimizer.step(&mut network, 1e-5).map(|norm| (loss, norm))

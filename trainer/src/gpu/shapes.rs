@@ -1,6 +1,6 @@
 //! Networks of random weights, made on the device that they are to run on.
 
-use sirocco_model::{Batch, Dtype, LoraConfig, ModelConfig, Network, Projection, Trained, Whole};
+use sirocco_model::{Dtype, LoraConfig, ModelConfig, Network, Projection, Trained, Whole};
 use tch::{Device, Kind, Tensor};
 
 use super::compare::seeded;
@@ -77,20 +77,6 @@ pub(super) fn network(config: &ModelConfig, dtype: Dtype, trained: &Trained, dra
         }
     }
     Ok(network)
-}
-
-/// Tokens that depend on the seed alone, every one a target, in documents of `length` tokens.
-pub(super) fn batch(seed: u64, (tokens, length): (usize, usize), vocabulary: i64) -> Result<Batch, Failure> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let ids: Vec<i64> = (0..=tokens)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) % vocabulary as u64) as i64
-        })
-        .collect();
-    let starts = (0..tokens).step_by(length).map(|offset| offset as i64);
-    let offsets: Vec<i64> = starts.chain([tokens as i64]).collect();
-    Batch::new(ids[..tokens].to_vec(), ids[1..].to_vec(), &offsets, vocabulary).map_err(Failure::model)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::compare::{Finding, difference};
 use super::shapes::{self, Draw};
 use super::tolerance;
 use crate::failure::Failure;
+use crate::random_batch::random_batch;
 
 /// In both element types.
 pub(super) fn check(device: Device) -> Result<Vec<Finding>, Failure> {
@@ -28,7 +29,7 @@ fn compare(
     device: Device,
 ) -> Result<[Finding; 2], Failure> {
     let config = shapes::small();
-    let batch = shapes::batch(3, (211, 83), config.vocabulary)?;
+    let batch = random_batch(3, (211, 83), config.vocabulary)?;
     let run = |device: Device| -> Result<(Network, LossSum), Failure> {
         let mut network = shapes::network(&config, dtype, trained, Draw { device, drawn_on: Device::Cpu })?;
         let loss = network.loss_and_gradients(&batch, 1.0 / 211.0, recompute).map_err(Failure::model)?;
