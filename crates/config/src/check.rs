@@ -56,7 +56,12 @@ fn name(reader: &Reader<'_>) -> Result<String, ConfigError> {
 
 fn model(reader: &Reader<'_>, base: &Path) -> Result<Model, ConfigError> {
     let expected = "the path of a Hugging Face model directory";
-    let device = reader.word("device", &[("auto", Device::Auto), ("cpu", Device::Cpu), ("cuda", Device::Cuda)])?;
+    let devices = [("auto", Device::Auto), ("cpu", Device::Cpu), ("cuda", Device::Cuda)];
+    let says_gpu = |typed: &str| {
+        let typed = typed.to_lowercase();
+        ["gpu", "nvidia", "cuda"].iter().any(|word| typed.starts_with(word)).then_some("cuda")
+    };
+    let device = reader.word_or_alias("device", &devices, says_gpu)?;
     Ok(Model {
         path: reader.path("path", base, expected)?.ok_or_else(|| reader.missing("path", expected))?,
         dtype: reader.word("dtype", &[("bf16", Dtype::Bf16), ("fp32", Dtype::Fp32)])?.unwrap_or(Dtype::Bf16),
@@ -178,24 +183,21 @@ fn policy(reader: &Reader<'_>) -> Result<Policy, ConfigError> {
 
 /// What no setting can tell alone.
 fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
-    let culprit = |settings: &[&str]| {
-        let typed = settings.iter().find(|setting| file.get(setting).is_some());
-        file.place_of(typed.unwrap_or(&settings[0]))
-    };
     let Parallel { pp, dp, fsdp, tp, .. } = run.parallel;
     // Four axes of the largest size overflow 64 bits.
     if [pp, dp, fsdp, tp].iter().map(|axis| u128::from(*axis)).product::<u128>() > u128::from(MOST_RANKS) {
-        let at = culprit(&["parallel.dp", "parallel.fsdp", "parallel.tp", "parallel.pp"]);
+        let at = file.to_blame(&["parallel.dp", "parallel.fsdp", "parallel.tp", "parallel.pp"]);
         return Err(ConfigError::MeshTooLarge { at, axes: [pp, dp, fsdp, tp] });
     }
     let Train { global_batch, micro_batch, warmup_steps, length, .. } = run.train;
     if !global_batch.is_multiple_of(dp * fsdp * micro_batch) {
-        let at = culprit(&["train.global_batch", "parallel.dp", "parallel.fsdp", "train.micro_batch"]);
-        return Err(ConfigError::GlobalBatch { at, global_batch, dp, fsdp, micro_batch });
+        let at = file.to_blame(&["train.global_batch", "parallel.dp", "parallel.fsdp", "train.micro_batch"]);
+        let stands = file.get("train.global_batch").map(|typed| typed.at.clone());
+        return Err(ConfigError::GlobalBatch { at, stands, global_batch, dp, fsdp, micro_batch });
     }
     match length {
         Length::Steps(steps) if warmup_steps >= steps => {
-            Err(ConfigError::Warmup { at: file.place_of("train.warmup_steps"), warmup_steps, steps })
+            Err(ConfigError::Warmup { at: file.to_blame(&["train.warmup_steps", "train.steps"]), warmup_steps, steps })
         }
         _ => Ok(()),
     }
@@ -267,6 +269,9 @@ mod tests {
         assert!(
             message(&["method.targets=[qproj]"]).contains("[method] targets = [\"qproj\"]: expected \"all-linear\" or a list")
         );
+        for device in ["gpu", "GPU:0", "cuda:1", "nvidia"] {
+            assert!(message(&[&format!("model.device='{device}'")]).ends_with("; did you mean \"cuda\"?"), "{device}");
+        }
         assert_eq!(
             message(&["train.schedule=consine"]),
             "--set train.schedule: [train] schedule = \"consine\": expected \"cosine\" or \"constant\"; did you mean \"cosine\"?"
@@ -285,6 +290,14 @@ mod tests {
             assert!(message(&[place]).starts_with(&format!("--set {name}: {start}")), "the default is not to blame");
         }
         assert!(check(LEAST, &["parallel.tp=16", "parallel.pp=16"]).is_ok(), "ranks of tp and pp see the same data");
+        let text = format!("{LEAST}train.global_batch = 8\nparallel.dp = 2\ntrain.warmup_steps = 4\n");
+        let blamed = |set: &str| check(&text, &[set]).unwrap_err().to_string();
+        assert_eq!(
+            blamed("parallel.dp=3"),
+            "--set parallel.dp: [train] global_batch = 8 (run.toml:5): expected a multiple of dp × fsdp × micro_batch = 3 × 1 × 1 = 3",
+            "what was typed on the command line is to blame, not the file"
+        );
+        assert!(blamed("train.steps=3").starts_with("--set train.steps: [train] warmup_steps = 4: "));
         assert_eq!(
             message(&["train.warmup_steps=10"]),
             "--set train.warmup_steps: [train] warmup_steps = 10: expected fewer than the 10 steps of the run"

@@ -173,13 +173,15 @@ pub enum ConfigError {
     },
     /// The global batch does not divide into whole micro-batches.
     #[error(
-        "{at}: [train] global_batch = {global_batch}: expected a multiple of dp × fsdp × micro_batch = {dp} × {fsdp} × \
+        "{at}: [train] global_batch = {global_batch}{}: expected a multiple of dp × fsdp × micro_batch = {dp} × {fsdp} × \
          {micro_batch} = {}",
-        dp * fsdp * micro_batch
+        elsewhere(stands, at), dp * fsdp * micro_batch
     )]
     GlobalBatch {
-        /// Where `global_batch` stands, or what does not go with its default.
+        /// Which of the four numbers was typed last: on the command line, else in the file.
         at: Place,
+        /// Where `global_batch` stands, unless it is the default.
+        stands: Option<Place>,
         /// Sequences per optimizer step over all ranks.
         global_batch: u64,
         /// Replicas.
@@ -249,6 +251,11 @@ impl ConfigError {
             _ => ErrorClass::Usage,
         }
     }
+}
+
+/// Where a value stands, if an error is about another place.
+fn elsewhere(stands: &Option<Place>, at: &Place) -> String {
+    stands.as_ref().filter(|stands| *stands != at).map_or_else(String::new, |stands| format!(" ({stands})"))
 }
 
 /// The end of a message about an unknown name.

@@ -24,7 +24,7 @@ pub use run::{
     CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
     SiteProfile, Targets, Train,
 };
-pub use run_file::{Ignored, RunFile};
+pub use run_file::{Ignored, RunFile, free_on_resume};
 pub use settings::{SECTIONS, Section};
 
 /// The only policy set of this version: it allows everything and enforces nothing.

@@ -92,11 +92,21 @@ impl<'a> Reader<'a> {
 
     /// One of a list of words.
     pub(crate) fn word<T: Copy>(&self, key: &str, words: &[(&'static str, T)]) -> Result<Option<T>, ConfigError> {
+        self.word_or_alias(key, words, |_| None)
+    }
+
+    /// The same, where people also say it in words of other programs: `alias` knows which one is meant.
+    pub(crate) fn word_or_alias<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&'static str, T)],
+        alias: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Option<T>, ConfigError> {
         let names: Vec<_> = words.iter().map(|(name, _)| format!("{name:?}")).collect();
         let mut expected = names.join(" or ");
-        let typed = self.typed(key).and_then(|typed| typed.value.as_str());
-        if let Some(near) = typed.and_then(|typed| nearest(typed, words.iter().map(|(name, _)| *name))) {
-            expected.push_str(&format!("; did you mean {near:?}?"));
+        let meant = |typed: &str| alias(typed).or_else(|| nearest(typed, words.iter().map(|(name, _)| *name)));
+        if let Some(meant) = self.typed(key).and_then(|typed| meant(typed.value.as_str()?)) {
+            expected.push_str(&format!("; did you mean {meant:?}?"));
         }
         self.map(key, &expected, |value| {
             let typed = value.as_str()?;

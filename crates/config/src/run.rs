@@ -34,6 +34,15 @@ pub struct Run {
     pub policy: Policy,
 }
 
+/// What stands above sections that nobody typed and whose one value does not explain itself.
+const MEANINGS: [(&str, &str); 2] = [
+    (
+        "site",
+        "# Where the run is and what rules its scheduler has. \"local\": this machine, without one. This version knows no other.",
+    ),
+    ("policy", "# What is allowed. This set allows everything and enforces nothing. This version takes no other."),
+];
+
 impl Run {
     /// The complete run file: every setting, defaults included, paths absolute. [`crate::RunFile::parse`] and
     /// [`crate::RunFile::check`] make an equal `Run` of it.
@@ -41,8 +50,16 @@ impl Run {
     /// # Errors
     /// [`ConfigError::Write`] for a path that is not UTF-8.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        let body = toml::to_string(self).map_err(|error| ConfigError::Write { message: error.to_string() })?;
-        Ok(format!("# The complete run file: every setting, with defaults filled in and paths made absolute.\n\n{body}"))
+        let mut body = toml::to_string(self).map_err(|error| ConfigError::Write { message: error.to_string() })?;
+        for (section, meaning) in MEANINGS {
+            body = body.replacen(&format!("\n[{section}]\n"), &format!("\n{meaning}\n[{section}]\n"), 1);
+        }
+        let free = crate::free_on_resume();
+        Ok(format!(
+            "# The complete run file: every setting, with defaults filled in and paths made absolute. `sirocco init DIR` writes one\n\
+             # that explains each. `sirocco train RUN_DIR --set SECTION.KEY=VALUE` resumes the run with another value of\n\
+             # {free}; all else is settled.\n\n{body}"
+        ))
     }
 
     /// MPI ranks of the run: the product of the axes of the mesh.

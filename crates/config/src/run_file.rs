@@ -36,10 +36,18 @@ pub struct Ignored {
     pub because: &'static str,
 }
 
-/// The settings that may change when a run is resumed: how long, on which mesh, how patient, how often it saves and evaluates.
+/// The settings that may change when a run is resumed: how long, where and on which mesh, how patient, how often it saves and evaluates.
 /// Everything else decides what the run *is*, from its data order to its learning-rate curve.
-const FREE_ON_RESUME: &[&str] = &["train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
-const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel.", "checkpoint.", "eval."];
+const FREE_ON_RESUME: &[&str] = &["model.device", "train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
+const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval"];
+
+/// The same as messages and run files say it: `model.device, train.steps, …, [checkpoint] and [eval]`.
+pub fn free_on_resume() -> String {
+    let sections = FREE_SECTIONS_ON_RESUME.iter().map(|section| format!("[{section}]"));
+    let mut names: Vec<String> = FREE_ON_RESUME.iter().map(|name| (*name).to_owned()).chain(sections).collect();
+    let last = names.pop().unwrap_or_default();
+    format!("{} and {last}", names.join(", "))
+}
 
 impl RunFile {
     /// Reads and parses the run file at `path`.
@@ -138,7 +146,8 @@ impl RunFile {
     pub fn refuse_fixed_overrides(&self) -> Result<(), ConfigError> {
         let overridden = |typed: &Typed| matches!(typed.at, Place::Override(_) | Place::Option(_));
         let free = |name: &str| {
-            FREE_ON_RESUME.contains(&name) || FREE_SECTIONS_ON_RESUME.iter().any(|section| name.starts_with(section))
+            let section = name.split_once('.').map_or("", |(section, _)| section);
+            FREE_ON_RESUME.contains(&name) || FREE_SECTIONS_ON_RESUME.contains(&section)
         };
         match self.settings.iter().find(|(name, typed)| overridden(typed) && !free(name)) {
             None => Ok(()),
@@ -182,6 +191,14 @@ impl RunFile {
     /// Where a setting such as `parallel.tp` was typed, or the file if it was not.
     pub fn place_of(&self, dotted: &str) -> Place {
         self.get(dotted).map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
+    }
+
+    /// Where to look when several settings do not go together: the first that was typed on the command line, where the person is, else
+    /// the first in the file.
+    pub fn to_blame(&self, settings: &[&str]) -> Place {
+        let typed = || settings.iter().filter_map(|setting| self.get(setting));
+        let blamed = typed().find(|typed| !matches!(typed.at, Place::Line { .. })).or_else(|| typed().next());
+        blamed.map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
     }
 
     fn overlay(&mut self, section: &str, key: &str, typed: Typed) -> Result<(), ConfigError> {
@@ -323,7 +340,14 @@ mod tests {
     fn what_a_run_is_cannot_change_on_resuming() {
         let mut file = parse("[train]\nsteps = 3\n").unwrap();
         file.set("train.steps=9").unwrap();
-        for free in ["train.max_skipped_steps=0", "parallel.tp=2", "parallel.fsdp=3", "parallel.pp=2", "checkpoint.staging=x"] {
+        for free in [
+            "model.device=cpu",
+            "train.max_skipped_steps=0",
+            "parallel.tp=2",
+            "parallel.fsdp=3",
+            "parallel.pp=2",
+            "checkpoint.staging=x",
+        ] {
             file.set(free).unwrap();
         }
         file.set_ranks(24).unwrap();

@@ -78,5 +78,10 @@ fn the_complete_run_file_is_readable() {
     for line in ["name = \"x\"", "path = \"/base/m\"", "targets = \"all-linear\"", "steps = 60", "learning_rate = 0.0002"] {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }
-    assert!(!text.contains("epochs"));
+    assert!(!text.contains("\nepochs"));
+    for (section, words) in [("site", "without one. This version knows no other."), ("policy", "enforces nothing.")] {
+        let above = text.lines().zip(text.lines().skip(1)).find(|(_, line)| *line == format!("[{section}]")).unwrap().0;
+        assert!(above.starts_with("# ") && above.contains(words), "[{section}] stands under {above:?}");
+    }
+    assert!(text.lines().take(3).any(|line| line.contains("[checkpoint] and [eval]")), "{text}");
 }
