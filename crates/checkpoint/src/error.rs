@@ -96,7 +96,7 @@ pub enum CheckpointError {
     /// The checkpoint that LATEST names cannot be used; an older one may be.
     #[error("{} cannot be used: {source}; {}", path.display(), match good { Some(step) => format!("the newest good checkpoint is that of step {step}"), None => "there is no good one beside it".to_string() })]
     BadLatest {
-        /// The checkpoint's directory.
+        /// The checkpoint's directory, or LATEST itself.
         path: PathBuf,
         /// What is wrong with it.
         source: Box<CheckpointError>,

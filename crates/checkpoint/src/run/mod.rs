@@ -50,21 +50,33 @@ impl Checkpoints {
         self.dir.join(step_name(step))
     }
 
-    /// The step that LATEST names, or `None` where nothing was ever saved. Nothing is verified: see [`Checkpoints::load_latest`].
+    /// The step to go on from: the one that LATEST names; where LATEST is missing beside checkpoints, that of the newest of them, since a
+    /// run that began anew would write over what they hold; `None` where nothing was ever saved. Nothing is verified: see
+    /// [`Checkpoints::load_latest`].
     ///
     /// # Errors
-    /// Where LATEST cannot be read or holds something else than a checkpoint's name.
+    /// Where LATEST cannot be read, and [`CheckpointError::BadLatest`] where it holds something else than a checkpoint's name.
     pub fn latest(&self) -> Result<Option<u64>> {
         let path = self.dir.join(LATEST);
         if !path.exists() {
-            return Ok(None);
+            return Ok(self.steps()?.pop());
         }
         let text = files::read_text(&path)?;
         let name = text.trim_end_matches('\n');
         parse_step(name).map(Some).ok_or_else(|| {
             let found = format!("{:?}", name.chars().take(60).collect::<String>());
-            CheckpointError::malformed(&path, "content", found, "a name such as step-00000040")
+            let source = CheckpointError::malformed(&path, "content", found, "a name such as step-00000040");
+            self.unusable(path, source)
         })
+    }
+
+    /// Whether LATEST is missing although there are checkpoints: somebody has removed it, or a run died between publishing its first
+    /// checkpoint and naming it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn lacks_latest(&self) -> Result<bool> {
+        Ok(!self.dir.join(LATEST).exists() && !self.steps()?.is_empty())
     }
 
     /// The steps of all published checkpoints, in order, whether good or not.
@@ -124,8 +136,12 @@ impl Checkpoints {
 
     /// The error that says why the checkpoint of `step` cannot be used, and which can. Reads older ones until one is good.
     pub fn bad_latest(&self, step: u64, source: CheckpointError) -> CheckpointError {
+        self.unusable(self.step_path(step), source)
+    }
+
+    fn unusable(&self, path: PathBuf, source: CheckpointError) -> CheckpointError {
         match self.newest_good() {
-            Ok(good) => CheckpointError::BadLatest { path: self.step_path(step), source: Box::new(source), good },
+            Ok(good) => CheckpointError::BadLatest { path, source: Box::new(source), good },
             Err(error) => error,
         }
     }

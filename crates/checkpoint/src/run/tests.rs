@@ -106,8 +106,28 @@ fn a_latest_that_lies_is_refused() {
     save(&all, 20, 4).unwrap();
     for text in ["../../x", "step-20", "step-00000020x", ""] {
         fs::write(all.path().join(LATEST), text).unwrap();
-        assert!(all.latest().unwrap_err().to_string().contains("step-00000040"), "{text:?}");
+        let error = all.latest().unwrap_err();
+        assert!(matches!(error, CheckpointError::BadLatest { good: Some(20), .. }), "{error}");
+        assert!(error.to_string().contains("step-00000040"), "{text:?}");
     }
+}
+
+#[test]
+fn where_latest_is_missing_the_newest_checkpoint_is_gone_on_from() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    assert!(!all.lacks_latest().unwrap(), "nothing was saved, so nothing lacks");
+    save(&all, 20, 4).unwrap();
+    save(&all, 40, 4).unwrap();
+    assert!(!all.lacks_latest().unwrap());
+    fs::remove_file(all.path().join(LATEST)).unwrap();
+    assert!(all.lacks_latest().unwrap());
+    assert_eq!((all.latest().unwrap(), all.load_latest().unwrap().unwrap().state().step), (Some(40), 40));
+    // It is not passed over where it is damaged: that would lose steps silently.
+    fs::remove_file(all.step_path(40).join("rank-00001.safetensors")).unwrap();
+    assert!(matches!(all.open_latest().unwrap_err(), CheckpointError::BadLatest { good: Some(20), .. }));
+    save(&all, 60, 4).unwrap();
+    assert!(!all.lacks_latest().unwrap());
 }
 
 #[test]
