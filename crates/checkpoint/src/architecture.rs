@@ -167,7 +167,7 @@ impl Architecture {
     ///
     /// # Errors
     /// Names the field that is missing, wrong or not supported.
-    pub fn from_config(path: &Path, config: &Value) -> Result<Self> {
+    pub(crate) fn from_config(path: &Path, config: &Value) -> Result<Self> {
         let fields = Fields { path, config };
         let class = &config["architectures"][0];
         fields.one_of("architectures", class, &KNOWN)?;
