@@ -60,7 +60,7 @@ impl Checkpoints {
     /// Where LATEST cannot be read, and [`CheckpointError::BadLatest`] where it holds something else than a checkpoint's name.
     pub fn latest(&self) -> Result<Option<u64>> {
         let path = self.dir.join(LATEST);
-        let Some(text) = files::read_text_if_there(&path)? else {
+        let Some(text) = self.latest_text()? else {
             return Ok(self.steps()?.pop());
         };
         let name = text.trim_end_matches('\n');
@@ -77,7 +77,12 @@ impl Checkpoints {
     /// # Errors
     /// Where LATEST cannot be read or the directory cannot be listed.
     pub fn lacks_latest(&self) -> Result<bool> {
-        Ok(files::read_text_if_there(&self.dir.join(LATEST))?.is_none() && !self.steps()?.is_empty())
+        Ok(self.latest_text()?.is_none() && !self.steps()?.is_empty())
+    }
+
+    /// What LATEST holds, if it is there. Where a file is in the place of the directory, nothing was saved; whoever saves will hear of it.
+    fn latest_text(&self) -> Result<Option<String>> {
+        if self.dir.is_file() { Ok(None) } else { files::read_text_if_there(&self.dir.join(LATEST)) }
     }
 
     /// The steps of all published checkpoints, in order, whether good or not.
@@ -92,7 +97,6 @@ impl Checkpoints {
 
     fn entries(&self) -> Result<Vec<String>> {
         let listed = match fs::read_dir(&self.dir) {
-            // Where something else is in the way, there are none either; whoever saves will hear of it.
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
             listed => listed,
         };
