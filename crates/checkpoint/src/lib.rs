@@ -5,6 +5,7 @@
 mod adapter;
 mod adapter_config;
 mod architecture;
+mod config_fields;
 mod convert;
 mod error;
 mod files;
