@@ -36,9 +36,10 @@ def arguments():
     args = parser.parse_args()
     args.repository, args.bin = HERE.parent, args.bin.resolve()
     args.examples = args.examples or args.bin / "examples"
-    missing = [path for path in (args.bin / "sirocco-train", args.model, args.data / "train.jsonl") if not path.exists()]
+    needed = (args.bin / "sirocco-train", args.examples / "save_speed", args.model, args.data / "train.jsonl")
+    missing = [path for path in needed if not path.exists()]
     if missing:
-        parser.error(f"{missing[0]} is missing: run `make demo` first")
+        parser.error(f"{missing[0]} is missing: run `make demo` first, and this through `make bench`")
     return args
 
 
