@@ -1,5 +1,6 @@
 //! AdamW where the pieces lie: on slices on the host, by a kernel on a device.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sirocco_model::memory::floats;
@@ -63,14 +64,16 @@ impl Optimizer {
         }
     }
 
-    /// A copy of a weight's moments on the host; none before its first step.
-    pub(crate) fn moments(&self, name: &str) -> Option<Moments> {
+    /// A weight's first and second moments, on the host; none before its first step.
+    pub(crate) fn moments(&self, name: &str) -> Option<[Cow<'_, [f32]>; 2]> {
         match self {
-            Self::Host(optimizer) => optimizer.moments().get(name).cloned(),
+            Self::Host(optimizer) => {
+                let Moments { first, second } = optimizer.moments().get(name)?;
+                Some([first, second].map(|moments| Cow::Borrowed(moments.as_slice())))
+            }
             Self::Device(optimizer) => {
                 let (first, second) = optimizer.moments.get(name)?;
-                let [first, second] = [first, second].map(|tensor| floats(&tensor.to_device(Device::Cpu)).to_vec());
-                Some(Moments { first, second })
+                Some([first, second].map(|tensor| Cow::Owned(floats(&tensor.to_device(Device::Cpu)).to_vec())))
             }
         }
     }
