@@ -52,24 +52,29 @@ Examples:
     Tokenize(Tokenize),
     /// Check a corpus, prepare it, or report on it
     Data(DataCommand),
-    /// Every refusal that would come later, now: run file, model, data, machine
+    /// Every refusal that would come later, now, of a run to start or one to resume
     #[command(after_help = "\
-Nothing is written. The data is read and tokenised as training would do it.
+Run file, model, data and machine are looked at; nothing is written. The data is read and tokenised
+as training would do it. Of a run directory the newest checkpoint is read, too, and compared with its
+digests.
 
 Examples:
   sirocco check run.toml
-  sirocco check run.toml --set train.micro_batch=4 --json")]
+  sirocco check run.toml --set train.micro_batch=4 --json
+  sirocco check runs/demo --set parallel.dp=1      would this run go on, on another mesh?")]
     Check(Check),
     /// Train here, under mpirun when there are several ranks; given a run directory, resume it
     #[command(after_help = "\
-SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 stop the run at the next step with a checkpoint and exit code 75.
+SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 stop the run at the next step with a checkpoint and
+exit code 75. A second Ctrl-C stops it at once: it will go on from the checkpoint before.
 
 Examples:
   sirocco train run.toml                           into runs/NAME
   sirocco train run.toml --ranks 2 --dir /scratch/demo
   sirocco train run.toml --set parallel.fsdp=4     four ranks that hold the weights together
   sirocco train runs/demo                          resume
-  sirocco train runs/demo --set train.steps=80     resume and go on for longer")]
+  sirocco train runs/demo --set train.steps=80     resume and go on for longer
+  sirocco train runs/demo --set parallel.dp=1      resume on another mesh; other axes stay")]
     Train(Train),
     /// What a run is doing: step, loss, newest checkpoint
     #[command(after_help = "Example:\n  sirocco status runs/demo --json")]
@@ -221,8 +226,8 @@ impl Overrides {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The run file
-    #[arg(value_name = "RUN.toml")]
+    /// A run file, or a run directory that would be resumed
+    #[arg(value_name = "RUN.toml|RUN_DIR")]
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) overrides: Overrides,

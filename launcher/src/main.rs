@@ -2,7 +2,9 @@
 
 mod cli;
 mod commands;
+mod machine;
 mod output;
+mod preflight;
 mod programs;
 mod report;
 mod train;
@@ -40,7 +42,10 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Train(arguments) => return train::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
-        Command::Export(passed) => return Err(programs::become_program(TRAINER, with_name("export", passed.arguments))),
+        Command::Export(passed) => {
+            commands::export::look(&passed.arguments)?;
+            return Err(programs::become_program(TRAINER, with_name("export", passed.arguments)));
+        }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }

@@ -8,7 +8,7 @@ use sirocco_checkpoint::CheckpointError;
 use sirocco_config::{ConfigError, ErrorClass};
 use sirocco_corpus::CorpusError;
 
-use crate::output;
+use crate::output::{self, shell_word};
 
 /// An exit code and the word for it in `{"error":{"kind":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,9 @@ impl Failure {
         if self.kind == Kind::Unread {
             return self.kind as u8;
         }
-        output::say(format_args!("error: {}", self.message));
+        // Who asks for a stop and gets one has met no error.
+        let error = if self.kind == Kind::Stopped { "" } else { "error: " };
+        output::say(format_args!("{error}{}", self.message));
         if let Some(help) = &self.help {
             output::say(format_args!("help: {help}"));
         }
@@ -105,6 +107,23 @@ impl Failure {
         });
         // What could be done about a standard output that is gone has been done: standard error has the same words.
         let _ = output::json(&json!({ "error": error }));
+    }
+}
+
+impl Failure {
+    /// A fault in the settings of a run that would be resumed: the advice proposes nothing that was settled when it began.
+    pub(crate) fn on_resuming(error: ConfigError) -> Failure {
+        let advice = match &error {
+            ConfigError::GlobalBatch { global_batch, .. } => format!(
+                "global_batch was settled when the run began: choose parallel.dp, parallel.fsdp and train.micro_batch so that their \
+                 product divides {global_batch}"
+            ),
+            ConfigError::Warmup { warmup_steps, .. } => {
+                format!("warmup_steps was settled when the run began: let the run have more than {warmup_steps} steps")
+            }
+            _ => return Failure::from(error),
+        };
+        Failure::from(error).help(advice)
     }
 }
 
@@ -165,11 +184,17 @@ impl From<CheckpointError> for Failure {
     }
 }
 
+/// What to type where the newest checkpoint of a run cannot be used; `bad` is its directory, or LATEST.
 fn other_checkpoint(bad: &Path, good: Option<u64>) -> String {
-    let latest = bad.with_file_name("LATEST");
+    let checkpoints = bad.parent().unwrap_or(bad);
+    let run = checkpoints.parent().unwrap_or(checkpoints).display().to_string();
+    let (directory, latest) = (shell_word(&run), shell_word(&format!("{run}/checkpoints/LATEST")));
     match good {
-        Some(step) => format!("step {step} is whole: write step-{step:08} into {} to go on from there", latest.display()),
-        None => "no checkpoint of this run is whole: start a new run".to_owned(),
+        Some(step) => format!("to go on from step {step}: echo step-{step:08} > {latest} && sirocco train {directory}"),
+        None => {
+            let (file, again) = (shell_word(&format!("{run}/run.toml")), shell_word(&format!("{run}-again")));
+            format!("no checkpoint of this run is whole; to do it again from its beginning: sirocco train {file} --dir {again}")
+        }
     }
 }
 
@@ -194,7 +219,12 @@ fn advice(error: &ConfigError) -> Option<String> {
         ConfigError::PipelineAxis { layers, .. } => {
             format!("set parallel.pp={layers} or less; dp and fsdp can take the other ranks")
         }
-        ConfigError::FixedAtStart { .. } => "start a new run under another name to change it".to_owned(),
+        ConfigError::FixedAtStart { .. } => {
+            format!(
+                "start a new run under another name to change it; of this one {} may change",
+                sirocco_config::free_on_resume()
+            )
+        }
         ConfigError::NotInThisVersion { setting, class: ErrorClass::Machine, .. } => format!("set {setting} to \"auto\""),
         ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),
         ConfigError::Warmup { .. } => "lower train.warmup_steps or make the run longer".to_owned(),

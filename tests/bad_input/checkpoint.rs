@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{edit, place, refused, train};
-use sirocco_tests::program::run;
+use sirocco_tests::program::{Finished, LIMIT, Running, path, run};
 use tempfile::TempDir;
 
 const STEP: &str = "run/checkpoints/step-00000005";
@@ -83,16 +83,71 @@ fn a_shard_that_was_altered() {
     unusable(&place, &["step-00000005", &shard.file_name().expect("a name").to_string_lossy(), "sha256", "altered"]);
 }
 
+/// Carries out the command at the end of a `help:` line, with the programs that were built.
+fn do_as_advised(place: &TempDir, finished: &Finished, begins: &str) -> Finished {
+    let help = finished.stderr.lines().find_map(|line| line.strip_prefix("help: ")).expect("advice");
+    let at = help.find(begins).unwrap_or_else(|| panic!("{help:?} holds no {begins:?}"));
+    let programs = path("sirocco").parent().expect("the programs' directory").display().to_string();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("PATH={programs}:$PATH; {}", &help[at..])]).current_dir(place.path());
+    Running::start(command.env("OMP_NUM_THREADS", "1")).wait(LIMIT)
+}
+
 #[test]
-fn an_older_checkpoint_is_named_where_the_newest_is_bad() {
+fn an_older_checkpoint_is_gone_on_from_where_the_newest_is_bad() {
     let (place, _) = saved();
     run("sirocco", &["train", "run"], place.path()).expect_code(0);
+    let shard = shard(&place.path().join("run/checkpoints/step-00000010"));
+    let mut bytes = fs::read(&shard).expect("the shard");
+    let middle = bytes.len() * 3 / 4;
+    bytes[middle] ^= 1;
+    fs::write(&shard, bytes).expect("the shard");
+    let words = ["step-00000010", "newest good checkpoint is that of step 5"];
+    for more in [&[][..], &["--set", "parallel.fsdp=1"]] {
+        let finished = run("sirocco", &[&["train", "run", "--set", "train.steps=12"], more].concat(), place.path());
+        assert_eq!(finished.stderr.matches("cannot be used").count(), 1, "said once: {}", finished.stderr);
+        assert!(!finished.stderr.contains("resumes from the newest checkpoint"), "{}", finished.stderr);
+        refused(finished, 4, &words);
+    }
+    refused(run("sirocco", &["check", "run"], place.path()), 4, &words);
+    let export = ["export", "run", "--to", "export", "--adapter"];
+    let exported = run("sirocco", &export, place.path());
+    refused(exported, 4, &[&words[..], &["help: --step 5 exports"]].concat());
+    run("sirocco", &[&export[..], &["--step", "5"]].concat(), place.path()).expect_code(0);
+    // What the help says to do works, as it stands.
+    let finished = run("sirocco", &["train", "run"], place.path());
+    assert_eq!(finished.stderr.matches("cannot be used").count(), 1, "said once: {}", finished.stderr);
+    do_as_advised(&place, &finished, "echo step-00000005 > ").expect_code(0).expect_words(&["5 of 12 steps done"]);
+}
+
+#[test]
+fn a_run_of_which_no_checkpoint_is_whole_is_done_again_elsewhere() {
+    let (place, checkpoint) = saved();
+    fs::remove_file(shard(&checkpoint)).expect("the shard");
+    let finished = run("sirocco", &["train", "run"], place.path());
+    let again = do_as_advised(&place, &finished, "sirocco train ");
+    refused(finished, 4, &["there is no good one beside it", "no checkpoint of this run is whole"]);
+    again.expect_code(0);
+    assert!(place.path().join("run-again/checkpoints/step-00000010").is_dir());
+}
+
+#[test]
+fn a_run_without_latest_goes_on_from_its_newest_checkpoint() {
+    let (place, checkpoint) = saved();
+    let latest = place.path().join("run/checkpoints/LATEST");
+    fs::remove_file(&latest).expect("LATEST");
+    let checked = run("sirocco", &["check", "run", "--set", "parallel.fsdp=1", "--set", "parallel.tp=2"], place.path());
+    let checked = checked.expect_code(0).expect_words(&["run/checkpoints/LATEST is missing", "newest checkpoint, step 5"]);
+    assert!(checked.stdout.contains("checkpoint step 5, whole\nmesh       tp 2 = 2 ranks\n"), "{}", checked.stdout);
+    assert!(!latest.exists(), "a check writes nothing");
+    let finished = run("sirocco", &["train", "run"], place.path()).expect_code(0);
+    finished.expect_words(&["run/checkpoints/LATEST is missing", "step 5", "5 of 10 steps done"]);
+    assert_eq!(fs::read_to_string(&latest).expect("LATEST"), "step-00000010\n");
+    // Of two that are there the newest is meant, and it is not passed over where it is damaged.
+    fs::remove_file(&latest).expect("LATEST");
     fs::remove_file(shard(&place.path().join("run/checkpoints/step-00000010"))).expect("the shard");
-    let words = ["step-00000010", "newest good checkpoint is that of step 5", "echo step-00000005 > "];
-    refused(run("sirocco", &["train", "run", "--set", "train.steps=12"], place.path()), 4, &words);
-    // What the help says to do works.
-    fs::write(place.path().join("run/checkpoints/LATEST"), "step-00000005\n").expect("LATEST");
-    run("sirocco", &["train", "run"], place.path()).expect_code(0);
+    refused(run("sirocco", &["train", "run", "--set", "train.steps=12"], place.path()), 4, &["step-00000010", "that of step 5"]);
+    assert!(checkpoint.is_dir());
 }
 
 #[test]

@@ -91,7 +91,8 @@ fn two_runs_in_one_directory_at_once() {
         2,
         &["another sirocco train is at work", "help: "],
     );
-    refused(train(place.path(), &settings), 2, &["already holds the run"]);
+    let who = format!("process {} on ", running.id());
+    refused(train(place.path(), &settings), 2, &["already holds the run", "which is in progress", &who, "sirocco status run"]);
     // The first one has not noticed anything.
     let before = steps();
     wait_for("further steps", LIMIT, || (steps() > before + 2).then_some(()));

@@ -50,8 +50,17 @@ fn a_gpu_that_is_not_there_is_what_the_machine_lacks() {
         return;
     }
     let place = place();
-    let finished = train(place.path(), &["--set", "model.device=cuda"]).expect_code(5);
-    finished.expect_words(&["cuda", "sirocco doctor", "model.device = \"cpu\""]);
+    for command in ["check", "train"] {
+        let finished = run("sirocco", &[command, "run.toml", "--set", "model.device=cuda"], place.path());
+        refused(finished, 5, &["--set model.device", "cuda", "sirocco doctor", "model.device = \"cpu\""]);
+    }
+    assert!(!place.path().join("runs").exists(), "a refusal leaves nothing in the way of the next attempt");
+}
+
+#[test]
+fn a_gpu_by_another_name() {
+    let place = place();
+    refused(train(place.path(), &["--set", "model.device=gpu"]), 2, &["device = \"gpu\"", "did you mean \"cuda\"?"]);
 }
 
 #[test]

@@ -19,8 +19,10 @@ pub(crate) fn run() -> Result<(), Failure> {
         Ok(gpu) => (Some(gpu.name), None),
         Err(error) => (None, Some(error.to_string())),
     };
+    let devices = cuda::devices().unwrap_or(0);
     let found = json!({
-        "libtorch": tch_version(), "threads": threads, "cuda": gpu.is_some(), "gpu": gpu, "cuda_error": reason,
+        "libtorch": tch_version(), "threads": threads, "cuda": gpu.is_some(), "gpu": gpu, "cuda_devices": devices,
+        "cuda_error": reason,
     });
     print_line(&found.to_string());
     Ok(())

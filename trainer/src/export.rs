@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 use sirocco_checkpoint::{
-    AdapterConfig, Checkpoint, Checkpoints, Dtype as FileType, ModelDir, ModelExport, OwnedTensor, TensorSpec, TensorView,
-    write_adapter,
+    AdapterConfig, Checkpoint, CheckpointError, Checkpoints, Dtype as FileType, ModelDir, ModelExport, OwnedTensor, TensorSpec,
+    TensorView, write_adapter,
 };
 use sirocco_config::{Method, Run};
 use sirocco_model::weight::from_file;
@@ -47,7 +47,13 @@ fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
         Some(step) => checkpoints.load(step).map(Some),
         None => checkpoints.load_latest(),
     };
-    found.map_err(Failure::file)?.ok_or_else(|| {
+    let unusable = |error| match error {
+        CheckpointError::BadLatest { good: Some(step), .. } => {
+            Failure::file(error).help(format!("--step {step} exports the newest one that is whole"))
+        }
+        error => Failure::file(error),
+    };
+    found.map_err(unusable)?.ok_or_else(|| {
         Failure::data(format!("{} has no checkpoint yet", directory.display()))
             .help(format!("sirocco train {} goes on with the run", directory.display()))
     })

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -83,6 +84,11 @@ impl Failure {
         self.of_a_collective
     }
 
+    /// Whether somebody asked for it, so that nothing went wrong.
+    pub(crate) fn is_stop(&self) -> bool {
+        matches!(self.kind, Kind::Stopped)
+    }
+
     /// An error of a step that is split over ranks.
     pub(crate) fn parallel(error: ParallelError) -> Self {
         match error {
@@ -116,10 +122,7 @@ impl Failure {
         };
         match error {
             CheckpointError::DiskFull { .. } => failure.help("free some space and try again; what was published before is whole"),
-            CheckpointError::BadLatest { path, good: Some(step), .. } => {
-                let latest = path.with_file_name("LATEST");
-                failure.help(format!("to go back to step {step}: echo step-{step:08} > {}", latest.display()))
-            }
+            CheckpointError::BadLatest { path, good, .. } => failure.help(without(&path, good)),
             CheckpointError::Occupied { .. } => failure.help("choose a directory that does not exist yet"),
             _ => failure,
         }
@@ -155,9 +158,26 @@ impl Failure {
     }
 }
 
-/// Prints a failure on standard error, in the form of all programs.
+/// What to type where the newest checkpoint of a run cannot be used; `bad` is its directory, or LATEST.
+fn without(bad: &Path, good: Option<u64>) -> String {
+    let checkpoints = bad.parent().unwrap_or(bad);
+    let run = checkpoints.parent().unwrap_or(checkpoints).display().to_string();
+    let quoted =
+        |path: String| if path.contains([' ', '\'', '"', '$']) { format!("'{}'", path.replace('\'', "'\\''")) } else { path };
+    let (directory, latest) = (quoted(run.clone()), quoted(format!("{run}/checkpoints/LATEST")));
+    match good {
+        Some(step) => format!("to go on from step {step}: echo step-{step:08} > {latest} && sirocco train {directory}"),
+        None => {
+            let (file, again) = (quoted(format!("{run}/run.toml")), quoted(format!("{run}-again")));
+            format!("no checkpoint of this run is whole; to do it again from its beginning: sirocco train {file} --dir {again}")
+        }
+    }
+}
+
+/// Prints a failure on standard error, in the form of all programs. A stop on request is none.
 pub(crate) fn tell(failure: &Failure) {
-    let mut text = format!("error: {}\n", failure.message);
+    let error = if failure.is_stop() { "" } else { "error: " };
+    let mut text = format!("{error}{}\n", failure.message);
     if let Some(help) = &failure.help {
         text.push_str(&format!("help: {help}\n"));
     }
@@ -185,6 +205,17 @@ pub(crate) fn print_line(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_type_beside_a_damaged_checkpoint_is_said_whole() {
+        let bad = Path::new("/data/my runs/x/checkpoints/step-00000010");
+        assert_eq!(
+            without(bad, Some(5)),
+            "to go on from step 5: echo step-00000005 > '/data/my runs/x/checkpoints/LATEST' && sirocco train '/data/my runs/x'"
+        );
+        let nothing = without(Path::new("/runs/x/checkpoints/LATEST"), None);
+        assert!(nothing.ends_with("sirocco train /runs/x/run.toml --dir /runs/x-again"), "{nothing}");
+    }
 
     #[test]
     fn a_failure_that_another_rank_has_told_is_of_the_same_kind() {

@@ -12,7 +12,7 @@ use std::{
 
 use half::bf16;
 
-use crate::{CommError, DeadPeer, Event, Peer, Place, Traffic};
+use crate::{CommError, DeadPeer, Event, JobHandle, Peer, Place, Traffic, wire::Fate};
 
 /// A group of ranks of a job. All ranks of the group call the same collectives, with the same names, in the same order; what a rank
 /// calls on several groups has the same order on all ranks that it shares them with.
@@ -59,8 +59,9 @@ pub trait Communicator: Send + Sync {
     /// Done when every rank has entered it.
     fn barrier(&self, name: &'static str) -> Pending<()>;
 
-    /// Hands bytes to rank `to`. Done as soon as the buffer is taken over: it never waits for the receiver, and nothing behind it
-    /// waits for it. Buffers that nobody has received yet stay in memory, as many as were sent.
+    /// Hands bytes to rank `to`. Done when MPI has taken the buffer over, which comes after what was submitted before: it never waits for
+    /// the receiver, and nothing behind it waits for it. Waiting for it later tells also whether MPI has failed to deliver it since.
+    /// Buffers that nobody has received yet stay in memory, as many as were sent.
     fn send_bytes(&self, name: &'static str, to: usize, data: Vec<u8>) -> Pending<()>;
 
     /// The next bytes that rank `from` sends to this one; their name must be `name`. What is called after it waits for it.
@@ -86,6 +87,9 @@ pub trait Communicator: Send + Sync {
     /// one second after SIGTERM).
     fn dead_peers(&self) -> Vec<DeadPeer>;
 
+    /// The job that this group is part of: what a [`DeviceGroup`](crate::nccl::DeviceGroup) over this group needs of it.
+    fn job(&self) -> JobHandle;
+
     /// Ends this process, and the whole job where there is one, with exit code `code`, without waiting for anybody.
     fn abort(&self, code: i32) -> !;
 }
@@ -106,6 +110,8 @@ pub fn stood_still() -> Duration {
 pub struct Pending<T> {
     name: &'static str,
     state: State<T>,
+    /// Of a message: why it was not delivered after all.
+    fate: Option<Fate>,
 }
 
 #[derive(Debug)]
@@ -117,12 +123,17 @@ enum State<T> {
 impl<T> Pending<T> {
     /// A collective that is done already.
     pub(crate) fn done(name: &'static str, result: Result<T, CommError>) -> Self {
-        Pending { name, state: State::Done(result) }
+        Pending { name, state: State::Done(result), fate: None }
     }
 
     /// A collective whose result will come through `receiver`.
     pub(crate) fn coming(name: &'static str, receiver: Receiver<Result<T, CommError>>) -> Self {
-        Pending { name, state: State::Coming(receiver) }
+        Pending { name, state: State::Coming(receiver), fate: None }
+    }
+
+    /// The same, ending with what becomes known of the message until it is waited for.
+    pub(crate) fn with_fate(self, fate: Fate) -> Self {
+        Pending { fate: Some(fate), ..self }
     }
 
     /// The name that the collective was called with.
@@ -135,7 +146,7 @@ impl<T> Pending<T> {
     /// # Errors
     /// What ended the collective, or whichever collective failed first.
     pub fn wait(self) -> Result<T, CommError> {
-        match self.state {
+        let result = match self.state {
             State::Done(result) => result,
             State::Coming(receiver) => {
                 let start = Instant::now();
@@ -143,7 +154,9 @@ impl<T> Pending<T> {
                 STOOD_STILL.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 result
             }
-        }
+        };
+        let undelivered = self.fate.and_then(|fate| fate.get().cloned());
+        result.and_then(|value| undelivered.map_or(Ok(value), Err))
     }
 
     /// Whether [`Pending::wait`] would return at once.

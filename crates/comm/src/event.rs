@@ -18,13 +18,15 @@ pub struct Event {
     pub sequence: u64,
     /// For a message: from where to where.
     pub message: Option<Ends>,
-    /// Bytes in this rank's buffer, or received.
+    /// Whether devices move it, through NCCL; else hosts do, through MPI.
+    pub device: bool,
+    /// Bytes in this rank's buffer, or received; between devices, of the result.
     pub bytes: u64,
     /// When it was asked for.
     pub submitted: Duration,
-    /// When the wire came to it; until then it waits for the ones before it.
+    /// When the wire, or the device, came to it; until then it waits for what is before it.
     pub entered: Option<Duration>,
-    /// When all ranks of the group had entered it (for a message: when the receiver had its beginning).
+    /// When all ranks of the group had entered it (for a message: when the receiver had its beginning); of devices it is not known.
     pub together: Option<Duration>,
     /// When it ended, well or not. A message that was sent ends when MPI has handed it on.
     pub done: Option<Duration>,
@@ -42,12 +44,19 @@ impl Event {
         let (name, group) = (self.name.to_owned(), self.group.to_owned());
         Collective { name, group, sequence: self.sequence, message: self.message.map(Box::new) }
     }
+
+    /// Whether `collective` is its name and number.
+    pub(crate) fn is(&self, collective: &Collective) -> bool {
+        (self.sequence, self.name, self.group) == (collective.sequence, &*collective.name, &*collective.group)
+            && self.message.as_ref() == collective.message.as_deref()
+    }
 }
 
 /// One line: what it is, how much, and how far it has come.
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}, {}, {}: ", self.collective(), self.operation, Amount(self.bytes))?;
+        let devices = if self.device { " between devices" } else { "" };
+        write!(out, "{}, {}{devices}, {}: ", self.collective(), self.operation, Amount(self.bytes))?;
         let ago = |time: Duration| Ago(self.seen.saturating_sub(time));
         match (self.entered, self.done) {
             (Some(entered), Some(done)) => {
@@ -104,6 +113,7 @@ mod tests {
             operation: Operation::AllReduceF32,
             sequence: 17,
             message: None,
+            device: false,
             bytes: 12 << 20,
             submitted: at(1000),
             entered: None,
@@ -135,5 +145,7 @@ mod tests {
             text(&|event| (event.entered, event.done, event.failed) = (entered, done, true)),
             format!("{start}failed 3.2 s ago after 2.0 ms")
         );
+        let start = "`gradients` of dp (collective 17), all_reduce_f32 between devices, 12.0 MiB: ";
+        assert_eq!(text(&|event| event.device = true), format!("{start}submitted 4.0 s ago, not entered"));
     }
 }

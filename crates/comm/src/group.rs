@@ -7,10 +7,10 @@ use half::bf16;
 use crate::{
     CommError, Communicator, DeadPeer, Event, Peer, Pending, Place, Traffic,
     entry::Operation,
-    job::Job,
+    job::{Job, JobHandle},
     link::Link,
     membership::Membership,
-    wire::{Element, Request},
+    wire::{Element, Fate, Request},
 };
 
 /// How an MPI job behaves.
@@ -129,9 +129,11 @@ impl Communicator for Mpi {
             return Pending::done(name, Err(error));
         }
         let request = Request { name, elements: data.len(), width: 1, root: to, ..Request::default() };
-        // Its result is not waited for: the buffer is the wire's now, and an error ends whatever is called next.
-        drop(self.link.submit(&self.membership, Operation::Send, request, move |wire, call| wire.send(call, data)));
-        Pending::done(name, self.link.broken().map_or(Ok(()), Err))
+        let fate = Fate::default();
+        let for_wire = fate.clone();
+        let handed =
+            self.link.submit(&self.membership, Operation::Send, request, move |wire, call| wire.send(call, data, for_wire));
+        handed.with_fate(fate)
     }
 
     fn receive_bytes(&self, name: &'static str, from: usize) -> Pending<Vec<u8>> {
@@ -160,6 +162,10 @@ impl Communicator for Mpi {
 
     fn dead_peers(&self) -> Vec<DeadPeer> {
         self.link.dead_peers()
+    }
+
+    fn job(&self) -> JobHandle {
+        JobHandle(self.link.clone())
     }
 
     fn abort(&self, code: i32) -> ! {

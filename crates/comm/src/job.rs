@@ -1,14 +1,29 @@
 //! What a communicator knows of the whole job, whichever group it is for.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{
     CommError, Communicator, DeadPeer, Peer, Place, membership::Membership, peers::Identity, record::Record, solo::Solo,
+    standing::Wait,
 };
+
+/// The job behind a group, for the groups of devices that are made over it; it says nothing to others.
+pub struct JobHandle(pub(crate) Arc<dyn Job>);
+
+impl fmt::Debug for JobHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("JobHandle").finish_non_exhaustive()
+    }
+}
 
 /// The job behind every group of a process.
 pub(crate) trait Job: Send + Sync {
     fn record(&self) -> &Record;
+    /// The error that ended everything, if one did.
+    fn broken(&self) -> Option<CommError>;
+    /// `wait`, which is not for the wire but for a device, takes too long: asks who is to blame, tells all ranks of the job and ends what
+    /// comes. The error is `otherwise` where all that are waited for do their part. `None` where nobody can be asked.
+    fn blame(&self, wait: Wait, otherwise: CommError) -> Option<CommError>;
     fn place(&self) -> Place;
     fn peers(&self) -> Vec<Peer>;
     fn dead_peers(&self) -> Vec<DeadPeer>;
@@ -32,6 +47,14 @@ impl Alone {
 impl Job for Alone {
     fn record(&self) -> &Record {
         &self.record
+    }
+
+    fn broken(&self) -> Option<CommError> {
+        None
+    }
+
+    fn blame(&self, _: Wait, _: CommError) -> Option<CommError> {
+        None
     }
 
     fn place(&self) -> Place {

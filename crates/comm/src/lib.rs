@@ -55,6 +55,7 @@ pub use entry::{Collective, Ends, Entry, Fingerprint, Operation};
 pub use error::CommError;
 pub use event::Event;
 pub use group::{Mpi, Options};
+pub use job::JobHandle;
 pub use peers::{DeadPeer, Peer, Place, WhyDead};
 pub use record::Traffic;
 pub use solo::Solo;

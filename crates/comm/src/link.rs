@@ -17,11 +17,14 @@ use crate::{
     membership::Membership,
     peers::Roster,
     record::Record,
-    wire::{self, Call, NO_ABORT, Request, Shared, Wire},
+    standing::Wait,
+    wire::{self, Call, Inbox, NO_ABORT, Question, Request, Shared, Wire},
 };
 
 /// How long MPI_Abort may take before the process ends itself.
 const ABORT_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to find out whom a device waits for: the wire may be asking for another one, and silent ranks take their time.
+const BLAME_WITHIN: Duration = Duration::from_secs(15);
 /// How long finalising may take after all ranks have said goodbye.
 const FINALISE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -32,6 +35,8 @@ pub(crate) struct Link {
     timeout: Duration,
     /// `None` only while being dropped. Locked while a call gets its number, so that numbers go in the order of submission.
     jobs: Mutex<Option<Sender<wire::Job>>>,
+    /// From the devices to the wire.
+    questions: Sender<Question>,
     /// Says (by closing) that the wire has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -41,14 +46,15 @@ impl Link {
     pub(crate) fn start(timeout: Duration) -> Result<Self, CommError> {
         let (record, roster, broken) = (Record::new(), OnceLock::new(), OnceLock::new());
         let shared = Arc::new(Shared { record, roster, abort: AtomicI64::new(NO_ABORT), broken });
-        let (jobs, inbox) = mpsc::channel();
+        let ((jobs, for_jobs), (questions, for_questions)) = (mpsc::channel(), mpsc::channel());
+        let inbox = Inbox { jobs: for_jobs, questions: for_questions };
         let (ready, started) = mpsc::sync_channel(1);
         let (alive, ended) = mpsc::channel::<()>();
         let for_wire = shared.clone();
         thread::Builder::new()
             .name("comm".to_owned())
             .spawn(move || {
-                wire::run(timeout, for_wire, &inbox, &ready);
+                wire::run(timeout, for_wire, inbox, &ready);
                 drop(alive);
             })
             .map_err(|error| CommError::Start { found: format!("no thread for it: {error}") })?;
@@ -56,7 +62,7 @@ impl Link {
         let everybody = started.recv_timeout(timeout * 2).unwrap_or_else(|_| {
             Err(CommError::Start { found: format!("not all ranks came within {:.0} s", 2.0 * timeout.as_secs_f64()) })
         })?;
-        Ok(Link { everybody, shared, timeout, jobs: Mutex::new(Some(jobs)), ended: Mutex::new(ended) })
+        Ok(Link { everybody, shared, timeout, jobs: Mutex::new(Some(jobs)), questions, ended: Mutex::new(ended) })
     }
 
     /// The group of all ranks.
@@ -86,11 +92,6 @@ impl Link {
         Pending::coming(name, result)
     }
 
-    /// The error that ended everything, if one did.
-    pub(crate) fn broken(&self) -> Option<CommError> {
-        self.shared.broken.get().cloned()
-    }
-
     fn roster<T: Default>(&self, read: impl FnOnce(&Roster) -> T) -> T {
         self.shared.roster.get().map(read).unwrap_or_default()
     }
@@ -103,6 +104,16 @@ impl Link {
 impl Job for Link {
     fn record(&self) -> &Record {
         &self.shared.record
+    }
+
+    fn broken(&self) -> Option<CommError> {
+        self.shared.broken.get().cloned()
+    }
+
+    fn blame(&self, wait: Wait, otherwise: CommError) -> Option<CommError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.questions.send(Question { wait, otherwise, answer }).ok()?;
+        answered.recv_timeout(BLAME_WITHIN).ok()
     }
 
     fn place(&self) -> Place {

@@ -10,7 +10,7 @@ use half::bf16;
 use crate::{
     CommError, Communicator, DeadPeer, Event, Peer, Pending, Place, Traffic,
     entry::{Ends, Operation},
-    job::{Alone, Job},
+    job::{Alone, Job, JobHandle},
     membership::Membership,
     record::Asked,
 };
@@ -42,7 +42,15 @@ impl Solo {
             Operation::Receive => (membership.next_received(0), Some(Ends { from: own, to: own })),
             _ => (membership.next_collective(), None),
         };
-        self.job.record().at_once(Asked { group: membership.name, name, operation, sequence, message, bytes: bytes as u64 });
+        self.job.record().at_once(Asked {
+            group: membership.name,
+            name,
+            operation,
+            sequence,
+            message,
+            bytes: bytes as u64,
+            device: false,
+        });
     }
 
     fn done<T>(&self, name: &'static str, operation: Operation, data: Vec<T>) -> Pending<Vec<T>> {
@@ -160,6 +168,10 @@ impl Communicator for Solo {
 
     fn dead_peers(&self) -> Vec<DeadPeer> {
         self.job.dead_peers()
+    }
+
+    fn job(&self) -> JobHandle {
+        JobHandle(self.job.clone())
     }
 
     fn abort(&self, code: i32) -> ! {

@@ -25,6 +25,16 @@ pub enum Standing {
     },
     /// It waits for other ranks itself.
     Waiting(Wait),
+    /// It has given a collective to its device, which is at what was queued before that: it computes.
+    Queued {
+        /// That collective.
+        collective: Collective,
+    },
+    /// It has ended the collective that it was asked about, well or not.
+    Past {
+        /// That collective.
+        collective: Collective,
+    },
 }
 
 /// A rank's wait for others.
@@ -48,6 +58,8 @@ impl fmt::Display for Standing {
                 write!(out, "has entered nothing since {last} ended {seconds:.1} s ago")
             }
             Standing::Busy { collective } => write!(out, "is still getting on with {collective}"),
+            Standing::Queued { collective } => write!(out, "is still computing what comes before {collective}"),
+            Standing::Past { collective } => write!(out, "has ended {collective}"),
             Standing::Waiting(Wait { collective, missing, .. }) => {
                 write!(out, "is in {collective}, waiting for rank {}", list(missing, 16))
             }

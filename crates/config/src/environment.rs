@@ -36,6 +36,13 @@ pub const TMPDIR: Variable =
 pub const PATH: Variable =
     Variable { name: "PATH", read_by: "sirocco", meaning: "where mpirun is looked for; without it: no run of several ranks" };
 
+/// Nodes of the job that Slurm has given to this shell, over which mpirun spreads its ranks.
+pub const NODES: Variable = Variable {
+    name: "SLURM_NNODES",
+    read_by: "sirocco",
+    meaning: "nodes over which mpirun spreads the ranks; without it: this one, and ranks are compared with its GPUs",
+};
+
 /// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
 pub const SPIN_COUNT: Variable = Variable {
     name: "GOMP_SPINCOUNT",
@@ -59,7 +66,7 @@ pub const PURGE_DELAY: Variable = Variable {
 };
 
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MPIRUN, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] = &[LOG, MPIRUN, NODES, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,13 @@
 //! `sirocco doctor`: what this machine has and lacks, and how it gets what it lacks.
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
+use crate::machine;
 use crate::output::{self, bytes};
-use crate::programs::{MPI_ADVICE, Mpirun, SERVER, TRAINER, beside};
+use crate::programs::{MPI_ADVICE, Mpirun, SERVER, beside};
 use crate::report::{Failure, Kind};
 
 /// One thing that was looked for.
@@ -109,32 +109,15 @@ fn mpi() -> Finding {
 
 /// The trainer knows which libtorch it found; whether it starts at all says whether the libraries are there.
 fn trainer() -> Finding {
-    let missing = |words: String| Finding { name: "libtorch", required: true, present: false, words, details: Value::Null };
-    let path = match beside(TRAINER) {
-        Ok(path) => path,
-        Err(failure) => return missing(format!("{}; make build makes it", failure.message)),
+    let (path, details) = match machine::libraries() {
+        Ok(found) => found,
+        Err(words) => return Finding { name: "libtorch", required: true, present: false, words, details: Value::Null },
     };
-    let output = match Command::new(&path).args(["doctor", "--json"]).stdin(Stdio::null()).output() {
-        Ok(output) => output,
-        Err(error) => return missing(format!("{}: cannot be started: {error}", path.display())),
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    match serde_json::from_slice::<Value>(&output.stdout) {
-        Ok(details) if output.status.success() => {
-            let version = ["libtorch", "libtorch_version"].iter().find_map(|name| details.get(name)).map(plain);
-            let reason = details.get("cuda_error").and_then(Value::as_str).map(|reason| format!("; no CUDA: {reason}"));
-            let version = version.unwrap_or_else(|| "present".to_owned());
-            let words = format!("{version}, found by {}{}", path.display(), reason.unwrap_or_default());
-            Finding { name: "libtorch", required: true, present: true, words, details }
-        }
-        _ => {
-            let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-            missing(format!(
-                "{TRAINER} does not start ({}): {first}; make setup unpacks libtorch, make build links it",
-                output.status
-            ))
-        }
-    }
+    let version = ["libtorch", "libtorch_version"].iter().find_map(|name| details.get(name)).map(plain);
+    let reason = details.get("cuda_error").and_then(Value::as_str).map(|reason| format!("; no CUDA: {reason}"));
+    let version = version.unwrap_or_else(|| "present".to_owned());
+    let words = format!("{version}, found by {}{}", path.display(), reason.unwrap_or_default());
+    Finding { name: "libtorch", required: true, present: true, words, details }
 }
 
 /// A value without the quotes of a string.

@@ -34,12 +34,14 @@ pub(crate) fn run(arguments: &cli::Status) -> Result<(), Failure> {
     let curve = curve(&directory)?;
     let steps = match run.train.length {
         Length::Steps(steps) => Some(steps),
-        Length::Epochs(_) => tokens::open(&run, &directory.tokens()).ok().and_then(|tokens| tokens.steps(&run).ok()),
+        Length::Epochs(_) => {
+            tokens::open(&run, &directory.tokens()).ok().and_then(|tokens| run.steps(tokens.train.sequences).ok())
+        }
     };
     let checkpoint = directory.newest_checkpoint()?;
     let step = curve.step();
     let state = match steps {
-        _ if directory.is_locked() => "running",
+        _ if directory.at_work().is_some() => "running",
         Some(steps) if checkpoint.is_some_and(|step| step >= steps) => "done",
         _ if step > 0 => "stopped",
         _ => "ready",

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use sirocco_checkpoint::Checkpoints;
 use sirocco_config::{Run, RunFile};
 
+use crate::output::say;
 use crate::programs::absolute;
 use crate::report::{Failure, Kind};
+use crate::train::holder::Holder;
 use crate::train::metrics::Curve;
 
 /// What a preparation that was broken off can leave.
@@ -36,7 +38,7 @@ impl RunDirectory {
     /// that was broken off is refused: nothing is ever overwritten.
     pub(crate) fn for_new_run(shown: &Path) -> Result<(RunDirectory, bool), Failure> {
         let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
-        directory.refuse_other_contents()?;
+        directory.refuse_other_contents(directory.at_work().as_deref())?;
         let made = !directory.path.exists();
         fs::create_dir_all(&directory.path).map_err(|error| directory.failed("cannot be made", &error))?;
         Ok((directory, made))
@@ -44,19 +46,23 @@ impl RunDirectory {
 
     /// Whether a new run could have the directory; makes nothing.
     pub(crate) fn free(shown: &Path) -> Result<(), Failure> {
-        RunDirectory { path: absolute(shown)?, shown: shown.to_owned() }.refuse_other_contents()
+        let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
+        directory.refuse_other_contents(directory.at_work().as_deref())
     }
 
-    /// Refuses a directory that holds a run, or anything that is not ours.
-    pub(crate) fn refuse_other_contents(&self) -> Result<(), Failure> {
+    /// Refuses a directory that holds a run, or anything that is not ours. `at_work` is who works on that run, if anybody does.
+    pub(crate) fn refuse_other_contents(&self, at_work: Option<&str>) -> Result<(), Failure> {
         let shown = self.shown.display();
         if self.run_file().is_file() {
             let name = RunFile::read(&self.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()).map(|run| run.name);
             let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
             let step = Curve::read(&self.metrics()).map_or(0, |curve| curve.step());
-            let message = format!("{shown} already holds the run{name}, at step {step}: expected a directory without one");
-            let help = format!("sirocco train {shown} resumes it; for a new run choose another name, or --dir");
-            return Err(Failure::usage(message).help(help));
+            let (now, on) = match at_work {
+                Some(who) => (format!("which is in progress ({who})"), format!("sirocco status {shown} shows what it is doing")),
+                None => (format!("at step {step}"), format!("sirocco train {shown} resumes it")),
+            };
+            let message = format!("{shown} already holds the run{name}, {now}: expected a directory without one");
+            return Err(Failure::usage(message).help(format_args!("{on}; for a new run choose another name, or --dir")));
         }
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -101,19 +107,32 @@ impl RunDirectory {
         let file = open().map_err(|error| self.failed("cannot be written", &error))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
-                let message = format_args!("{}: another sirocco train is at work on this run", self.shown.display()).to_string();
-                let help = format!("sirocco status {} shows what it is doing", self.shown.display());
-                Err(Failure::usage(message).help(help))
+                let who = Holder::read(&path).map_or_else(String::new, |holder| format!(" ({holder})"));
+                let shown = self.shown.display();
+                let message = format!("{shown}: another sirocco train is at work on this run{who}");
+                Err(Failure::usage(message).help(format_args!("sirocco status {shown} shows what it is doing")))
             }
             // Some parallel file systems have no locks; a run there is as safe as its owner is careful.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                Holder::this_process().write(&file);
+                Ok(file)
+            }
         }
     }
 
-    /// Whether a trainer is at work on the run.
-    pub(crate) fn is_locked(&self) -> bool {
-        let file = File::open(self.path.join(".lock"));
-        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    /// Who is at work on the run, in words; none where nobody is.
+    pub(crate) fn at_work(&self) -> Option<String> {
+        let path = self.path.join(".lock");
+        let held = File::open(&path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        held.then(|| Holder::read(&path).map_or_else(|| "by a process that left no name".to_owned(), |holder| holder.to_string()))
+    }
+
+    /// Refuses a run that somebody is at work on; makes nothing.
+    pub(crate) fn refuse_at_work(&self) -> Result<(), Failure> {
+        let Some(who) = self.at_work() else { return Ok(()) };
+        let shown = self.shown.display();
+        let message = format!("{shown}: another sirocco train is at work on this run ({who})");
+        Err(Failure::usage(message).help(format_args!("sirocco status {shown} shows what it is doing")))
     }
 
     /// Writes run.toml, whole or not at all.
@@ -134,6 +153,22 @@ impl RunDirectory {
         Ok(Checkpoints::new(&self.path).latest()?)
     }
 
+    /// The same, after reading every byte of it and comparing it with the digests of when it was written.
+    pub(crate) fn whole_checkpoint(&self) -> Result<Option<u64>, Failure> {
+        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().step))
+    }
+
+    /// Says so where the file is missing that names the newest checkpoint.
+    pub(crate) fn warn_of_missing_latest(&self) -> Result<(), Failure> {
+        let checkpoints = Checkpoints::new(&self.path);
+        if checkpoints.lacks_latest()? {
+            let step = checkpoints.latest()?.unwrap_or(0);
+            let path = self.shown.join("checkpoints/LATEST");
+            say(format_args!("warning: {} is missing: going on from the newest checkpoint, step {step}", path.display()));
+        }
+        Ok(())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -144,6 +179,11 @@ impl RunDirectory {
 
     pub(crate) fn run_file(&self) -> PathBuf {
         self.path.join("run.toml")
+    }
+
+    /// The same as typed, for messages that name its lines.
+    pub(crate) fn typed_run_file(&self) -> PathBuf {
+        self.shown.join("run.toml")
     }
 
     pub(crate) fn metrics(&self) -> PathBuf {
@@ -198,11 +238,14 @@ mod tests {
     fn a_run_has_one_trainer_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let (directory, _) = RunDirectory::for_new_run(dir.path()).unwrap();
-        assert!(!directory.is_locked());
+        assert_eq!(directory.at_work(), None);
         let held = directory.lock().unwrap();
-        assert!(directory.is_locked());
-        assert!(directory.lock().unwrap_err().message.contains("at work on this run"));
+        let who = format!("process {} on ", std::process::id());
+        assert!(directory.at_work().unwrap().starts_with(&who), "{:?}", directory.at_work());
+        let refused = directory.lock().unwrap_err().message;
+        assert!(refused.contains("at work on this run (") && refused.contains(&who), "{refused}");
+        assert_eq!(directory.refuse_at_work().unwrap_err().message, refused);
         drop(held);
-        assert!(directory.lock().is_ok());
+        assert!(directory.refuse_at_work().is_ok() && directory.lock().is_ok());
     }
 }

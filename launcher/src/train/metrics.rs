@@ -13,6 +13,15 @@ pub(crate) enum Record {
     Valid { step: u64, valid_loss: f64 },
 }
 
+/// The lengths of a mesh's axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Axes {
+    pp: u64,
+    dp: u64,
+    fsdp: u64,
+    tp: u64,
+}
+
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Step {
@@ -37,6 +46,8 @@ pub(crate) struct Step {
     pub(crate) data_seconds: Option<f64>,
     /// The slowest rank, if it is much slower than the others.
     pub(crate) slowest_rank: Option<SlowRank>,
+    /// Under which it was done.
+    pub(crate) mesh: Option<Axes>,
 }
 
 /// A rank that needs much longer to compute its share than the others.
@@ -56,15 +67,44 @@ pub(crate) struct Curve {
     /// Losses of the first and the last step that has one.
     pub(crate) first_loss: Option<f64>,
     pub(crate) last_loss: Option<f64>,
+    pub(crate) losses: u64,
     pub(crate) first_valid: Option<f64>,
     pub(crate) last_valid: Option<f64>,
+    pub(crate) evaluations: u64,
     /// Tokens of every step.
     pub(crate) tokens: u64,
     /// Seconds of every step.
     pub(crate) seconds: f64,
     pub(crate) skipped_steps: u64,
+    /// Speed and memory since the mesh last changed: those of two meshes have nothing in common.
+    pub(crate) pace: Pace,
+}
+
+/// What the steps on one mesh took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pace {
+    /// The first of these steps.
+    pub(crate) from: u64,
+    /// Whether there are steps before it, on another mesh.
+    pub(crate) is_later: bool,
+    pub(crate) tokens: u64,
+    pub(crate) seconds: f64,
     pub(crate) peak_memory_bytes: u64,
     pub(crate) peak_memory_rank: Option<u64>,
+}
+
+impl Pace {
+    fn add(&mut self, step: &Step) {
+        self.tokens += step.tokens;
+        self.seconds += step.seconds;
+        if step.peak_memory_bytes > self.peak_memory_bytes {
+            (self.peak_memory_bytes, self.peak_memory_rank) = (step.peak_memory_bytes, step.peak_memory_rank);
+        }
+    }
+
+    pub(crate) fn tokens_per_s(&self) -> f64 {
+        if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
+    }
 }
 
 impl Curve {
@@ -74,14 +114,18 @@ impl Curve {
             Record::Valid { valid_loss, .. } => {
                 self.first_valid.get_or_insert(valid_loss);
                 self.last_valid = Some(valid_loss);
+                self.evaluations += 1;
             }
             Record::Step(step) => {
                 self.tokens += step.tokens;
                 self.seconds += step.seconds;
                 self.skipped_steps += u64::from(step.skipped);
-                if step.peak_memory_bytes > self.peak_memory_bytes {
-                    (self.peak_memory_bytes, self.peak_memory_rank) = (step.peak_memory_bytes, step.peak_memory_rank);
+                let is_later = self.last.as_ref().is_some_and(|last| last.mesh != step.mesh);
+                if is_later || self.last.is_none() {
+                    self.pace = Pace { from: step.step, is_later, ..Pace::default() };
                 }
+                self.pace.add(&step);
+                self.losses += u64::from(step.loss.is_some());
                 self.first_loss = self.first_loss.or(step.loss);
                 self.last_loss = step.loss.or(self.last_loss);
                 self.last = Some(step);
@@ -158,7 +202,7 @@ mod tests {
         assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25 }]);
         assert_eq!(follower.poll().unwrap(), []);
         let curve = Curve::read(&path).unwrap();
-        assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.peak_memory_bytes), (1, Some(1.25), 20, 7));
+        assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.pace.peak_memory_bytes), (1, Some(1.25), 20, 7));
     }
 
     #[test]
@@ -175,11 +219,27 @@ mod tests {
         std::fs::write(&path, format!("{skipped}\n{STEP}\n{skipped}\n")).unwrap();
         let curve = Curve::read(&path).unwrap();
         assert_eq!((curve.first_loss, curve.last_loss, curve.skipped_steps), (Some(2.5), Some(2.5), 2));
-        assert_eq!((curve.peak_memory_bytes, curve.peak_memory_rank), (9, Some(3)));
+        assert_eq!((curve.pace.peak_memory_bytes, curve.pace.peak_memory_rank), (9, Some(3)));
         std::fs::write(&path, format!("{full}\n")).unwrap();
         let last = Curve::read(&path).unwrap().last.unwrap();
         assert_eq!(last.slowest_rank, Some(SlowRank { rank: 1, seconds: 2.0, median_seconds: 1.0 }));
         assert_eq!((last.data_seconds, last.loss_spike, last.skipped), (Some(0.1), true, false));
+    }
+
+    #[test]
+    fn speed_and_memory_are_those_of_the_newest_mesh() {
+        let mut curve = Curve::default();
+        let step = |number: u64, dp: u64, tokens: u64, memory: u64| {
+            let text = format!(
+                r#"{{"step":{number},"loss":2.5,"tokens":{tokens},"seconds":1.0,"tokens_per_s":1.0,"peak_memory_bytes":{memory},"mesh":{{"pp":1,"dp":{dp},"fsdp":1,"tp":1}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        [step(1, 2, 100, 9), step(2, 2, 300, 8)].into_iter().for_each(|record| curve.add(record));
+        assert_eq!((curve.pace.tokens_per_s(), curve.pace.is_later, curve.pace.peak_memory_bytes), (200.0, false, 9));
+        [step(3, 1, 20, 5), step(4, 1, 40, 6)].into_iter().for_each(|record| curve.add(record));
+        assert_eq!((curve.pace.tokens_per_s(), curve.pace.from, curve.pace.peak_memory_bytes), (30.0, 3, 6));
+        assert_eq!((curve.tokens, curve.pace.is_later, curve.losses), (460, true, 4));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod alarms;
 pub(crate) mod directory;
+mod holder;
 pub(crate) mod interrupt;
 pub(crate) mod metrics;
 mod outcome;
@@ -18,8 +19,8 @@ use std::path::{Path, PathBuf};
 use sirocco_config::{Run, RunFile};
 
 use crate::cli::{self, Overrides};
-use crate::commands::check::preflight;
 use crate::output::{count, mesh, say};
+use crate::preflight::preflight;
 use crate::report::{Failure, Kind};
 use directory::RunDirectory;
 use interrupt::unless_interrupted;
@@ -87,10 +88,10 @@ fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
     let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
-    directory.refuse_other_contents()?;
+    directory.refuse_other_contents(None)?;
     let prepare = || {
         let work = || tokens::prepare(&run, &directory.tokens());
-        let steps = unless_interrupted(arguments.json, || directory.clear(made), work)?.steps(&run)?;
+        let steps = unless_interrupted(arguments.json, || directory.clear(made), work)?.steps(&file, &run)?;
         directory.write_run(&run)?;
         Ok(steps)
     };
@@ -109,17 +110,28 @@ fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
         let message = format!("--dir: {} is a run directory already", directory.shown());
         return Err(Failure::usage(message).help("--dir names the directory of a new run; leave it out to resume"));
     }
-    let file = read_run_file(&directory.run_file(), &arguments.overrides)?;
-    file.refuse_fixed_overrides()?;
-    let run = file.check(&here()?)?;
+    // Whatever else is wrong: of a run that is in progress that is what to say.
+    directory.refuse_at_work()?;
+    let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
     preflight(&file, &run)?;
     let lock = directory.lock()?;
-    let work = || tokens::open_or_build(&run, &directory.tokens());
-    let steps = unless_interrupted(arguments.json, || directory.clear_partial_tokens(), work)?.steps(&run)?;
+    directory.warn_of_missing_latest()?;
+    let tokens = directory.tokens();
+    let work = || tokens::open_or_build(&run, &tokens, &tokens);
+    let data = unless_interrupted(arguments.json, || directory.clear_partial_tokens(), work)?;
+    let steps = data.steps(&file, &run).map_err(Failure::on_resuming)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
         directory.write_run(&run)?;
     }
     Ok(Ready { run, directory, lock, steps })
+}
+
+/// The run file of a run directory with the overrides of the command line, as resuming it takes them.
+pub(crate) fn run_to_resume(directory: &RunDirectory, overrides: &Overrides) -> Result<(RunFile, Run), Failure> {
+    let file = read_run_file(&directory.typed_run_file(), overrides)?;
+    file.refuse_fixed_overrides()?;
+    let run = file.check(&here()?).map_err(Failure::on_resuming)?;
+    Ok((file, run))
 }
 
 /// Reads a run's metrics.

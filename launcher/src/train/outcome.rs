@@ -30,7 +30,7 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
     match ended.status.code() {
         Some(0) => Ok((State::Done, 0)),
         Some(code) if code == i32::from(STOPPED) => Ok((State::Stopped, STOPPED)),
-        _ if stopped_with_a_checkpoint(ended) => Ok((State::Stopped, STOPPED)),
+        _ if ended.at_once || stopped_with_a_checkpoint(ended) => Ok((State::Stopped, STOPPED)),
         _ if stopped_before_listening(ended) => {
             say(format_args!("stopped before the first step"));
             Ok((State::Stopped, STOPPED))
@@ -39,9 +39,9 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
     }
 }
 
-/// Whether the ranks had stopped as asked when a second, impatient request ended mpirun.
+/// Whether the ranks had stopped as asked, though mpirun ended otherwise.
 fn stopped_with_a_checkpoint(ended: &Ended) -> bool {
-    ended.requested && ended.voices.reported().iter().any(|said| said.message.starts_with("stopped on request after step"))
+    ended.requested && ended.voices.said("stopped on request")
 }
 
 /// Whether the request to stop itself ended a rank, or mpirun, which did not handle signals yet: nothing was lost.
@@ -63,6 +63,8 @@ fn failure(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Failure {
     }
     let kind = Kind::of_code(ended.status.code().unwrap_or(1));
     match words.of_reported() {
+        // Advice that says what to type is the whole of it.
+        Some((message, Some(help))) if help.contains("sirocco train ") => Failure::new(kind, message).help(help),
         Some((message, Some(help))) => Failure::new(kind, message).help(format_args!("{help}; then: {go_on}")),
         Some((message, None)) => Failure::new(kind, message).help(go_on),
         None => {
@@ -158,7 +160,7 @@ mod tests {
     fn ended(raw_status: i32, lines: &[&str]) -> Ended {
         let mut voices = Voices::default();
         lines.iter().for_each(|line| drop(voices.hear(line, false)));
-        Ended { status: ExitStatus::from_raw(raw_status), voices, requested: false }
+        Ended { status: ExitStatus::from_raw(raw_status), voices, requested: false, at_once: false }
     }
 
     fn directory(path: &Path) -> RunDirectory {
@@ -168,10 +170,24 @@ mod tests {
     #[test]
     fn an_impatient_second_request_does_not_turn_a_stop_into_a_failure() {
         let dir = tempfile::tempdir().unwrap();
-        let said = "[1,0]<stderr>:error: stopped on request after step 3 of 30, with a checkpoint";
+        let directory = directory(dir.path());
+        let said = "[1,0]<stderr>:stopped on request after step 3 of 30, with a checkpoint";
         let twice = |requested| Ended { requested, ..ended(1 << 8, &[said]) };
-        assert_eq!(judge(&twice(true), &directory(dir.path()), 2).unwrap(), (State::Stopped, STOPPED));
-        assert!(judge(&twice(false), &directory(dir.path()), 2).is_err());
+        assert_eq!(judge(&twice(true), &directory, 2).unwrap(), (State::Stopped, STOPPED));
+        assert!(judge(&twice(false), &directory, 2).is_err());
+        for (status, ranks) in [(9, 1), (143 << 8, 2)] {
+            let killed = Ended { requested: true, at_once: true, ..ended(status, &[]) };
+            assert_eq!(judge(&killed, &directory, ranks).unwrap(), (State::Stopped, STOPPED));
+        }
+    }
+
+    #[test]
+    fn advice_that_says_what_to_type_is_not_contradicted() {
+        let dir = tempfile::tempdir().unwrap();
+        let advice = "to go on from step 5: echo step-00000005 > r/checkpoints/LATEST && sirocco train r";
+        let lines = ["[1,0]<stderr>:error: r/checkpoints/step-00000010 cannot be used", &format!("[1,0]<stderr>:help: {advice}")];
+        let failure = judge(&ended(4 << 8, &lines), &directory(dir.path()), 1).unwrap_err();
+        assert_eq!(failure.help.as_deref(), Some(advice));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Ended {
     pub(crate) voices: Voices,
     /// A signal had asked for a stop.
     pub(crate) requested: bool,
+    /// Another one had ended the ranks where they were.
+    pub(crate) at_once: bool,
 }
 
 /// Starts the ranks and waits until the last has ended.
@@ -67,7 +69,7 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     }
     follow(&mut follower, progress);
     progress.end();
-    Ok(Ended { status, voices, requested: requests.any() })
+    Ok(Ended { status, voices, requested: requests.any(), at_once: requests.at_once() })
 }
 
 /// Cores for each rank of this machine.

@@ -21,6 +21,8 @@ pub(crate) struct Requests {
     solo: bool,
     logs: Vec<Log>,
     count: u32,
+    /// A second Ctrl-C came: nobody waits for the step.
+    at_once: bool,
     /// When the request came that the ranks have not been given yet.
     waiting: Option<Instant>,
 }
@@ -31,12 +33,17 @@ impl Requests {
         let signals = Signals::new(stop_signals())
             .map_err(|error| Failure::new(Kind::Failed, format_args!("cannot watch for signals: {error}")))?;
         let logs = (0..ranks).map(|rank| Log::new(directory.log(rank))).collect();
-        Ok(Requests { signals, solo: ranks == 1, logs, count: 0, waiting: None })
+        Ok(Requests { signals, solo: ranks == 1, logs, count: 0, at_once: false, waiting: None })
     }
 
     /// Whether a stop was asked for.
     pub(crate) fn any(&self) -> bool {
         self.count > 0
+    }
+
+    /// Whether the ranks were ended in the middle of what they did, on request.
+    pub(crate) fn at_once(&self) -> bool {
+        self.at_once
     }
 
     /// Takes in what has come and hands it on. `stepping` says that the ranks are known to be at work.
@@ -52,7 +59,7 @@ impl Requests {
                 self.waiting = Some(Instant::now());
             } else if signal == SIGINT {
                 say(format_args!("stopping now; the newest checkpoint stays"));
-                self.waiting = None;
+                (self.waiting, self.at_once) = (None, true);
                 send(child, if self.solo { Signal::KILL } else { Signal::TERM });
             }
         }

@@ -2,10 +2,10 @@
 use serde::Serialize;
 use sirocco_config::{Method, Run};
 
-use crate::output::{self, bytes, duration};
+use crate::output::{self, bytes, duration, shell_word};
 use crate::report::Failure;
 use crate::train::directory::RunDirectory;
-use crate::train::metrics::Curve;
+use crate::train::metrics::{Curve, Pace};
 use crate::train::outcome::State;
 
 /// The fields of `--json`, in their order.
@@ -25,9 +25,10 @@ pub(crate) struct Summary {
     /// Of the first and the last evaluation.
     first_valid_loss: Option<f64>,
     valid_loss: Option<f64>,
-    /// Tokens, seconds and their ratio over all steps, and the largest memory of a rank.
+    /// Over all steps.
     tokens: u64,
     seconds: f64,
+    /// Over the steps since the mesh last changed, and the largest memory of a rank in these.
     tokens_per_s: f64,
     peak_memory_bytes: u64,
     /// The rank with that memory, where the metrics name it.
@@ -38,6 +39,15 @@ pub(crate) struct Summary {
     checkpoint: Option<u64>,
     #[serde(skip)]
     adapter: bool,
+    /// The name of the run directory, for that of an export.
+    #[serde(skip)]
+    directory_name: String,
+    #[serde(skip)]
+    losses: u64,
+    #[serde(skip)]
+    evaluations: u64,
+    #[serde(skip)]
+    pace: Pace,
 }
 
 impl Summary {
@@ -66,12 +76,16 @@ impl Summary {
             valid_loss: curve.last_valid,
             tokens: curve.tokens,
             seconds: curve.seconds,
-            tokens_per_s: if curve.seconds > 0.0 { curve.tokens as f64 / curve.seconds } else { 0.0 },
-            peak_memory_bytes: curve.peak_memory_bytes,
-            peak_memory_rank: curve.peak_memory_rank,
+            tokens_per_s: curve.pace.tokens_per_s(),
+            peak_memory_bytes: curve.pace.peak_memory_bytes,
+            peak_memory_rank: curve.pace.peak_memory_rank,
             skipped_steps: curve.skipped_steps,
             checkpoint,
             adapter: matches!(run.method, Method::Lora { .. }),
+            directory_name: directory.path().file_name().map_or_else(|| run.name.clone(), |name| name.display().to_string()),
+            losses: curve.losses,
+            evaluations: curve.evaluations,
+            pace: curve.pace,
         })
     }
 
@@ -85,14 +99,17 @@ impl Summary {
             state => state,
         };
         output::line(format_args!("{head}: {}, step {} of {}", self.run_dir, self.step, self.steps))?;
-        fall("loss", self.first_loss, self.loss)?;
-        fall("valid loss", self.first_valid_loss, self.valid_loss)?;
-        if self.seconds > 0.0 {
+        fall("loss", (self.first_loss, self.loss), self.losses)?;
+        fall("valid loss", (self.first_valid_loss, self.valid_loss), self.evaluations)?;
+        if self.pace.seconds > 0.0 {
             let several = self.peak_memory_rank.filter(|_| self.ranks > 1);
             let on = several.map_or_else(String::new, |rank| format!(" on rank {rank}"));
             let memory = format!("{}{on}", bytes(self.peak_memory_bytes));
-            let time = duration(self.seconds);
-            output::line(format_args!("{:12}{:.0} tokens/s over {time}, peak memory {memory}", "speed", self.tokens_per_s))?;
+            let time = duration(self.pace.seconds);
+            let since = self.pace.is_later.then(|| format!(", since step {}, when the mesh changed", self.pace.from));
+            let since = since.unwrap_or_default();
+            let speed = self.tokens_per_s;
+            output::line(format_args!("{:12}{speed:.0} tokens/s over {time}, peak memory {memory}{since}", "speed"))?;
         }
         if self.skipped_steps > 0 {
             output::line(format_args!("{:12}{}", "skipped", skipped(self.skipped_steps)))?;
@@ -104,11 +121,13 @@ impl Summary {
     }
 
     fn next(&self) -> String {
-        let Summary { run_dir, name, .. } = self;
-        match self.state {
-            "stopped" => format!("next: sirocco train {run_dir} goes on from there"),
-            _ if self.adapter => format!("next: sirocco export {run_dir} --to exports/{name} --adapter"),
-            _ => format!("next: sirocco export {run_dir} --to exports/{name} --merge"),
+        let run_dir = shell_word(&self.run_dir);
+        let export = shell_word(&format!("exports/{}", self.directory_name));
+        match (self.state, self.checkpoint) {
+            ("stopped", Some(step)) => format!("next: sirocco train {run_dir} goes on from step {step}"),
+            ("stopped", None) => format!("next: sirocco train {run_dir} starts from the beginning"),
+            _ if self.adapter => format!("next: sirocco export {run_dir} --to {export} --adapter"),
+            _ => format!("next: sirocco export {run_dir} --to {export} --merge"),
         }
     }
 }
@@ -118,8 +137,10 @@ pub(crate) fn skipped(steps: u64) -> String {
     format!("{}, with a loss or gradients that were not finite", output::count(steps, "step"))
 }
 
-fn fall(name: &str, first: Option<f64>, last: Option<f64>) -> Result<(), Failure> {
+/// From the first value to the last of `count`; one alone did not fall.
+fn fall(name: &str, (first, last): (Option<f64>, Option<f64>), count: u64) -> Result<(), Failure> {
     match (first, last) {
+        (Some(_), Some(only)) if count == 1 => output::line(format_args!("{name:12}{only:.4}")),
         (Some(first), Some(last)) => output::line(format_args!("{name:12}{first:.4} → {last:.4}")),
         _ => Ok(()),
     }

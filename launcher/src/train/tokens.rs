@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sirocco_config::{Data, Format, OnBad, Run};
+use sirocco_config::{ConfigError, Data, Format, OnBad, Run, RunFile};
 use sirocco_tokens::{IngestProgress, TokenCache, TokenCacheInputs, Tokenizer, TokensError, one_per_sequence, pack};
 
 use crate::output::{grouped, say};
@@ -37,21 +37,27 @@ pub(crate) struct Split {
 }
 
 impl Tokens {
-    /// Optimizer steps of the run.
-    pub(crate) fn steps(&self, run: &Run) -> Result<u64, Failure> {
-        Ok(run.steps(self.train.sequences)?)
+    /// Optimizer steps of the run. `file` is what `run` was made of.
+    pub(crate) fn steps(&self, file: &RunFile, run: &Run) -> Result<u64, ConfigError> {
+        run.steps(self.train.sequences).map_err(|error| match error {
+            ConfigError::Warmup { warmup_steps, steps, .. } => {
+                let at = file.to_blame(&["train.warmup_steps", "train.epochs", "train.steps"]);
+                ConfigError::Warmup { at, warmup_steps, steps }
+            }
+            other => other,
+        })
     }
 }
 
-/// Opens the caches under `tokens`, or makes what is not there. A cache that is there is what the run began with: it stays,
+/// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with: it stays,
 /// even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that is made
 /// again holds is compared by the trainer with what its checkpoint began with.
-pub(crate) fn open_or_build(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
+pub(crate) fn open_or_build(run: &Run, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
     let tokenizer = Tokenizer::open(&run.model.path)?.digest();
     split_by(run, |side, files| {
         let path = tokens.join(side);
         if !path.is_file() {
-            return build(run, &path, files);
+            return build(run, &made_in.join(side), files);
         }
         let cache = TokenCache::open(&path)?;
         expect_inputs(&cache, run, &tokenizer).map_err(|(what, found, expected)| TokensError::CacheStale {

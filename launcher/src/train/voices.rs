@@ -32,6 +32,8 @@ pub(crate) struct Death {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) ranks: Vec<u64>,
+    /// Ranks that repeated what these told them: `rank 1 could not read the base: …`.
+    pub(crate) repeated_by: Vec<u64>,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
 }
@@ -64,7 +66,12 @@ impl Voices {
         self.dead.as_ref()
     }
 
-    /// The errors that ranks reported, equal ones together; that of the rank that failed first comes first.
+    /// Whether any rank said a line that begins so.
+    pub(crate) fn said(&self, beginning: &str) -> bool {
+        self.lines.values().flatten().any(|line| line.starts_with(beginning))
+    }
+
+    /// The errors that ranks reported, equal ones and repeated ones together; that of the rank that failed first comes first.
     pub(crate) fn reported(&self) -> Vec<Reported> {
         let mut found: Vec<Reported> = Vec::new();
         for (speaker, lines) in &self.lines {
@@ -72,11 +79,12 @@ impl Voices {
             let Some((message, help)) = last_error(lines) else { continue };
             match found.iter_mut().find(|known| known.message == message) {
                 Some(known) => known.ranks.push(*rank),
-                None => found.push(Reported { ranks: vec![*rank], message, help }),
+                None => found.push(Reported { ranks: vec![*rank], repeated_by: Vec::new(), message, help }),
             }
         }
-        let first = self.first_to_fail;
-        found.sort_by_key(|reported| !first.is_some_and(|rank| reported.ranks.contains(&rank)));
+        let mut found = without_repetitions(found);
+        let said_by = |reported: &Reported, rank: u64| reported.ranks.contains(&rank) || reported.repeated_by.contains(&rank);
+        found.sort_by_key(|reported| !self.first_to_fail.is_some_and(|rank| said_by(reported, rank)));
         found
     }
 
@@ -94,6 +102,19 @@ impl Voices {
         }
         words
     }
+}
+
+/// Leaves out errors that end in another rank's error: a rank that was told of it.
+fn without_repetitions(mut all: Vec<Reported>) -> Vec<Reported> {
+    let source = |all: &[Reported], said: &Reported| {
+        all.iter().position(|other| said.message.strip_suffix(&other.message).is_some_and(|before| before.ends_with(": ")))
+    };
+    while let Some((at, of)) = (0..all.len()).find_map(|at| Some((at, source(&all, &all[at])?))) {
+        let repeated = [all[at].ranks.clone(), all[at].repeated_by.clone()].concat();
+        all[of].repeated_by.extend(repeated);
+        all.remove(at);
+    }
+    all
 }
 
 /// `[1,0]<stderr>:text` of Open MPI, `[job@1,0]<stderr>: text` of Open MPI 5, `[0] text` of Hydra.
@@ -188,6 +209,22 @@ mod tests {
             "  Exit code:    1",
         ]);
         assert_eq!(voices.reported()[0].message, "no space left on device");
+    }
+
+    #[test]
+    fn an_error_that_another_rank_repeats_is_one() {
+        let voices = hear(&[
+            "[1,0]<stderr>:error: rank 1 cannot use the newest checkpoint: a.safetensors: altered",
+            "[1,1]<stderr>:error: a.safetensors: altered",
+            "[1,1]<stderr>:help: go back",
+            "[1,2]<stderr>:error: rank 1 cannot use the newest checkpoint: a.safetensors: altered",
+            "[1,3]<stderr>:error: rank 1 is gone",
+            "  Process name: [[30459,1],2]",
+        ]);
+        let reported = voices.reported();
+        assert_eq!((reported.len(), reported[0].message.as_str()), (2, "a.safetensors: altered"));
+        assert_eq!((&reported[0].ranks[..], &reported[0].repeated_by[..]), (&[1][..], &[0, 2][..]));
+        assert_eq!(reported[0].help.as_deref(), Some("go back"));
     }
 
     #[test]

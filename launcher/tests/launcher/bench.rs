@@ -23,7 +23,7 @@ impl Bench {
         Bench { dir }
     }
 
-    /// A bench whose trainer is `script`. `$dir` is the run directory, `$rank` the rank, `$until` the step to stop after;
+    /// A bench whose trainer is `script`. `$job` is what it was asked for (`run`, `doctor`, …), `$dir` the run directory, `$rank` the rank, `$until` the step to stop after;
     /// `step N LOSS` writes a line of metrics on rank 0 and `checkpoint N` a checkpoint.
     pub(crate) fn with_trainer(script: &str) -> Bench {
         let bench = Bench::new();

@@ -4,7 +4,9 @@
 mod bench;
 mod help;
 mod json;
+mod machine;
 mod mesh;
+mod resuming;
 mod run_files;
 mod training;
 mod watching;

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A trainer of shell: what the launcher needs to see of sirocco-train.
 set -u
+job=${1:-}
 dir= until=0 comm=solo
 while [ $# -gt 0 ]; do
   case "$1" in

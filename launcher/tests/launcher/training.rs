@@ -120,6 +120,52 @@ fn a_signal_stops_with_a_checkpoint_and_exit_code_75() {
 }
 
 #[test]
+fn a_second_ctrl_c_is_a_stop_and_no_failure() {
+    let script = "trap '' USR1 TERM\nready\n[ -e \"$dir/checkpoints\" ] || [ \"$until\" = 0 ] || checkpoint 1\nstep 1 2.0\nwhile :; do sleep 0.05; done";
+    for (ranks, until, next) in
+        [("1", "3", "goes on from step 1"), ("1", "", "starts from the beginning"), ("2", "3", "goes on from step 1")]
+    {
+        let bench = bench(script);
+        let until = if until.is_empty() { vec![] } else { vec!["--until", until] };
+        let mut command = bench.command(&[&["train", "run.toml", "--ranks", ranks], &until[..]].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
+        send(&child, "INT");
+        std::thread::sleep(Duration::from_millis(300));
+        send(&child, "INT");
+        let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
+        assert_eq!(finished.code, Some(75), "{ranks}: {finished:?}");
+        assert!(finished.err.contains("stopping now") && !finished.err.contains("error: "), "{ranks}: {finished:?}");
+        assert!(finished.out.starts_with("stopped: runs/tiny") && finished.out.contains(next), "{ranks}: {finished:?}");
+    }
+}
+
+#[test]
+fn the_summary_compares_what_can_be_compared() {
+    let valid = "echo '{\"step\":0,\"valid_loss\":3.5}' >>\"$dir/metrics.jsonl\"";
+    let mesh = r#",\"mesh\":{\"pp\":1,\"dp\":$size,\"fsdp\":1,\"tp\":1}"#;
+    let script = format!(
+        "[ $rank = 0 ] || exit 0\nif [ -e \"$dir/checkpoints\" ]; then step 2 1.5 \"{mesh}\"; step 3 1.25 \"{mesh}\"; checkpoint 10; \
+         else {valid}; step 1 2.5 \"{mesh}\"; checkpoint 1; exit 75; fi"
+    );
+    let bench = bench(&script);
+    let finished = bench.run(&["train", "run.toml", "--dir", "runs/mine"]);
+    assert_eq!(finished.code, Some(75), "{finished:?}");
+    assert!(
+        finished.out.contains("\nloss        2.5000\nvalid loss  3.5000\nspeed       40 tokens/s over 1 s, peak"),
+        "{finished:?}"
+    );
+    let finished = bench.run(&["train", "runs/mine", "--ranks", "2"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.out.contains("\nloss        2.5000 → 1.2500\nvalid loss  3.5000\n"), "{finished:?}");
+    assert!(finished.out.contains(", since step 2, when the mesh changed\n"), "{finished:?}");
+    // Named after the directory, not after the run.
+    assert!(finished.out.ends_with("next: sirocco export runs/mine --to exports/mine --adapter\n"), "{finished:?}");
+    let json = bench.run(&["train", "runs/mine", "--json"]).json();
+    assert_eq!((&json["tokens"], &json["tokens_per_s"]), (&60.into(), &40.0.into()), "{json}");
+}
+
+#[test]
 fn a_signal_right_after_the_start_waits_until_the_ranks_listen() {
     let script = ": >\"$dir/started-$rank\"; sleep 0.7\ntrap 'checkpoint 1; exit 75' USR1\nready\nwhile :; do sleep 0.05; done";
     for ranks in ["1", "2"] {

@@ -1,7 +1,5 @@
 //! NCCL on one device: a group of one, whose collectives move what they are given through the device.
 
-use std::sync::Arc;
-
 use sirocco_comm::nccl::{Device as NcclDevice, DeviceGroup, Region};
 use sirocco_comm::{CommError, Options, Solo};
 use sirocco_parallel::tensors::region;
@@ -15,7 +13,7 @@ use crate::failure::Failure;
 pub(super) fn check(ordinal: usize, device: Device) -> Result<Vec<Finding>, Failure> {
     let fail = |error: CommError| Failure::machine(error).help("NCCL (libnccl.so.2) must be on LD_LIBRARY_PATH");
     let opened = NcclDevice::open(ordinal).map_err(fail)?;
-    let group = DeviceGroup::join("check", Arc::new(Solo::new()), opened, Options::default()).map_err(fail)?;
+    let group = DeviceGroup::join("check", &Solo::new(), opened, Options::default()).map_err(fail)?;
     let collectives: [Collective; 4] = [
         ("all-reduce", Kind::Float, |group, from, _, keep| group.all_reduce("check", from, keep)?.wait().map(drop)),
         ("reduce-scatter", Kind::BFloat16, |group, from, to, keep| {

@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use sirocco_checkpoint::{FileDigest, ModelDir, RunState, digest_of};
 use sirocco_comm::Communicator;
-use sirocco_config::Run;
+use sirocco_config::{Run, free_on_resume};
 
 use super::together::{Round, everyone, together};
 use crate::failure::Failure;
@@ -61,8 +61,8 @@ impl Identity {
         let of = format!("the checkpoint of step {}", state.step);
         if state.config_digest != self.config_digest {
             return Err(Failure::usage(format!(
-                "{of} was made with other settings than run.toml has now; of a run that has begun only train.steps, train.epochs, \
-                 train.micro_batch, train.max_skipped_steps, [parallel], [checkpoint] and [eval] may change"
+                "{of} was made with other settings than run.toml has now; of a run that has begun only {} may change",
+                free_on_resume()
             ))
             .help("put the settings back as the run was started, or start a new run"));
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sirocco_comm::Traffic;
+use sirocco_config::Parallel;
 
 use super::agreement::Straggler;
 use crate::failure::Failure;
@@ -77,13 +78,33 @@ impl Collectives {
     }
 }
 
+/// The axes of a mesh: speed and memory of two steps can be compared only where they are the same.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Axes {
+    pp: u64,
+    dp: u64,
+    fsdp: u64,
+    tp: u64,
+}
+
+/// A step as it is written.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    record: &'a StepRecord,
+    mesh: Axes,
+}
+
 /// The file, open for appending. Only rank 0 has one.
-pub(crate) struct Metrics(File);
+pub(crate) struct Metrics {
+    file: File,
+    mesh: Axes,
+}
 
 impl Metrics {
     /// Opens the file and drops what it says of steps after `step`: a run that resumes there does them again. One that starts over
     /// (`step` 0) keeps nothing.
-    pub(crate) fn open(directory: &Path, step: u64) -> Result<Self, Failure> {
+    pub(crate) fn open(directory: &Path, step: u64, mesh: &Parallel) -> Result<Self, Failure> {
         let path = directory.join("metrics.jsonl");
         let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
         let text = match std::fs::read_to_string(&path) {
@@ -96,12 +117,14 @@ impl Metrics {
             let partial = path.with_extension("jsonl.partial");
             std::fs::write(&partial, kept).and_then(|()| std::fs::rename(&partial, &path)).map_err(failed)?;
         }
-        Ok(Self(OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?))
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        let Parallel { pp, dp, fsdp, tp, .. } = *mesh;
+        Ok(Self { file, mesh: Axes { pp, dp, fsdp, tp } })
     }
 
     /// Appends a step.
     pub(crate) fn step(&mut self, record: &StepRecord) -> Result<(), Failure> {
-        let line = serde_json::to_string(record).map_err(Failure::failed)?;
+        let line = serde_json::to_string(&Line { record, mesh: self.mesh }).map_err(Failure::failed)?;
         self.line(&line)
     }
 
@@ -112,7 +135,7 @@ impl Metrics {
 
     fn line(&mut self, line: &str) -> Result<(), Failure> {
         // One write a line, so that a reader never sees half of one.
-        self.0.write_all(format!("{line}\n").as_bytes()).map_err(|error| Failure::failed(format!("metrics.jsonl: {error}")))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| Failure::failed(format!("metrics.jsonl: {error}")))
     }
 }
 
@@ -125,6 +148,7 @@ fn is_before(line: &str, step: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sirocco_config::Recompute;
 
     #[test]
     fn what_a_resumed_run_does_again_is_dropped_with_half_lines() {
@@ -136,10 +160,11 @@ mod tests {
             "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"loss\":3.25}\n{\"step\":2,\"va",
         )
         .unwrap();
-        Metrics::open(&directory, 1).unwrap().held_out(2, 2.5).unwrap();
+        let mesh = Parallel { dp: 2, fsdp: 1, tp: 1, pp: 1, recompute: Recompute::None, bucket_mb: 25, timeout_s: 300 };
+        Metrics::open(&directory, 1, &mesh).unwrap().held_out(2, 2.5).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"valid_loss\":2.5}\n");
-        Metrics::open(&directory, 0).unwrap().held_out(0, 4.5).unwrap();
+        Metrics::open(&directory, 0, &mesh).unwrap().held_out(0, 4.5).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"step\":0,\"valid_loss\":4.5}\n");
         std::fs::remove_dir_all(&directory).unwrap();
     }

@@ -48,7 +48,11 @@ pub(crate) fn run(job: &RunJob) -> Result<(), Failure> {
     let (signalled, run, communicator) = join(job).inspect_err(failure::tell)?;
     let outcome = run_rank(job, &run, &signalled, communicator.as_ref());
     if let Err(failure) = &outcome {
-        tracing::error!("{}", failure.message());
+        if failure.is_stop() {
+            tracing::info!("{}", failure.message());
+        } else {
+            tracing::error!("{}", failure.message());
+        }
         if failure.is_of_a_collective() {
             trace::write(&job.dir, communicator.as_ref());
         }
@@ -110,7 +114,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
         }
     };
     let first = newest.map_or(0, |checkpoint| checkpoint.state().step);
-    let metrics = if communicator.rank() == 0 { Some(Metrics::open(&job.dir, first)?) } else { None };
+    let metrics = if communicator.rank() == 0 { Some(Metrics::open(&job.dir, first, &run.parallel)?) } else { None };
     let (held_bytes, largest_unit_bytes) = engine.held_bytes();
     tracing::info!(first, steps, sequences = training.len(), mesh = %engine.layout().mesh(), held_bytes, largest_unit_bytes, "training");
 
@@ -131,6 +135,9 @@ fn newest(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<
     let mut opened = None;
     let open = || {
         let Some(checkpoint) = checkpoints.open_latest().map_err(Failure::file)? else { return Ok(None) };
+        if checkpoints.lacks_latest().map_err(Failure::file)? {
+            tracing::warn!(step = checkpoint.state().step, "LATEST is missing: going on from the newest checkpoint");
+        }
         let step = checkpoint.state().step;
         checkpoint.verify(rank, ranks).map_err(|error| Failure::file(checkpoints.bad_latest(step, error)))?;
         opened = Some(checkpoint);

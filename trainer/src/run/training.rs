@@ -1,7 +1,7 @@
 //! The loop over steps: when to measure, when to save, when to stop.
 
 use super::data::Sequences;
-use super::evaluate::held_out_loss;
+use super::evaluate::{Evaluated, held_out_loss};
 use super::metrics::Metrics;
 use super::saver::Saver;
 use super::signals::Signalled;
@@ -23,28 +23,33 @@ impl Training<'_> {
     /// Goes on from `first` completed steps to `end`, or until any rank is asked to stop.
     pub(super) fn go(&mut self, first: u64, end: u64, signalled: &Signalled) -> Result<(), Failure> {
         let (steps, run) = (self.plan.schedule.steps, self.plan.run);
-        if first == 0 && run.eval.every_steps > 0 {
-            self.evaluate(0)?;
-        }
         let mut completed = first;
-        let mut stopped = false;
+        // Whoever asks for a stop may not wait for an evaluation, the one before the first step included.
+        let mut stopped = first == 0 && run.eval.every_steps > 0 && self.evaluate(0, signalled)?;
+        let mut saved = first;
         while completed < end && !stopped {
             stopped = self.step(completed, signalled)?;
             completed += 1;
             let due = |every: u64| every > 0 && completed.is_multiple_of(every);
-            // Whoever asks for a stop may not wait for an evaluation.
             if stopped || due(run.checkpoint.every_steps) || completed == end {
                 self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
+                saved = completed;
             }
             if completed == steps {
                 // What the run has learnt must not depend on whether it can be measured.
                 self.saver.complete()?;
             }
             if completed == steps || (due(run.eval.every_steps) && !stopped) {
-                self.evaluate(completed)?;
+                stopped |= self.evaluate(completed, signalled)?;
             }
         }
+        if saved < completed {
+            self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
+        }
         self.saver.complete()?;
+        if completed == 0 {
+            return Err(Failure::stopped("stopped on request before the first step"));
+        }
         if completed < steps {
             return Err(Failure::stopped(format!("stopped on request after step {completed} of {steps}, with a checkpoint")));
         }
@@ -73,14 +78,22 @@ impl Training<'_> {
         }
     }
 
-    fn evaluate(&mut self, completed: u64) -> Result<(), Failure> {
-        let Some(held_out) = self.held_out else { return Ok(()) };
-        let micro_batch = self.plan.run.train.micro_batch as usize;
-        let loss = caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, self.plan.communicator))?;
+    /// Measures the loss on what is held out, and writes it down; whether any rank was asked to stop before that was done.
+    fn evaluate(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
+        let Some(held_out) = self.held_out else { return Ok(false) };
+        let (micro_batch, communicator) = (self.plan.run.train.micro_batch as usize, self.plan.communicator);
+        let stop = || signalled.stop_is_wanted();
+        let loss = match caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, communicator, &stop))? {
+            Evaluated::Whole(loss) => loss,
+            Evaluated::Stopped => {
+                tracing::info!(step = completed, "an evaluation was given up: asked to stop");
+                return Ok(true);
+            }
+        };
         if let (Some(metrics), Some(loss)) = (&mut self.metrics, loss) {
             tracing::info!(step = completed, loss, "held out");
             metrics.held_out(completed, loss)?;
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -10,6 +10,7 @@ mod staged;
 mod tiling;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use load::Checkpoint;
@@ -91,7 +92,8 @@ impl Checkpoints {
 
     fn entries(&self) -> Result<Vec<String>> {
         let listed = match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            // Where something else is in the way, there are none either; whoever saves will hear of it.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
             listed => listed,
         };
         let names = listed.and_then(|all| all.map(|e| e.map(|e| e.file_name().to_string_lossy().into_owned())).collect());

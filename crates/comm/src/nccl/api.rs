@@ -70,7 +70,7 @@ impl Api {
                 Err(error) => reasons.push(reason(&error)),
             }
         }
-        Err(Failure { call: "dlopen", message: format!("no NCCL library: {}", reasons.join("; ")) })
+        Err(Failure::new("dlopen", format!("no NCCL library: {}", reasons.join("; "))))
     }
 
     fn resolve(library: Library) -> Result<Self, Failure> {
@@ -121,7 +121,7 @@ impl Api {
         let texts = unsafe { [(self.get_error_string)(code), (self.get_last_error)(comm)].map(|text| words(text)) };
         let [what, detail] = texts;
         let separator = if detail.is_empty() { "" } else { ": " };
-        Err(Failure { call, message: format!("{what} (code {code}){separator}{detail}") })
+        Err(Failure::new(call, format!("{what} (code {code}){separator}{detail}")))
     }
 }
 
@@ -139,9 +139,7 @@ unsafe fn words(text: *const c_char) -> String {
 fn symbol<F: Copy>(library: &Library, name: &'static str) -> Result<F, Failure> {
     // SAFETY: `F` is a function pointer of the type that nccl.h declares for this name.
     let found = unsafe { library.get::<F>(name.as_bytes()) };
-    found
-        .map(|symbol| *symbol)
-        .map_err(|error| Failure { call: name, message: format!("not in this NCCL library: {}", reason(&error)) })
+    found.map(|symbol| *symbol).map_err(|error| Failure::new(name, format!("not in this NCCL library: {}", reason(&error))))
 }
 
 /// What the system said: libloading itself says only which function failed.

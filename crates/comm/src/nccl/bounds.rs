@@ -25,21 +25,22 @@ pub(super) struct Standing {
 impl Standing {
     /// Why it has taken too long, if it has.
     pub(super) fn overdue(self, timeout: Duration) -> Option<Failure> {
-        let message = match self {
+        let failure = |message| Some(Failure::new("NCCL", message));
+        match self {
             Standing { closed: Some(closed), .. } if closed.elapsed() >= FAREWELL => {
-                format!("not done {:.1} s after this rank left the group", closed.elapsed().as_secs_f64())
+                failure(format!("not done {:.1} s after this rank left the group", closed.elapsed().as_secs_f64()))
             }
-            Standing { begun: Some(begun), .. } if begun.elapsed() >= timeout => format!(
-                "not done {:.1} s after it began on the device; a rank of the group has not entered it",
-                begun.elapsed().as_secs_f64()
-            ),
-            Standing { begun: None, oldest, .. } if oldest.elapsed() >= UNBEGUN * timeout => format!(
+            Standing { begun: Some(begun), .. } if begun.elapsed() >= timeout => {
+                let waited = begun.elapsed();
+                let message = format!("not done {:.1} s after it began on the device", waited.as_secs_f64());
+                Some(Failure { waited: Some(waited), ..Failure::new("NCCL", message) })
+            }
+            Standing { begun: None, oldest, .. } if oldest.elapsed() >= UNBEGUN * timeout => failure(format!(
                 "not begun on the device after {:.1} s; what the device was given before does not end",
                 oldest.elapsed().as_secs_f64()
-            ),
-            _ => return None,
-        };
-        Some(Failure { call: "NCCL", message })
+            )),
+            _ => None,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Device {
     fn try_open(ordinal: usize) -> Result<Arc<Self>, Failure> {
         // SAFETY: loading the driver's library has no requirements. cudarc ends the process where it is missing, so this comes first.
         if !unsafe { sys::is_culib_present() } {
-            return Err(Failure { call: "dlopen", message: "no CUDA driver (libcuda.so.1) on this machine".to_owned() });
+            return Err(Failure::new("dlopen", "no CUDA driver (libcuda.so.1) on this machine".to_owned()));
         }
         let context = CudaContext::new(ordinal).map_err(driver("cuDevicePrimaryCtxRetain"))?;
         let own = context.new_stream().map_err(driver("cuStreamCreate"))?;
@@ -129,7 +129,7 @@ fn succeed(call: &'static str, code: CUresult) -> Result<(), Failure> {
 
 /// A driver's error in our words.
 pub(super) fn driver(call: &'static str) -> impl Fn(DriverError) -> Failure {
-    move |error| Failure { call, message: error.to_string() }
+    move |error| Failure::new(call, error.to_string())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use cudarc::driver::CudaEvent;
 use super::{
     Failure,
     device::{Device, driver},
-    watch::{Progress, Shared},
+    line::{Progress, Shared},
 };
 use crate::{Collective, CommError};
 

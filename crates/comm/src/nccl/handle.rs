@@ -67,8 +67,15 @@ impl Handle {
         let code = unsafe { (api.init)(&raw mut comm, size, ncclUniqueId { internal: bytes }, rank, &raw mut config) };
         api.accept(call, code, std::ptr::null_mut())?;
         let handle = Handle { api, comm: Mutex::new(Some(Comm(comm))), timeout };
-        handle.settle(call)?;
-        Ok(handle)
+        match handle.settle(call) {
+            Ok(()) => Ok(handle),
+            Err(failure) => {
+                // Nobody can leave a group in good order that has not come together.
+                handle.abort();
+                let absent = |waited: Duration| format!("a rank of the group did not join within {:.1} s", waited.as_secs_f64());
+                Err(failure.waited.map_or(failure, |waited| failed(call, absent(waited))))
+            }
+        }
     }
 
     /// The same with another timeout for what comes.
@@ -156,14 +163,14 @@ impl Handle {
         self.settle(call)
     }
 
-    /// Waits until the communicator is no longer busy with a call.
+    /// Waits until the communicator is no longer busy with a call: the first ones connect the ranks, which takes all of them.
     fn settle(&self, call: &'static str) -> Result<(), Failure> {
         let started = Instant::now();
         while self.busy(call)? {
-            if started.elapsed() >= self.timeout {
-                let seconds = started.elapsed().as_secs_f64();
-                self.abort();
-                return Err(failed(call, format!("a rank of the group did not join within {seconds:.1} s")));
+            let waited = started.elapsed();
+            if waited >= self.timeout {
+                let message = format!("not taken in {:.1} s after it was called", waited.as_secs_f64());
+                return Err(Failure { waited: Some(waited), ..failed(call, message) });
             }
             thread::sleep(NAP);
         }
@@ -232,7 +239,7 @@ fn raw(stream: &CudaStream) -> cudaStream_t {
 }
 
 fn failed(call: &'static str, message: String) -> Failure {
-    Failure { call, message }
+    Failure::new(call, message)
 }
 
 fn aborted(call: &'static str) -> Failure {

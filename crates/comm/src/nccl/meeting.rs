@@ -62,7 +62,7 @@ pub(super) fn compare(cards: &[Card]) -> Result<(), Failure> {
 }
 
 fn refused(message: String) -> Failure {
-    Failure { call: "joining", message }
+    Failure::new("joining", message)
 }
 
 /// Tells all ranks `own` and returns what each has told, by rank.
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_named_with_its_rank() {
-        let without = Card::without(Failure { call: "dlopen", message: "no NCCL library".to_owned() });
+        let without = Card::without(Failure::new("dlopen", "no NCCL library".to_owned()));
         assert_eq!(compare(&[card("a"), without]).unwrap_err().message, "rank 1: no NCCL library");
         let text = compare(&[card("a"), card("b"), card("a")]).unwrap_err().message;
         assert_eq!(text, "ranks 0 and 2 have the same device a, expected one each");

@@ -13,6 +13,10 @@
 //! - **Failure.** A thread watches what is under way: an asynchronous error, a dead rank of this host, a collective of the host that has
 //!   failed or an exhausted timeout aborts the group's communicator, so that nothing hangs; every later call returns that first error. A
 //!   group that is dropped with work under way aborts after a few seconds.
+//! - **Time-outs** name who hangs where a rank of the group has not entered the collective: the ranks are asked over the host, as for the
+//!   host's own ([`Standing`](crate::Standing)). Where all have entered it, the error says so: NCCL does not tell which one does not get on.
+//! - **Traces and totals.** Collectives between devices stand in the record of the job beside the host's: see
+//!   [`Communicator::history`] and [`Communicator::traffic`].
 //! - **Sums.** NCCL adds in an order of its own, the same in every run on the same machines with the same NCCL. It differs from the
 //!   host's rank order, so results agree with the host's to rounding only. Sums of f32 are fp32; sums of bf16 are rounded at every hop.
 //!
@@ -24,15 +28,15 @@ mod bounds;
 mod device;
 mod flight;
 mod handle;
+mod line;
 mod meeting;
 mod region;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
     ffi::c_int,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -41,11 +45,12 @@ use self::{
     api::Api,
     flight::Events,
     handle::{Handle, Seat},
+    line::{Shared, collective},
     meeting::Card,
     region::Checked,
-    watch::{Lifeline, Shared, Watch, collective},
+    watch::{Lifeline, Watch},
 };
-use crate::{Collective, CommError, Communicator, DeadPeer, Event, Options, Traffic, entry::Operation, record::Asked};
+use crate::{Collective, CommError, Communicator, Options, entry::Operation, record::Asked};
 pub use device::Device;
 pub use flight::InFlight;
 pub use meeting::is_of_joining;
@@ -57,9 +62,16 @@ struct Failure {
     #[serde(skip_deserializing)]
     call: &'static str,
     message: String,
+    /// How long other ranks were waited for in vain, where that is what is wrong.
+    #[serde(skip)]
+    waited: Option<Duration>,
 }
 
 impl Failure {
+    fn new(call: &'static str, message: String) -> Self {
+        Failure { call, message, waited: None }
+    }
+
     fn in_collective(self, collective: Collective) -> CommError {
         CommError::Nccl { call: self.call.to_owned(), message: self.message, collective }
     }
@@ -78,11 +90,10 @@ pub struct DeviceGroup {
     watch: Option<Watch>,
 }
 
-/// The NCCL communicator and the host group that it was made over.
+/// The NCCL communicator.
 struct Members {
     handle: Handle,
     device: Arc<Device>,
-    host: Arc<dyn Communicator>,
 }
 
 impl Lifeline for Members {
@@ -92,18 +103,6 @@ impl Lifeline for Members {
 
     fn trouble(&self) -> Result<(), Failure> {
         self.handle.busy("NCCL").map(|_| ())
-    }
-
-    fn dead(&self) -> Option<DeadPeer> {
-        self.host.dead_peers().into_iter().next()
-    }
-
-    fn host(&self) -> Result<(), Failure> {
-        // After its first error a rank's collectives on the host all fail, so one that has is enough. (`Communicator` cannot be asked for
-        // the error itself; the thread that called it has it.)
-        let failed = self.host.history().into_iter().rev().find(|event| event.failed);
-        let failure = |event: Event| Failure { call: "the host", message: format!("{} failed on this rank", event.collective()) };
-        failed.map_or(Ok(()), |event| Err(failure(event)))
     }
 
     fn abort(&self) {
@@ -122,17 +121,13 @@ struct Call {
 
 impl DeviceGroup {
     /// Makes a group of the ranks of `host`; all of them call this, each with its own device. `host` is used to agree and to learn of
-    /// dead ranks; no payload goes through it. `name` is the group's in errors and in the history.
+    /// dead ranks and of those that hang; no payload goes through it. `name` is the group's in errors, and in the traffic and the history
+    /// of `host`, where its collectives stand beside those of the host: "entered" is when the device came to one.
     ///
     /// # Errors
     /// The same on every rank where it can be known before NCCL is asked: a rank without NCCL, two ranks with one device, different
     /// versions. Otherwise what NCCL reports, or that not all ranks came within the timeout.
-    pub fn join(
-        name: &'static str,
-        host: Arc<dyn Communicator>,
-        device: Arc<Device>,
-        options: Options,
-    ) -> Result<Self, CommError> {
+    pub fn join(name: &'static str, host: &dyn Communicator, device: Arc<Device>, options: Options) -> Result<Self, CommError> {
         let joining = |failure: Failure| {
             let (name, group) = (meeting::JOIN.to_owned(), name.to_owned());
             failure.in_collective(Collective { name, group, sequence: 0, message: None })
@@ -141,20 +136,21 @@ impl DeviceGroup {
         let library = Api::get();
         // Whatever may fail on one rank alone comes before the exchange: all hear of it there, and none waits for that rank in NCCL.
         let own = library.as_ref().map_err(Clone::clone).and_then(|api| Card::new(&device, api, seat));
-        let cards = meeting::exchange(host.as_ref(), "nccl/cards", &own.unwrap_or_else(Card::without))?;
+        let cards = meeting::exchange(host, "nccl/cards", &own.unwrap_or_else(Card::without))?;
         meeting::compare(&cards).map_err(joining)?;
         let (api, id) = (library.map_err(joining)?, &cards[0].id);
         // Less than the host's patience: a rank that fails early waits for the others in the next exchange.
         let joined = Handle::join(api, id, seat, options.timeout.mul_f64(0.8));
         let problem: Option<Failure> = joined.as_ref().err().cloned();
-        let problems = meeting::exchange(host.as_ref(), "nccl/joined", &problem)?;
+        let problems = meeting::exchange(host, "nccl/joined", &problem)?;
         let handle = joined.map_err(joining)?.with_patience(options.timeout);
         if let Some((rank, failure)) = problems.into_iter().enumerate().find_map(|(rank, problem)| Some((rank, problem?))) {
-            return Err(joining(Failure { call: "joining", message: format!("rank {rank}: {}", failure.message) }));
+            return Err(joining(Failure::new("joining", format!("rank {rank}: {}", failure.message))));
         }
 
-        let shared = Arc::new(Shared::new());
-        let members = Arc::new(Members { handle, device: device.clone(), host });
+        let others = host.members().iter().enumerate().filter(|(rank, _)| *rank != seat.rank).map(|(_, member)| *member);
+        let shared = Arc::new(Shared::new(name, others.collect(), host.job().0));
+        let members = Arc::new(Members { handle, device: device.clone() });
         let watch = Watch::start(shared.clone(), members.clone(), options.timeout).map_err(joining)?;
         Ok(DeviceGroup { name, seat, device, members, shared, next: Mutex::new(0), watch: Some(watch) })
     }
@@ -195,6 +191,7 @@ impl DeviceGroup {
             let check = |&(from, to): &(Region, Region)| {
                 region::summable(from, &[Element::F32, Element::Bf16])?;
                 region::divides(to, from, group.seat.size)?;
+                region::in_place(to, from, group.seat.rank)?;
                 Ok((group.device.check(from)?, group.device.check(to)?))
             };
             let pairs = pairs.iter().map(check).collect::<Result<Vec<_>, Failure>>()?;
@@ -212,6 +209,7 @@ impl DeviceGroup {
         self.submit(Call { name, operation: Operation::AllGather, bytes }, keep, |group| {
             let check = |&(from, to): &(Region, Region)| {
                 region::divides(from, to, group.seat.size)?;
+                region::in_place(from, to, group.seat.rank)?;
                 Ok((group.device.check(from)?, group.device.check(to)?))
             };
             let pairs = pairs.iter().map(check).collect::<Result<Vec<_>, Failure>>()?;
@@ -260,7 +258,8 @@ impl DeviceGroup {
         let (sequence, given) = (*next, Instant::now());
         *next += 1;
         let Call { name, operation, bytes } = call;
-        let asked = Asked { group: self.name, name, operation, sequence, message: None, bytes: bytes as u64 };
+        let asked = Asked { group: self.name, name, operation, sequence, message: None, bytes: bytes as u64, device: true };
+        let event = self.shared.begin(asked);
         let queued = self.device.begin().and_then(|start| {
             enqueue(self)?;
             Ok((start, Arc::new(self.device.mark()?)))
@@ -268,13 +267,14 @@ impl DeviceGroup {
         match queued {
             Ok((start, end)) => {
                 let events = Events { start, end: end.clone(), given };
-                self.shared.add(asked, Box::new(events));
+                self.shared.add(asked, event, Box::new(events));
                 Ok(InFlight::new(collective(&asked), end, (self.device.clone(), self.shared.clone()), keep))
             }
             Err(failure) => {
                 // The device may have begun with it, so its memory must stay for ever; and the ranks no longer agree on what comes next.
                 std::mem::forget(keep);
-                let error = self.shared.fail(failure.in_collective(collective(&asked)));
+                let error = self.shared.fail(self.shared.error(&asked, failure));
+                self.shared.refuse(event);
                 self.members.handle.abort();
                 Err(error)
             }
@@ -293,17 +293,6 @@ impl DeviceGroup {
             self.members.abort();
             error
         })
-    }
-
-    /// Calls, bytes and seconds on the device of each collective that has ended, by name.
-    pub fn traffic(&self) -> BTreeMap<&'static str, Traffic> {
-        self.shared.traffic()
-    }
-
-    /// The newest collectives of this group, oldest first, as the watch saw them: "entered" is when the device came to it. What a rank
-    /// that hangs leaves behind. Times count from when the group was made.
-    pub fn history(&self) -> Vec<Event> {
-        self.shared.history()
     }
 }
 

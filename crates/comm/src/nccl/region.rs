@@ -83,8 +83,22 @@ pub(super) fn inside(region: Region, base: u64, size: usize) -> bool {
     region.address >= base && end.is_some_and(|end| end <= base.saturating_add(size as u64))
 }
 
+/// Checks that `part` is apart from `whole` or is this rank's part of it: anything else would be overwritten while it is read.
+pub(super) fn in_place(part: Region, whole: Region, rank: usize) -> Result<(), Failure> {
+    let end = |region: Region| region.address.saturating_add(region.bytes() as u64);
+    let apart = end(part) <= whole.address || end(whole) <= part.address;
+    let own = (rank as u64).checked_mul(part.bytes() as u64).and_then(|before| whole.address.checked_add(before));
+    if apart || own == Some(part.address) {
+        return Ok(());
+    }
+    let (at, whole) = (part.address, whole.address);
+    Err(refused(format!(
+        "a part at {at:#x} that overlaps the whole at {whole:#x}, expected it apart or where the part of rank {rank} is"
+    )))
+}
+
 pub(super) fn refused(message: String) -> Failure {
-    Failure { call: "a device collective", message }
+    Failure::new("a device collective", message)
 }
 
 #[cfg(test)]
@@ -112,6 +126,18 @@ mod tests {
         assert!(!inside(four, 100, 15) && !inside(four, 101, 100));
         assert!(!inside(region(u64::MAX - 1, 4, Element::F32), 0, usize::MAX));
         assert_eq!([Element::F32, Element::Bf16, Element::U8].map(|element| region(0, 6, element).bytes()), [24, 12, 6]);
+    }
+
+    #[test]
+    fn a_part_is_in_its_place_or_apart() {
+        let (whole, part) = (region(100, 12, Element::F32), |address| region(address, 4, Element::F32));
+        for (address, rank, good) in
+            [(116, 1, true), (116, 0, false), (100, 0, true), (117, 1, false), (84, 2, true), (85, 2, false)]
+        {
+            assert_eq!(in_place(part(address), whole, rank).is_ok(), good, "{address} on rank {rank}");
+        }
+        assert!(in_place(part(148), whole, 0).is_ok());
+        assert!(in_place(region(0, 0, Element::F32), region(0, 0, Element::F32), 3).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{message::same_name, raw::Failure};
 use crate::{
     CommError,
     entry::{Collective, Ends, Entry, Fingerprint, Operation},
-    membership::Membership,
+    membership::{Membership, WORLD},
     record::{Asked, EventId, Record},
 };
 
@@ -51,7 +51,7 @@ impl Call {
             _ => (group.next_collective(), None),
         };
         let bytes = elements as u64 * width as u64;
-        let event = record.submit(Asked { group: group.name, name, operation, sequence, message, bytes });
+        let event = record.submit(Asked { group: group.name, name, operation, sequence, message, bytes, device: false });
         let (group, elements, started) = (group.clone(), elements as u64, Instant::now());
         Call { group, name, operation, sequence, message, elements, root, lengths, event, started }
     }
@@ -110,8 +110,7 @@ impl Call {
     }
 
     pub(super) fn failed(&self, failure: Failure) -> Trouble {
-        let Failure { call, message } = failure;
-        Trouble::own(CommError::Mpi { call: call.to_owned(), message, collective: self.collective() })
+        Trouble::own(failure.in_collective(self.collective()))
     }
 
     /// A part of a buffer is needed that a message still uses.
@@ -124,6 +123,11 @@ impl Call {
         let (found, expected) = (found.to_owned(), expected.to_owned());
         CommError::Garbled { rank, found, expected, collective: self.collective() }
     }
+}
+
+/// What a wire does of its own accord, as errors name it.
+pub(super) fn own_business(name: &str) -> Collective {
+    Collective { name: name.to_owned(), group: WORLD.to_owned(), sequence: 0, message: None }
 }
 
 /// The same name and number in the same group.

@@ -1,140 +1,77 @@
 //! Who is to blame when nothing moves. A rank that waits in vain asks the ranks that it waits for what they are doing, then those that
 //! these wait for, until it comes to ranks that wait for nobody: those are the ones that hang. Every wire answers, also while it waits
-//! or has nothing to do.
+//! or has nothing to do, for its own collectives and for those of its devices.
 
 use std::{
-    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::mpsc::SyncSender,
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     Tag, Wire,
     call::{Call, Trouble},
+    neighbours::{ANSWER_WITHIN, own_wait},
     patience::LONG_NAP,
-    raw::{Failure, Message},
+    raw::Failure,
 };
 use crate::{
     CommError,
-    entry::Operation,
+    entry::Collective,
     standing::{Standing, Wait},
 };
 
-/// How long an answer may take before the rank counts as silent.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
-/// Room for an answer.
-const ANSWER_MAX: usize = 4096;
-/// Most ranks that an answer or a time-out names; either must fit a message.
-const NAMED: usize = 256;
-/// A rank that has not moved for this long (or a quarter of the timeout) waits; before that it gets on.
-const WAITS_AFTER: Duration = Duration::from_secs(1);
-/// How long a rank that leaves waits for the others before it says so to everybody.
-const FAREWELL_AFTER: Duration = Duration::from_secs(1);
-
-/// What a wire has heard from and owes to the others beside its collectives.
-pub(super) struct Watch {
-    /// When it last looked.
-    pub(super) looked: Cell<Instant>,
-    /// The last collective or message, and when it ended.
-    last: RefCell<Option<(Call, Instant)>>,
-    /// Notes and answers on their way out.
-    outgoing: RefCell<Vec<Message>>,
-    /// The ranks that have left.
-    left: RefCell<BTreeSet<usize>>,
-    farewell_said: Cell<bool>,
-    started: Instant,
-}
-
-impl Watch {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Watch {
-            looked: Cell::new(now),
-            last: RefCell::default(),
-            outgoing: RefCell::default(),
-            left: RefCell::default(),
-            farewell_said: Cell::new(false),
-            started: now,
-        }
-    }
-
-    /// Remembers `call` as the last one.
-    pub(super) fn ended(&self, call: Call) {
-        *self.last.borrow_mut() = Some((call, Instant::now()));
-    }
-
-    fn idle(&self) -> Standing {
-        let last = self.last.borrow();
-        let since = last.as_ref().map_or(self.started, |(_, ended)| *ended);
-        Standing::Idle { last: last.as_ref().map(|(call, _)| call.collective()), seconds: since.elapsed().as_secs_f64() }
-    }
+/// A wait that is not the wire's own, but a device's, and that takes too long.
+pub(crate) struct Question {
+    pub(crate) wait: Wait,
+    /// The error where all ranks that are waited for do their part.
+    pub(crate) otherwise: CommError,
+    pub(crate) answer: SyncSender<CommError>,
 }
 
 impl Wire {
-    /// What this rank does while nothing has moved in `call` for as long as `still`.
-    pub(super) fn standing(&self, call: &Call, still: Duration, missing: Vec<usize>) -> Standing {
-        if still < WAITS_AFTER.min(self.timeout / 4) {
-            return Standing::Busy { collective: call.collective() };
-        }
-        Standing::Waiting(own_wait(call, missing))
-    }
-
-    /// Answers the ranks that ask what this one does; `None`: nothing.
-    pub(super) fn answer(&self, standing: Option<&dyn Fn() -> Standing>) -> Result<(), Failure> {
-        let mut outgoing = self.watch.outgoing.borrow_mut();
-        for message in outgoing.iter_mut() {
-            message.poll()?;
-        }
-        outgoing.retain(|message| !message.is_done());
-        while let Some((from, _)) = self.take_message(Tag::Ask)? {
-            let standing = standing.map_or_else(|| self.watch.idle(), |standing| standing());
-            outgoing.push(self.world.send_bytes(serde_json::to_vec(&standing).unwrap_or_default(), from, Tag::Answer)?);
-        }
-        Ok(())
-    }
-
-    /// Ends `call` if one of the ranks that it waits for has left.
-    pub(super) fn heed_farewells(&self, call: &Call, missing: &[usize]) -> Result<(), Trouble> {
-        let failed = |failure| call.failed(failure);
-        while let Some((from, _)) = self.take_message(Tag::Farewell).map_err(failed)? {
-            self.watch.left.borrow_mut().insert(from);
-        }
-        let left = self.watch.left.borrow();
-        match missing.iter().find(|&rank| left.contains(rank)) {
-            // Whoever leaves waits for the others to leave, but not for those to receive something that have left.
-            Some(&rank) if call.operation != Operation::Leave || !self.outbox.borrow().is_empty() => {
-                Err(Trouble::own(CommError::Left { rank, waiting: self.world.rank, collective: call.collective() }))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A rank that leaves and has waited for a while tells all others, which may wait for it in a group that the first rank is not in.
-    pub(super) fn say_farewell(&self, call: &Call) -> Result<(), Failure> {
-        // What it has sent comes first.
-        let leaving = call.operation == Operation::Leave && self.outbox.borrow().is_empty();
-        if leaving && call.started.elapsed() >= FAREWELL_AFTER && !self.watch.farewell_said.replace(true) {
-            for rank in self.everybody.others() {
-                self.watch.outgoing.borrow_mut().push(self.world.send_bytes(vec![0], rank, Tag::Farewell)?);
-            }
-        }
-        Ok(())
-    }
-
     /// Nothing has moved in `call` for too long: finds out who is to blame.
     pub(super) fn inquire(&self, call: &Call, missing: Vec<usize>) -> Result<Trouble, Trouble> {
-        let failed = |failure| call.failed(failure);
-        let own = own_wait(call, missing);
+        let inquiry = self.ask_around(&own_wait(call, missing))?;
+        let nobody = || CommError::WireEnded { name: call.name.to_owned() };
+        Ok(Trouble::own(inquiry.culprit().or_else(|| inquiry.standstill()).unwrap_or_else(nobody)))
+    }
+
+    /// Finds out what the devices of this rank want to know. The error, if there was anything: it ends everything that comes.
+    pub(super) fn ask_for_devices(&self) -> Option<CommError> {
+        let mut found = None;
+        while let Ok(Question { wait, otherwise, answer }) = self.questions.try_recv() {
+            let blame = |inquiry: Inquiry| match inquiry.culprit() {
+                Some(error) => error,
+                None if inquiry.all_are_in_it() => otherwise,
+                None => inquiry.standstill().unwrap_or(otherwise),
+            };
+            let error = match self.shared.broken.get() {
+                Some(error) => error.clone(),
+                None => {
+                    self.break_off(self.ask_around(&wait).map_or_else(|trouble| trouble, |inquiry| Trouble::own(blame(inquiry))))
+                }
+            };
+            // A device that has given up waiting for the answer finds the error where all calls do.
+            let _ = answer.send(error.clone());
+            found = Some(error);
+        }
+        found
+    }
+
+    /// Asks those that `own` waits for, and those that they wait for.
+    fn ask_around(&self, own: &Wait) -> Result<Inquiry, Trouble> {
+        let failed = |failure: Failure| Trouble::own(failure.in_collective(own.collective.clone()));
         let mut inquiry = Inquiry::new(self.world.rank, own.clone());
         let mut asked = Instant::now();
         while asked.elapsed() < ANSWER_WITHIN {
-            for rank in inquiry.ask_next() {
-                self.watch.outgoing.borrow_mut().push(self.world.send_bytes(vec![0], rank, Tag::Ask).map_err(failed)?);
+            for (rank, collective) in inquiry.ask_next() {
+                self.ask(rank, &collective).map_err(failed)?;
                 asked = Instant::now();
             }
             self.obey_abort();
-            self.heed_report(call)?;
+            self.heed_report()?;
             self.answer(Some(&|| Standing::Waiting(own.clone()))).map_err(failed)?;
             while let Some((from, text)) = self.take_message(Tag::Answer).map_err(failed)? {
                 inquiry.answered(from, serde_json::from_slice(&text).unwrap_or(Standing::Silent));
@@ -144,23 +81,10 @@ impl Wire {
             }
             thread::sleep(LONG_NAP);
         }
-        let nobody = || CommError::WireEnded { name: call.name.to_owned() };
-        Ok(Trouble::own(inquiry.conclude().unwrap_or_else(nobody)))
+        // A rank that has given up meanwhile answers as if it had done nothing wrong; its report came first.
+        self.heed_report()?;
+        Ok(inquiry)
     }
-
-    /// A short message that has arrived, and from whom.
-    fn take_message(&self, tag: Tag) -> Result<Option<(usize, Vec<u8>)>, Failure> {
-        let Some(from) = self.world.probe(tag) else { return Ok(None) };
-        let mut message = self.world.expect(ANSWER_MAX, from, tag)?;
-        self.within(ANSWER_WITHIN, &mut message);
-        Ok(Some((from, message.bytes().unwrap_or_default().to_vec())))
-    }
-}
-
-/// This rank's wait in `call`.
-fn own_wait(call: &Call, mut missing: Vec<usize>) -> Wait {
-    missing.truncate(NAMED);
-    Wait { collective: call.collective(), seconds: call.started.elapsed().as_secs_f64(), missing }
 }
 
 /// What is known of the ranks that wait for each other.
@@ -176,15 +100,16 @@ impl Inquiry {
         Inquiry { own, asked: BTreeSet::from([own]), waits: BTreeMap::from([(own, wait)]), others: BTreeMap::new() }
     }
 
-    fn waited_for(&self) -> impl Iterator<Item = usize> {
-        self.waits.values().flat_map(|wait| &wait.missing).copied()
+    fn waited_for(&self) -> impl Iterator<Item = (usize, &Wait)> {
+        self.waits.values().flat_map(|wait| wait.missing.iter().map(move |&rank| (rank, wait)))
     }
 
-    /// The ranks that somebody waits for and that have not been asked yet; they count as asked from now on.
-    fn ask_next(&mut self) -> Vec<usize> {
-        let ranks: BTreeSet<usize> = self.waited_for().filter(|rank| !self.asked.contains(rank)).collect();
-        self.asked.extend(&ranks);
-        ranks.into_iter().collect()
+    /// The ranks that somebody waits for and that have not been asked yet, and where they are waited for; they count as asked from now on.
+    fn ask_next(&mut self) -> Vec<(usize, Collective)> {
+        let open = self.waited_for().filter(|(rank, _)| !self.asked.contains(rank));
+        let open: BTreeMap<usize, Collective> = open.map(|(rank, wait)| (rank, wait.collective.clone())).collect();
+        self.asked.extend(open.keys());
+        open.into_iter().collect()
     }
 
     fn answered(&mut self, rank: usize, standing: Standing) {
@@ -196,23 +121,47 @@ impl Inquiry {
 
     /// Whether everybody who is waited for has answered.
     fn is_complete(&self) -> bool {
-        self.waited_for().all(|rank| self.waits.contains_key(&rank) || self.others.contains_key(&rank))
+        self.waited_for().all(|(rank, _)| self.waits.contains_key(&rank) || self.others.contains_key(&rank))
     }
 
-    /// Names the rank nearest to this one that waits for ranks which do not wait themselves, and those. Where all wait for each other:
-    /// this one and those that it waits for.
-    fn conclude(&self) -> Option<CommError> {
-        let mut order = VecDeque::from([self.own]);
-        let mut seen = BTreeSet::from([self.own]);
-        while let Some(rank) = order.pop_front() {
-            let Some(wait) = self.waits.get(&rank) else { continue };
-            let (waiting, hanging): (Vec<usize>, Vec<usize>) =
-                wait.missing.iter().partition(|rank| self.waits.contains_key(rank));
-            if !hanging.is_empty() {
-                return Some(self.timed_out(rank, wait, hanging));
-            }
-            order.extend(waiting.into_iter().filter(|rank| seen.insert(*rank)));
+    /// Whether a rank keeps others waiting. One that computes has entered what they wait in, so another may be the one.
+    fn hangs(&self, rank: usize, computing_too: bool) -> bool {
+        match self.others.get(&rank) {
+            Some(Standing::Past { .. }) => false,
+            Some(Standing::Queued { .. }) => computing_too,
+            _ => !self.waits.contains_key(&rank),
         }
+    }
+
+    /// Names the rank nearest to this one that waits for ranks which do not wait themselves, and those.
+    fn culprit(&self) -> Option<CommError> {
+        [false, true].into_iter().find_map(|computing_too| {
+            let mut order = VecDeque::from([self.own]);
+            let mut seen = BTreeSet::from([self.own]);
+            while let Some(rank) = order.pop_front() {
+                let Some(wait) = self.waits.get(&rank) else { continue };
+                let hanging: Vec<usize> = wait.missing.iter().copied().filter(|&rank| self.hangs(rank, computing_too)).collect();
+                if !hanging.is_empty() {
+                    return Some(self.timed_out(rank, wait, hanging));
+                }
+                order.extend(wait.missing.iter().copied().filter(|&rank| seen.insert(rank)));
+            }
+            None
+        })
+    }
+
+    /// Whether all that this rank waits for are in the same collective as it, or past it.
+    fn all_are_in_it(&self) -> bool {
+        let same = |wait: &Wait| self.waits.get(&self.own).is_some_and(|own| own.collective == wait.collective);
+        let is_in_it = |rank: &usize| match (self.waits.get(rank), self.others.get(rank)) {
+            (Some(wait), _) => same(wait),
+            (None, other) => matches!(other, Some(Standing::Past { .. })),
+        };
+        self.waits.get(&self.own).is_some_and(|own| own.missing.iter().all(is_in_it))
+    }
+
+    /// Where all wait for each other: names this rank and those that it waits for.
+    fn standstill(&self) -> Option<CommError> {
         self.waits.get(&self.own).map(|own| self.timed_out(self.own, own, own.missing.clone()))
     }
 
@@ -234,7 +183,6 @@ impl Inquiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Collective;
 
     fn wait(name: &str, missing: &[usize]) -> Wait {
         let collective = Collective { name: name.into(), group: "pp".into(), sequence: 3, message: None };
@@ -245,18 +193,23 @@ mod tests {
         Standing::Waiting(wait(name, missing))
     }
 
-    /// What rank 0 concludes when the ranks answer as given; a rank that is not listed is silent.
-    fn concluded(own: &[usize], standings: &[(usize, Standing)]) -> String {
+    /// What rank 0 learns when the ranks answer as given; a rank that is not listed is silent.
+    fn learned(own: &[usize], standings: &[(usize, Standing)]) -> Inquiry {
         let mut inquiry = Inquiry::new(0, wait("a", own));
         loop {
             let asked = inquiry.ask_next();
-            for (rank, standing) in standings.iter().filter(|(rank, _)| asked.contains(rank)) {
+            for (rank, standing) in standings.iter().filter(|(rank, _)| asked.iter().any(|(asked, _)| asked == rank)) {
                 inquiry.answered(*rank, standing.clone());
             }
             if asked.is_empty() {
-                return inquiry.conclude().unwrap().to_string();
+                return inquiry;
             }
         }
+    }
+
+    fn concluded(own: &[usize], standings: &[(usize, Standing)]) -> String {
+        let inquiry = learned(own, standings);
+        inquiry.culprit().or_else(|| inquiry.standstill()).unwrap().to_string()
     }
 
     #[test]
@@ -284,5 +237,34 @@ mod tests {
     fn ranks_that_wait_for_each_other_say_so() {
         let text = concluded(&[1], &[(1, waiting("b", &[0]))]);
         assert!(text.ends_with("waiting for rank 1: rank 1 is in `b` of pp (collective 3), waiting for rank 0"), "{text}");
+    }
+
+    #[test]
+    fn each_rank_is_asked_about_what_it_is_waited_for_in() {
+        let mut inquiry = Inquiry::new(0, wait("a", &[1]));
+        assert_eq!(inquiry.ask_next(), [(1, wait("a", &[]).collective)]);
+        inquiry.answered(1, waiting("b", &[0, 2]));
+        assert_eq!(inquiry.ask_next(), [(2, wait("b", &[]).collective)]);
+    }
+
+    #[test]
+    fn a_rank_that_computes_is_to_blame_only_where_no_other_is() {
+        let queued = Standing::Queued { collective: wait("a", &[]).collective };
+        let idle = Standing::Idle { last: None, seconds: 9.0 };
+        let text = concluded(&[1, 2], &[(1, queued.clone()), (2, waiting("b", &[3])), (3, idle)]);
+        assert!(text.ends_with("waiting for rank 3: rank 3 has entered nothing for 9.0 s"), "{text}");
+        let text = concluded(&[1, 2], &[(1, queued), (2, waiting("a", &[0, 1]))]);
+        let expected = "waiting for rank 1: rank 1 is still computing what comes before `a` of pp (collective 3)";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn ranks_that_do_their_part_are_not_blamed() {
+        let past = Standing::Past { collective: wait("a", &[]).collective };
+        let inquiry = learned(&[1, 2], &[(1, waiting("a", &[0, 2])), (2, past.clone())]);
+        assert!(inquiry.culprit().is_none() && inquiry.all_are_in_it());
+        let inquiry = learned(&[1, 2], &[(1, waiting("b", &[0])), (2, past)]);
+        assert!(inquiry.culprit().is_none() && !inquiry.all_are_in_it());
+        assert!(!learned(&[1], &[]).all_are_in_it());
     }
 }

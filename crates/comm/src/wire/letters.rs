@@ -1,7 +1,10 @@
 //! Messages from one rank to another. The sender never waits: what MPI has not yet handed on lies in the outbox, which is looked
 //! after whenever the wire waits or has nothing to do.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     Tag, Wire,
@@ -14,11 +17,15 @@ use super::{
 };
 use crate::{
     CommError,
+    entry::Collective,
     record::{EventId, Record},
 };
 
 /// Bytes of one piece of a large message.
 const PIECE_BYTES: usize = 4 << 20;
+
+/// Why a message will never be delivered, once that is known: what its sender finds out by waiting for it.
+pub(crate) type Fate = Arc<OnceLock<CommError>>;
 
 /// Messages on their way out, oldest first.
 #[derive(Default)]
@@ -26,9 +33,22 @@ pub(super) struct Outbox(VecDeque<Letter>);
 
 /// One message on its way out: its header and its pieces.
 struct Letter {
+    collective: Collective,
     event: EventId,
     bytes: usize,
     pieces: Vec<Message>,
+    fate: Fate,
+}
+
+impl Letter {
+    /// Whether it is delivered.
+    fn poll(&mut self) -> Result<bool, Failure> {
+        for piece in &mut self.pieces {
+            piece.poll()?;
+        }
+        self.pieces.retain(|piece| !piece.is_done());
+        Ok(self.pieces.is_empty())
+    }
 }
 
 impl Outbox {
@@ -36,23 +56,27 @@ impl Outbox {
         self.0.is_empty()
     }
 
-    /// Forgets what is delivered; whether there was any.
-    pub(super) fn sweep(&mut self, record: &Record) -> Result<bool, Failure> {
-        let before = self.0.len();
-        for letter in &mut self.0 {
-            for piece in &mut letter.pieces {
-                piece.poll()?;
+    /// Forgets what is delivered.
+    ///
+    /// # Errors
+    /// The first message that MPI has failed to deliver.
+    pub(super) fn sweep(&mut self, record: &Record) -> Result<(), Trouble> {
+        let mut first = None;
+        self.0.retain_mut(|letter| match letter.poll() {
+            Ok(delivered) => {
+                if delivered {
+                    record.done(letter.event, letter.bytes as u64);
+                }
+                !delivered
             }
-            letter.pieces.retain(|piece| !piece.is_done());
-        }
-        self.0.retain(|letter| {
-            let done = letter.pieces.is_empty();
-            if done {
-                record.done(letter.event, letter.bytes as u64);
+            Err(failure) => {
+                record.failed(letter.event);
+                let error = letter.fate.get_or_init(|| failure.in_collective(letter.collective.clone())).clone();
+                first.get_or_insert(error);
+                false
             }
-            !done
         });
-        Ok(self.0.len() < before)
+        first.map_or(Ok(()), |error| Err(Trouble::own(error)))
     }
 
     fn receivers(&self) -> Vec<usize> {
@@ -64,8 +88,8 @@ impl Outbox {
 }
 
 impl Wire {
-    /// Hands `data` to MPI.
-    pub(crate) fn send(&mut self, call: Call, data: Vec<u8>) -> Result<(), CommError> {
+    /// Hands `data` to MPI. What becomes of it after that, `fate` says.
+    pub(crate) fn send(&mut self, call: Call, data: Vec<u8>, fate: Fate) -> Result<(), CommError> {
         self.enter(call, |wire, call| {
             let (to, bytes) = (call.root, data.len());
             let (payload, rest) = if bytes <= INLINE_MAX { (Some(data), Vec::new()) } else { (None, data) };
@@ -76,8 +100,8 @@ impl Wire {
                 pieces.push(wire.send_part(call, &rest, piece, (to, Tag::Parcel))?);
             }
             let mut outbox = wire.outbox.borrow_mut();
-            outbox.0.push_back(Letter { event: call.event, bytes, pieces });
-            outbox.sweep(&wire.shared.record).map_err(|failure| call.failed(failure))?;
+            outbox.0.push_back(Letter { collective: call.collective(), event: call.event, bytes, pieces, fate });
+            outbox.sweep(&wire.shared.record)?;
             Ok((None, ()))
         })
     }
@@ -115,25 +139,29 @@ impl Wire {
 
     /// Waits until everything that was sent is received.
     pub(super) fn deliver(&self, call: &Call) -> Result<(), Trouble> {
-        self.wait(call, &mut Delivery(self))
+        let left = self.outbox.borrow().0.len();
+        self.wait(call, &mut Delivery { wire: self, left })
     }
 }
 
-/// Everything in the outbox, waited for.
-struct Delivery<'a>(&'a Wire);
+/// Everything in the outbox, waited for. Whoever waits sweeps.
+struct Delivery<'a> {
+    wire: &'a Wire,
+    /// How many messages were left at the last look.
+    left: usize,
+}
 
 impl Flights for Delivery<'_> {
     fn poll(&mut self, _: &World) -> Result<Found, Failure> {
-        let mut outbox = self.0.outbox.borrow_mut();
-        let moved = outbox.sweep(&self.0.shared.record)?;
-        Ok(match (outbox.is_empty(), moved) {
-            (true, _) => Found::Done,
-            (false, true) => Found::Moved,
-            (false, false) => Found::Still,
+        let before = std::mem::replace(&mut self.left, self.wire.outbox.borrow().0.len());
+        Ok(match self.left {
+            0 => Found::Done,
+            left if left < before => Found::Moved,
+            _ => Found::Still,
         })
     }
 
     fn missing(&self) -> Vec<usize> {
-        self.0.outbox.borrow().receivers()
+        self.wire.outbox.borrow().receivers()
     }
 }

@@ -3,9 +3,11 @@
 mod buffer;
 mod call;
 mod collectives;
+mod fitting;
 mod inquiry;
 mod letters;
 mod message;
+mod neighbours;
 mod patience;
 mod raw;
 mod reduce;
@@ -27,7 +29,7 @@ use std::{
 
 use mpi::{Threading, environment::Universe};
 
-use self::{call::Trouble, inquiry::Watch, letters::Outbox, raw::World};
+use self::{call::Trouble, letters::Outbox, neighbours::Watch, raw::World};
 use crate::{
     CommError,
     entry::{Collective, Operation},
@@ -36,6 +38,8 @@ use crate::{
     record::Record,
 };
 pub(crate) use call::{Call, Request};
+pub(crate) use inquiry::Question;
+pub(crate) use letters::Fate;
 pub(crate) use sum::Element;
 
 /// Work for the wire.
@@ -76,17 +80,24 @@ pub(crate) struct Wire {
     timeout: Duration,
     outbox: RefCell<Outbox>,
     watch: Watch,
+    questions: Receiver<Question>,
     shared: Arc<Shared>,
 }
 
-/// The wire thread: starts MPI, reports through `ready`, works until the other end of `jobs` is dropped, finalises MPI.
+/// What the wire is given to do, until the other ends are dropped.
+pub(crate) struct Inbox {
+    pub(crate) jobs: Receiver<Job>,
+    pub(crate) questions: Receiver<Question>,
+}
+
+/// The wire thread: starts MPI, reports through `ready`, works until the other end of the jobs is dropped, finalises MPI.
 pub(crate) fn run(
     timeout: Duration,
     shared: Arc<Shared>,
-    jobs: &Receiver<Job>,
+    Inbox { jobs, questions }: Inbox,
     ready: &SyncSender<Result<Arc<Membership>, CommError>>,
 ) {
-    let (mut wire, universe) = match start(timeout, shared) {
+    let (mut wire, universe) = match start(timeout, shared, questions) {
         Ok(started) => started,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -114,7 +125,11 @@ pub(crate) fn run(
 }
 
 /// Starts MPI on this thread.
-fn start(timeout: Duration, shared: Arc<Shared>) -> Result<(Wire, ManuallyDrop<Universe>), CommError> {
+fn start(
+    timeout: Duration,
+    shared: Arc<Shared>,
+    questions: Receiver<Question>,
+) -> Result<(Wire, ManuallyDrop<Universe>), CommError> {
     let cannot = |found: &str| CommError::Start { found: found.to_owned() };
     let (universe, threading) = mpi::initialize_with_threading(Threading::Funneled)
         .ok_or_else(|| cannot("it was started before in this process, expected one group per process"))?;
@@ -125,7 +140,7 @@ fn start(timeout: Duration, shared: Arc<Shared>) -> Result<(Wire, ManuallyDrop<U
     }
     let world = World::open(&universe).map_err(|failure| cannot(&format!("{}: {}", failure.call, failure.message)))?;
     let everybody = Arc::new(Membership::world(world.rank, world.size));
-    Ok((Wire { world, everybody, timeout, outbox: RefCell::default(), watch: Watch::new(), shared }, universe))
+    Ok((Wire { world, everybody, timeout, outbox: RefCell::default(), watch: Watch::new(), questions, shared }, universe))
 }
 
 impl Wire {
@@ -153,7 +168,9 @@ impl Wire {
         let call = Call::new(&self.everybody, Operation::Leave, request, &self.shared.record);
         self.enter(call, |wire, call| {
             wire.deliver(call)?;
-            wire.roll_call(call, None).map(|_| (Some(0), ()))
+            wire.roll_call(call, None)?;
+            wire.clear_away();
+            Ok((Some(0), ()))
         })
     }
 
@@ -181,12 +198,17 @@ impl Wire {
             }
             Err(trouble) => {
                 record.failed(call.event);
-                if !trouble.told {
-                    self.report(&trouble.error);
-                }
-                Err(self.shared.broken.get_or_init(|| *trouble.error).clone())
+                Err(self.break_off(trouble))
             }
         }
+    }
+
+    /// Ends everything that comes with this error, if it is the first; tells the other ranks unless they know. Returns the first.
+    fn break_off(&self, trouble: Trouble) -> CommError {
+        if !trouble.told {
+            self.report(&trouble.error);
+        }
+        self.shared.broken.get_or_init(|| *trouble.error).clone()
     }
 
     /// Ends the job if somebody asked for it.

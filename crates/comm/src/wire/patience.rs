@@ -7,9 +7,8 @@ use std::{
 
 use super::{
     Wire,
-    call::{Call, Trouble},
+    call::{Call, Trouble, own_business},
     raw::{Arrival, Failure, Message, World},
-    report::Report,
 };
 use crate::CommError;
 
@@ -93,7 +92,7 @@ impl Wire {
                 continue;
             }
             self.obey_abort();
-            self.sweep().map_err(|failure| call.failed(failure))?;
+            self.sweep()?;
             if self.watch.looked.get().elapsed() >= LOOK {
                 self.look_around(call, flights, still)?;
                 self.watch.looked.set(Instant::now());
@@ -114,35 +113,43 @@ impl Wire {
         }
     }
 
-    /// Nothing to do: keeps messages going and hears what other ranks report.
+    /// Nothing to do: keeps messages going, hears what other ranks report and ask, and asks them what this one's devices want to know.
+    /// An error here ends whatever is entered next.
     pub(super) fn idle(&mut self) {
-        if self.shared.broken.get().is_some() {
-            return;
-        }
-        // An MPI error here comes up again in whatever is entered next.
-        let _ = self.sweep();
-        let _ = self.answer(None);
-        if let Ok(Some(Report { error: Some(error), .. })) = self.reported() {
-            let _ = self.shared.broken.set(error);
+        self.ask_for_devices();
+        if self.shared.broken.get().is_none()
+            && let Err(trouble) = self.look_after_others()
+        {
+            self.break_off(trouble);
         }
     }
 
-    fn sweep(&self) -> Result<(), Failure> {
+    fn look_after_others(&self) -> Result<(), Trouble> {
+        self.sweep()?;
+        self.heed_report()?;
+        self.answer(None).map_err(|failure| Trouble::own(failure.in_collective(own_business("sirocco/answer"))))
+    }
+
+    fn sweep(&self) -> Result<(), Trouble> {
         let mut outbox = self.outbox.borrow_mut();
-        if outbox.is_empty() { Ok(()) } else { outbox.sweep(&self.shared.record).map(drop) }
+        if outbox.is_empty() { Ok(()) } else { outbox.sweep(&self.shared.record) }
     }
 
     /// Has another rank reported an error, has a peer died or left, does another rank ask what this one does?
     fn look_around(&self, call: &Call, flights: &dyn Flights, still: Duration) -> Result<(), Trouble> {
         let failed = |failure| call.failed(failure);
         // A report comes first, since a rank that reports may exit next.
-        self.heed_report(call)?;
+        self.heed_report()?;
         let died = self.shared.roster.get().and_then(|roster| roster.dead().into_iter().next());
         if let Some(dead) = died {
             // It may have reported an error between the two looks.
-            self.heed_report(call)?;
+            self.heed_report()?;
             let (peer, collective) = (dead.peer, call.collective());
             return Err(Trouble::own(CommError::RankDied { rank: peer.rank, host: peer.host, pid: peer.pid, collective }));
+        }
+        // The devices wait for ranks, too: what they find out ends this call as well.
+        if let Some(error) = self.ask_for_devices() {
+            return Err(Trouble::told(error));
         }
         let missing = flights.missing();
         if still >= LOOK {
@@ -153,12 +160,10 @@ impl Wire {
         self.answer(Some(&|| self.standing(call, still, missing.clone()))).map_err(failed)
     }
 
-    /// Ends the call if another rank reports an error.
-    pub(super) fn heed_report(&self, call: &Call) -> Result<(), Trouble> {
-        match self.reported().map_err(|failure| call.failed(failure))? {
-            None => Ok(()),
-            Some(report) => Err(report.trouble(call)),
-        }
+    /// An error if another rank reports one.
+    pub(super) fn heed_report(&self) -> Result<(), Trouble> {
+        let failed = |failure: Failure| Trouble::own(failure.in_collective(own_business("sirocco/report")));
+        self.reported().map_err(failed)?.map_or(Ok(()), |error| Err(Trouble::told(error)))
     }
 
     /// Polls until done, an MPI error or the end of `limit`, whichever comes first.

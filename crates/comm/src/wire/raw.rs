@@ -25,12 +25,19 @@ use super::{
     Tag,
     buffer::{Buffer, Loan},
 };
+use crate::{CommError, entry::Collective};
 
 /// An MPI function that did not succeed, with MPI's own text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) call: &'static str,
     pub(crate) message: String,
+}
+
+impl Failure {
+    pub(super) fn in_collective(self, collective: Collective) -> CommError {
+        CommError::Mpi { call: self.call.to_owned(), message: self.message, collective }
+    }
 }
 
 /// The communicator of all ranks. Not `Send`: it stays on the thread that started MPI.
@@ -68,6 +75,7 @@ impl World {
             bytes: loan.bytes,
             loan: Some(loan),
             received: None,
+            failed: None,
             peer: to,
         })
     }
@@ -97,7 +105,7 @@ impl World {
         check("MPI_Irecv", code)?;
         // SAFETY: MPI_Irecv succeeded, so it has written the request.
         let request = Request(unsafe { request.assume_init() });
-        Ok(Message { request, bytes: loan.bytes, loan: Some(loan), received: Some(0), peer: from })
+        Ok(Message { request, bytes: loan.bytes, loan: Some(loan), received: Some(0), failed: None, peer: from })
     }
 
     /// Starts to receive a message of at most `most` bytes.
@@ -146,13 +154,19 @@ pub(super) struct Message {
     bytes: usize,
     /// The bytes that came; `None` for a message on its way out.
     received: Option<usize>,
+    /// Why it will never be complete.
+    failed: Option<Failure>,
     /// The rank at the other end.
     pub(super) peer: usize,
 }
 
 impl Message {
-    /// Whether MPI needs the memory no longer: what was to come has come.
+    /// Whether MPI needs the memory no longer: what was to come has come. One that has failed stays so: MPI may have let go of its
+    /// request, and calls a request that does not exist complete.
     pub(super) fn poll(&mut self) -> Result<bool, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
         let Some(loan) = self.loan.take() else { return Ok(true) };
         match self.request.test() {
             Ok(Some(bytes)) => {
@@ -162,6 +176,7 @@ impl Message {
             }
             unfinished => {
                 self.loan = Some(loan);
+                self.failed = unfinished.as_ref().err().cloned();
                 unfinished.map(|_| false)
             }
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     Tag, Wire,
     buffer::Buffer,
-    call::{Call, Trouble},
+    call::own_business,
+    fitting::fitting,
     raw::{Failure, Message},
 };
 use crate::CommError;
@@ -15,38 +16,25 @@ const REPORT_MAX: usize = 4096;
 /// How long a rank that is giving up tries to tell the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// What a rank reported.
-pub(super) struct Report {
-    pub(super) from: usize,
-    /// `None` if it cannot be read.
-    pub(super) error: Option<CommError>,
-}
-
-impl Report {
-    /// The error as the end of `call`.
-    pub(super) fn trouble(self, call: &Call) -> Trouble {
-        let garbled = || call.garbled(self.from, "a report that cannot be read", "an error report");
-        Trouble::told(self.error.unwrap_or_else(garbled))
-    }
-}
-
 impl Wire {
     /// The error that another rank reports, if one does.
-    pub(super) fn reported(&self) -> Result<Option<Report>, Failure> {
+    pub(super) fn reported(&self) -> Result<Option<CommError>, Failure> {
         let Some(from) = self.world.probe(Tag::Report) else { return Ok(None) };
         let mut report = self.world.expect(REPORT_MAX, from, Tag::Report)?;
         self.within(LAST_WORDS, &mut report);
         let error = report.bytes().and_then(|bytes| serde_json::from_slice(bytes).ok());
-        Ok(Some(Report { from, error }))
+        let unreadable = || CommError::Garbled {
+            rank: from,
+            found: "a report that cannot be read".to_owned(),
+            expected: "an error report".to_owned(),
+            collective: own_business("sirocco/report"),
+        };
+        Ok(Some(error.unwrap_or_else(unreadable)))
     }
 
     /// Tells all ranks of the job that are not known to be dead about an error, as far as that can be done quickly.
     pub(super) fn report(&self, error: &CommError) {
-        let Ok(text) = serde_json::to_vec(error) else { return };
-        if text.len() > REPORT_MAX {
-            return;
-        }
-        let text = Buffer::new(text);
+        let text = Buffer::new(fitting(error, REPORT_MAX));
         let dead: Vec<usize> =
             self.shared.roster.get().map(|roster| roster.dead().iter().map(|dead| dead.peer.rank).collect()).unwrap_or_default();
         let others = (0..self.world.size).filter(|&rank| rank != self.world.rank && !dead.contains(&rank));

@@ -12,6 +12,7 @@ use super::{
     Tag, Wire,
     buffer::Buffer,
     call::{Call, Trouble},
+    fitting::fitting,
     message::{HEADER_MAX, Header, INLINE_RESULT_MAX, Verdict, verdict_max},
     patience::{Flights, Found},
     raw::{Arrival, Failure, Message, World},
@@ -54,13 +55,14 @@ impl Wire {
     fn preside(&self, call: &Call, own: Header) -> Result<Verdict, Trouble> {
         let mut hearing = Hearing::open(self, call, own)?;
         let heard = self.wait(call, &mut hearing);
+        self.see_off(hearing.notes.drain(..));
         let outcome = heard.and_then(|()| match hearing.objection.take() {
             Some(error) => Err(Trouble::own(error)),
             None => hearing.decide(call),
         });
         let verdict = match &outcome {
             Ok(verdict) => verdict.encode(),
-            Err(trouble) => Verdict::Failed { error: serde_json::to_vec(&trouble.error).unwrap_or_default() }.encode(),
+            Err(trouble) => Verdict::Failed { error: fitting(&trouble.error, INLINE_RESULT_MAX) }.encode(),
         };
         let verdict = Buffer::new(verdict);
         let send = |peer| self.send_part(call, &verdict, 0..verdict.len(), (peer, Tag::Verdict));

@@ -9,6 +9,7 @@ mod speed;
 mod standstill;
 mod stress;
 mod sums;
+mod undelivered;
 
 use std::env;
 
@@ -26,6 +27,8 @@ fn rank_program() {
         "mesh" => groups::rank_mesh(&report),
         "parts" => groups::rank_parts(&report),
         "letters" => letters::rank_letters(&report),
+        "undelivered" => undelivered::rank_undelivered(&case, &report),
+        "too-long" => undelivered::rank_long(&report),
         "speed" => speed::rank_speed(&report),
         other => match other.split_once('/') {
             Some(("standstill", case)) => standstill::rank_program(case, &report),

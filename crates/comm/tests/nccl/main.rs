@@ -50,6 +50,17 @@ fn libraries() -> &'static Result<TempDir, String> {
 
 /// What `ranks` ranks said, and how long it took; nothing where there is no C compiler.
 fn run(case: &str, fake: &str, ranks: usize) -> Option<(String, Duration)> {
+    let (text, took, well) = start(case, fake, ranks, &[])?;
+    assert!(well, "{text}");
+    Some((text, took))
+}
+
+/// The same for ranks that lose each other, and so end without MPI_Finalize, which mpirun must not hold against the rest.
+fn run_apart(case: &str, fake: &str, ranks: usize) -> Option<(String, Duration)> {
+    start(case, fake, ranks, &["--enable-recovery"]).map(|(text, took, _)| (text, took))
+}
+
+fn start(case: &str, fake: &str, ranks: usize, arguments: &[&str]) -> Option<(String, Duration, bool)> {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let libraries = match libraries() {
@@ -62,6 +73,7 @@ fn run(case: &str, fake: &str, ranks: usize) -> Option<(String, Duration)> {
     let started = Instant::now();
     let output = Command::new("mpirun")
         .args(["-n", &ranks.to_string(), "--oversubscribe", "--bind-to", "none"])
+        .args(arguments)
         .arg(env::current_exe().unwrap())
         .args(["rank_program", "--exact", "--nocapture", "--test-threads=1"])
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
@@ -73,8 +85,7 @@ fn run(case: &str, fake: &str, ranks: usize) -> Option<(String, Duration)> {
         .output()
         .expect("mpirun runs");
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "{text}");
-    Some((text, started.elapsed()))
+    Some((text, started.elapsed(), output.status.success()))
 }
 
 /// Memory that the fake device shares with this process.
@@ -99,7 +110,7 @@ impl Memory {
 }
 
 fn join(host: &Arc<dyn Communicator>, device: &Arc<Device>) -> Result<DeviceGroup, CommError> {
-    DeviceGroup::join("dp", host.clone(), device.clone(), Options { timeout: TIMEOUT })
+    DeviceGroup::join("dp", host.as_ref(), device.clone(), Options { timeout: TIMEOUT })
 }
 
 /// Not a test of its own: what a rank does when mpirun started this program.
@@ -113,6 +124,8 @@ fn rank_program() {
         "collectives" => rank_collectives(&host, &device),
         "refusals" => rank_refusals(&host, &device),
         "leaving" => rank_leaving(&host, &device),
+        "absent" => rank_absent(&host, &device),
+        "chain" => rank_chain(&host, &device),
         _ => rank_failure(&host, &device),
     }
 }
@@ -141,12 +154,19 @@ fn rank_collectives(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
     println!("rank {rank}: second {:?}", memory.get(160, size));
     // The watch counts what has ended soon after it has.
     let started = Instant::now();
-    while group.traffic().len() < 5 && started.elapsed() < TIMEOUT {
+    let ended = || host.history().into_iter().filter(|event| event.device && event.done.is_some() && !event.failed);
+    while ended().count() < 5 && started.elapsed() < TIMEOUT {
         std::thread::yield_now();
     }
-    let traffic = group.traffic();
-    println!("rank {rank}: sum {} bytes, gather {} bytes", traffic["sum"].bytes, traffic["gather"].bytes);
-    assert_eq!(group.history().iter().filter(|event| event.done.is_some() && !event.failed).count(), 5);
+    // In the record of the job, beside what the host did.
+    let traffic = host.traffic();
+    println!("rank {rank}: sum {} bytes, gather {} bytes", traffic["dp/sum"].bytes, traffic["dp/gather"].bytes);
+    assert_eq!(traffic["nccl/cards"].calls, 1);
+    let lines: Vec<String> = ended().map(|event| event.to_string()).collect();
+    assert!(
+        lines.len() == 5 && lines[0].starts_with("`sum` of dp (collective 0), all_reduce_f32 between devices, 8 bytes: done "),
+        "{lines:?}"
+    );
     group.health().unwrap();
 }
 
@@ -189,6 +209,8 @@ fn rank_refusals(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
     refused("bytes", &|group| group.all_reduce("b", bytes, ()).err());
     refused("nowhere", &|group| group.all_reduce("c", Region { address: 4096, ..part }, ()).err());
     refused("beyond", &|group| group.all_reduce("d", Region { elements: 20_000, ..part }, ()).err());
+    let (half, whole) = (memory.region(1, 3), memory.region(0, 3));
+    refused("overlap", &|group| group.all_gather("f", &[(half, whole)], ()).err());
     refused("nobody", &|group| group.exchange("e", &[(7, part)], &[], ()).err());
 }
 
@@ -200,6 +222,7 @@ fn what_cannot_be_is_refused_before_the_device_sees_it() {
         "bytes: a device collective failed in `b` of dp (collective 0): a sum of U8 elements, expected [F32]",
         "nowhere: cuPointerGetAttribute failed in `c` of dp (collective 0): DriverError(CUDA_ERROR_INVALID_VALUE",
         "beyond their allocation of 65536 bytes",
+        "overlap: a device collective failed in `f` of dp (collective 0): a part at 0x",
         "nobody: a device collective failed in `e` of dp (collective 0): rank 7 in a group of 1",
     ] {
         assert!(said.contains(expected), "{expected}\n{said}");
@@ -220,14 +243,73 @@ fn rank_failure(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
 
 #[test]
 fn a_collective_that_hangs_is_aborted_and_named_in_time() {
-    let Some((said, took)) = run("failure", "hang", 2) else { return };
+    let Some((said, took)) = run_apart("failure", "hang", 2) else { return };
     for rank in 0..2 {
         let expected =
             format!("rank {rank}: NCCL failed in `sum` of dp (collective 0): not done 2.0 s after it began on the device");
         assert!(said.contains(&expected), "{said}");
     }
+    let why = "every rank of the group has entered it, and NCCL does not tell which one does not get on";
+    assert_eq!(said.matches(why).count(), 2, "{said}");
     assert_eq!(said.matches("fake nccl: abort").count(), 2, "{said}");
     assert!(took < TIMEOUT + Duration::from_secs(20), "{took:?}");
+}
+
+/// The last rank does not come to the collective before the others have given up.
+fn rank_absent(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
+    let (memory, rank) = (Memory::new(), host.rank());
+    let group = join(host, device).unwrap();
+    if rank + 1 == host.size() {
+        std::thread::sleep(3 * TIMEOUT);
+    }
+    let failed = group.all_reduce("sum", memory.region(0, 2), ()).and_then(|flight| flight.finish()).unwrap_err();
+    println!("rank {rank}: {failed}");
+    let event = host.history().into_iter().find(|event| event.device).unwrap();
+    assert!(event.failed, "{event}");
+}
+
+#[test]
+fn a_rank_that_has_not_entered_a_collective_is_named_on_every_rank() {
+    let Some((said, _)) = run_apart("absent", "hang", 3) else { return };
+    for rank in 0..3 {
+        let line =
+            said.lines().find(|line| line.contains(&format!("rank {rank}: no progress"))).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains("no progress in `sum` of dp (collective 0) 2."), "{said}");
+        assert!(
+            line.contains("waiting for rank 2: rank 2 has entered nothing since `nccl/joined` (collective 2) ended "),
+            "{said}"
+        );
+    }
+}
+
+/// Rank 0 waits for rank 1 on the device, rank 1 for rank 2 on the host, and rank 2 hangs.
+fn rank_chain(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
+    let (memory, rank) = (Memory::new(), host.rank());
+    let pair = |members: &[usize]| {
+        DeviceGroup::join("tp", host.group("tp", members).unwrap().as_ref(), device.clone(), Options { timeout: TIMEOUT })
+    };
+    let failed = match rank {
+        0 => pair(&[0, 1]).unwrap().all_reduce("sum", memory.region(0, 2), ()).and_then(|flight| flight.finish()).unwrap_err(),
+        1 => {
+            let _group = pair(&[0, 1]).unwrap();
+            host.receive_bytes("plan", 2).wait().unwrap_err()
+        }
+        _ => {
+            std::thread::sleep(3 * TIMEOUT);
+            host.barrier("next").wait().unwrap_err()
+        }
+    };
+    println!("rank {rank}: {failed}");
+}
+
+#[test]
+fn who_hangs_is_found_across_devices_and_hosts() {
+    let Some((said, _)) = run_apart("chain", "hang", 3) else { return };
+    for rank in 0..3 {
+        let expected = format!("rank {rank}: no progress in `plan` (message 0 from rank 2 to rank 1) ");
+        let line = said.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains(" s after rank 1 entered it, waiting for rank 2: rank 2 has entered nothing since "), "{said}");
+    }
 }
 
 #[test]
@@ -253,7 +335,7 @@ fn what_one_rank_lacks_is_told_to_all_before_any_waits_for_it() {
 /// Joins with a timeout that no test would wait for, and leaves a collective behind that hangs.
 fn rank_leaving(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
     let (memory, patient) = (Memory::new(), Options { timeout: Duration::from_secs(600) });
-    let group = DeviceGroup::join("dp", host.clone(), device.clone(), patient).unwrap();
+    let group = DeviceGroup::join("dp", host.as_ref(), device.clone(), patient).unwrap();
     drop(group.all_reduce("sum", memory.region(0, 2), ()).unwrap());
     let dropped = Instant::now();
     drop(group);

@@ -28,7 +28,7 @@ impl OnDevice {
         Ok(Self { ordinal, device: NcclDevice::open(ordinal)?, options })
     }
 
-    pub(super) fn join(&self, name: &'static str, host: Arc<dyn Communicator>) -> Result<Joined, ParallelError> {
+    pub(super) fn join(&self, name: &'static str, host: &dyn Communicator) -> Result<Joined, ParallelError> {
         let group = DeviceGroup::join(name, host, Arc::clone(&self.device), self.options)?;
         Ok(Joined { group, device: Device::Cuda(self.ordinal) })
     }

@@ -108,7 +108,7 @@ impl Maker<'_> {
         let made: Arc<dyn TensorGroup> = match (members, self.device) {
             ([_], _) => Arc::new(Alone),
             (_, None) => Arc::new(Host::new(group)),
-            (_, Some(device)) => Arc::new(device.join(name, group)?),
+            (_, Some(device)) => Arc::new(device.join(name, group.as_ref())?),
         };
         self.made.borrow_mut().push(Arc::clone(&made));
         Ok(made)

@@ -84,7 +84,7 @@ fn rank_program() {
     let members: Vec<usize> = (0..world.size()).collect();
     let host = Host::new(world.group("host", &members).unwrap());
     let opened = OnDevice::open(0, options).unwrap();
-    let joined = opened.join("device", world.group("device", &members).unwrap()).unwrap();
+    let joined = opened.join("device", world.group("device", &members).unwrap().as_ref()).unwrap();
     let device = Joined { device: Device::Cpu, ..joined };
     let (expected, found) = (work(&host).unwrap(), work(&device).unwrap());
     assert_eq!(found.len(), expected.len());

@@ -1,0 +1,99 @@
+//! What model and machine say about a run, asked before anything is written: the refusals that `sirocco check` and `sirocco train` share.
+use std::path::PathBuf;
+
+use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
+use sirocco_config::{Data, Device, ModelSizes, Run, RunFile};
+use sirocco_tokens::Tokenizer;
+
+use crate::machine;
+use crate::output;
+use crate::programs::{Mpirun, TRAINER, beside};
+use crate::report::{Failure, Kind};
+
+/// What was found, read from headers only.
+pub(crate) struct Preflight {
+    pub(crate) architecture: Architecture,
+    pub(crate) parameters: u64,
+    /// `None` for one rank, which needs none.
+    pub(crate) mpirun: Option<Mpirun>,
+}
+
+/// Refuses a run whose model, mesh, tokenizer or programs would fail it after its directory was made. `file` is what `run` was
+/// made of.
+pub(crate) fn preflight(file: &RunFile, run: &Run) -> Result<Preflight, Failure> {
+    if !run.model.path.is_dir() {
+        let message = format!("[model] path: {} is not there: expected a Hugging Face model directory", run.model.path.display());
+        let help = "sirocco model convert makes one from a GGUF file; relative paths start where the command is typed";
+        return Err(Failure::new(Kind::Input, message).help(help));
+    }
+    let model = ModelDir::open(&run.model.path)?;
+    let architecture = model.architecture()?;
+    let mut parameters = 0;
+    for (name, shape) in architecture.expected_tensors() {
+        expect_shape(&model, &name, &shape)?;
+        parameters += shape.iter().product::<usize>() as u64;
+    }
+    fits(run, &architecture)?;
+    run.parallel.check_model(&sizes(&architecture), |setting| file.place_of(setting))?;
+    note_shared_files(&run.data);
+    let tokenizer = Tokenizer::open(&run.model.path)?;
+    if tokenizer.vocab_size() > architecture.vocab_size {
+        let (path, ids, rows) = (run.model.path.display(), tokenizer.vocab_size(), architecture.vocab_size);
+        let message = format!("{path}: the tokenizer has ids up to {}: expected fewer than the embedding's {rows} rows", ids - 1);
+        return Err(Failure::new(Kind::Input, message).help("tokenizer and weights are of different models"));
+    }
+    beside(TRAINER)?;
+    if run.model.device == Device::Cuda {
+        machine::expect_devices(run.ranks(), &file.place_of("model.device"))?;
+    }
+    let mpirun = if run.ranks() == 1 { None } else { Some(Mpirun::find()?) };
+    Ok(Preflight { architecture, parameters, mpirun })
+}
+
+fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), CheckpointError> {
+    let (path, tensor, expected) = (model.path().to_owned(), name.to_owned(), format!("shape {shape:?}"));
+    match model.spec(name) {
+        None => Err(CheckpointError::MissingTensor { path, tensor, expected }),
+        Some(spec) if spec.shape != shape => {
+            Err(CheckpointError::TensorMismatch { path, tensor, found: format!("shape {:?}", spec.shape), expected })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// What a mesh has to fit.
+fn sizes(architecture: &Architecture) -> ModelSizes {
+    ModelSizes {
+        layers: architecture.layers as u64,
+        heads: architecture.heads as u64,
+        kv_heads: architecture.kv_heads as u64,
+        intermediate: architecture.ffn_size as u64,
+        vocabulary: architecture.vocab_size as u64,
+    }
+}
+
+/// A validation loss on what is learnt by heart says nothing; it may still be meant, to see whether a model can learn at all.
+fn note_shared_files(data: &Data) {
+    let real = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    let train: Vec<_> = data.train.iter().filter_map(real).collect();
+    for path in data.valid.iter().filter(|path| real(path).is_some_and(|path| train.contains(&path))) {
+        let path = path.display();
+        output::say(format_args!(
+            "note: {path} is in [data] train and in valid: the validation loss is of what was learnt, not of new text"
+        ));
+    }
+}
+
+/// Positions beyond the context were never trained: a document must not reach them.
+fn fits(run: &Run, architecture: &Architecture) -> Result<(), Failure> {
+    let (asked, context) = (run.data.sequence_length, architecture.longest_document() as u64);
+    if asked <= context {
+        return Ok(());
+    }
+    let config = run.model.path.join("config.json");
+    let message = format!(
+        "[data] sequence_length = {asked}: expected at most {context}, the smaller of max_position_embeddings and sliding_window in {}",
+        config.display()
+    );
+    Err(Failure::usage(message).help(format_args!("set data.sequence_length={context}")))
+}

@@ -1,0 +1,70 @@
+//! Who holds a run directory: what the lock file says, for people who find it locked.
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::duration;
+
+/// The `sirocco train` that took the lock.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pid: u32,
+    host: String,
+    /// Unix time in seconds.
+    since: u64,
+}
+
+impl Holder {
+    /// This process, from now on.
+    pub(crate) fn this_process() -> Holder {
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        Holder { pid: std::process::id(), host, since: now() }
+    }
+
+    /// Writes it in place of what the file holds. The file then is at its end: whoever gets it as standard input reads nothing.
+    pub(crate) fn write(&self, mut file: &File) {
+        // It is only for messages, which are worth less than the run.
+        let _ = file.set_len(0).and_then(|()| serde_json::to_writer(file, self).map_err(Into::into)).and_then(|()| file.flush());
+    }
+
+    /// What the file says; nothing where another version or a crash has left something else.
+    pub(crate) fn read(path: &Path) -> Option<Holder> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let for_long = duration(now().saturating_sub(self.since) as f64);
+        write!(out, "process {} on {}, for {for_long}", self.pid, self.host)
+    }
+}
+
+/// A clock before 1970 says nothing about how long.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn what_is_written_is_read_and_the_file_is_at_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        fs::write(&path, "an older version's words, and longer than those of this one because they go on and on and on").unwrap();
+        assert!(Holder::read(&path).is_none());
+        let mut file = File::options().append(true).read(true).open(&path).unwrap();
+        Holder { pid: 7, host: "cn1".to_owned(), since: now() - 75 }.write(&file);
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+        assert!(Holder::read(&path).unwrap().to_string().starts_with("process 7 on cn1, for 1:1"));
+    }
+}
