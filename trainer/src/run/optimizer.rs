@@ -16,11 +16,11 @@ use crate::gpu::optimizer::{Rates, update};
 pub(crate) enum Optimizer {
     Host(AdamW),
     /// Not run on a GPU yet.
-    Device(OnDevice),
+    Device(DeviceAdamW),
 }
 
 /// Moments beside the pieces, on their device.
-pub(crate) struct OnDevice {
+pub(crate) struct DeviceAdamW {
     config: AdamWConfig,
     steps: u64,
     moments: BTreeMap<String, (Tensor, Tensor)>,
@@ -34,7 +34,7 @@ impl Optimizer {
             device => {
                 let there = |elements: Vec<f32>| Tensor::from_slice(&elements).to_device(device);
                 let moments = moments.into_iter().map(|(name, of)| (name, (there(of.first), there(of.second))));
-                Self::Device(OnDevice { config, steps, moments: moments.collect() })
+                Self::Device(DeviceAdamW { config, steps, moments: moments.collect() })
             }
         }
     }
@@ -79,7 +79,7 @@ impl Optimizer {
     }
 }
 
-impl OnDevice {
+impl DeviceAdamW {
     fn step(&mut self, engine: &mut Engine, learning_rate: f64, gradient_scale: f64) -> Result<(), Failure> {
         self.steps += 1;
         let step = i32::try_from(self.steps).map_err(Failure::failed)?;
