@@ -143,6 +143,9 @@ fn a_run_without_latest_goes_on_from_its_newest_checkpoint() {
     let finished = run("sirocco", &["train", "run"], place.path()).expect_code(0);
     finished.expect_words(&["run/checkpoints/LATEST is missing", "step 5", "5 of 10 steps done"]);
     assert_eq!(fs::read_to_string(&latest).expect("LATEST"), "step-00000010\n");
+    let checked = run("sirocco", &["check", "run"], place.path()).expect_code(0);
+    assert!(checked.stdout.contains("run        10 of 10 steps of 4 sequences done, in run\n"), "{}", checked.stdout);
+    assert!(checked.stdout.ends_with("\nok: nothing is left to do\n"), "{}", checked.stdout);
     // Of two that are there the newest is meant, and it is not passed over where it is damaged.
     fs::remove_file(&latest).expect("LATEST");
     fs::remove_file(shard(&place.path().join("run/checkpoints/step-00000010"))).expect("the shard");

@@ -21,7 +21,7 @@ const PREFIX: &str = "base_model.model.";
 
 /// One of the two matrices of an adapter on a linear module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Factor {
+pub(crate) enum Factor {
     /// `[r, in]`.
     A,
     /// `[out, r]`.
@@ -30,7 +30,7 @@ pub enum Factor {
 
 /// PEFT's name of a factor; `module` is the base model's name without `.weight`, such as
 /// `model.layers.0.self_attn.q_proj`.
-pub fn peft_name(module: &str, factor: Factor) -> String {
+pub(crate) fn peft_name(module: &str, factor: Factor) -> String {
     let factor = match factor {
         Factor::A => "A",
         Factor::B => "B",
@@ -39,7 +39,7 @@ pub fn peft_name(module: &str, factor: Factor) -> String {
 }
 
 /// The module and factor that a PEFT tensor name stands for, or `None` for any other name.
-pub fn parse_peft_name(name: &str) -> Option<(&str, Factor)> {
+pub(crate) fn parse_peft_name(name: &str) -> Option<(&str, Factor)> {
     let inner = name.strip_prefix(PREFIX)?;
     let module = |suffix| inner.strip_suffix(suffix).filter(|m: &&str| !m.is_empty());
     match module(".lora_A.weight") {
@@ -151,41 +151,12 @@ impl AdapterDir {
         self.modules.iter().map(String::as_str)
     }
 
-    /// All tensors under PEFT's names.
-    pub fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
-        self.weights.specs()
-    }
-
-    /// Reads one factor of a module: A `[r, in]` or B `[out, r]`.
-    ///
-    /// # Errors
-    /// Where the module has no adapter or the file cannot be read.
-    pub fn factor(&self, module: &str, factor: Factor) -> Result<OwnedTensor> {
-        self.weights.read(&peft_name(module, factor))
-    }
-
-    /// Reads one tensor by PEFT's name.
+    /// Reads one tensor by PEFT's name: its dtype, shape and bytes.
     ///
     /// # Errors
     /// Where there is no such tensor or the file cannot be read.
-    pub fn tensor(&self, name: &str) -> Result<OwnedTensor> {
-        self.weights.read(name)
-    }
-
-    /// Reads one tensor as its dtype, shape and bytes.
-    ///
-    /// # Errors
-    /// As for [`AdapterDir::tensor`].
     pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
-        self.tensor(name).map(OwnedTensor::into_parts)
-    }
-
-    /// Size and SHA-256 of both files.
-    ///
-    /// # Errors
-    /// Where a file cannot be read.
-    pub fn digests(&self) -> Result<Vec<FileDigest>> {
-        [CONFIG, WEIGHTS].iter().map(|name| file_digest(&self.dir.join(name))).collect()
+        self.weights.read(name).map(OwnedTensor::into_parts)
     }
 }
 
@@ -220,9 +191,9 @@ mod tests {
         let adapter = AdapterDir::open(&dir).unwrap();
         assert_eq!(adapter.config(), &config());
         assert_eq!(adapter.modules().collect::<Vec<_>>(), [MODULE]);
-        assert_eq!(adapter.factor(MODULE, Factor::B).unwrap().shape, [5, 2]);
-        let names: Vec<_> = adapter.specs().map(|s| s.name.as_str()).collect();
-        assert_eq!(names[0], "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+        assert_eq!(adapter.tensor_bytes(&peft_name(MODULE, Factor::B)).unwrap().1, [5, 2]);
+        let first = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+        assert_eq!(adapter.tensor_bytes(first).unwrap(), (Dtype::F32, vec![2, 3], data[..24].to_vec()));
         assert!(matches!(write_adapter(&dir, &config(), &tensors), Err(CheckpointError::Occupied { .. })));
     }
 

@@ -52,7 +52,7 @@ impl AdapterConfig {
     }
 
     /// Whether a module such as `model.layers.0.self_attn.q_proj` is a target, by PEFT's rule.
-    pub fn targets(&self, module: &str) -> bool {
+    pub(crate) fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|t| module == t || module.strip_suffix(t.as_str()).is_some_and(|rest| rest.ends_with('.')))
     }
 

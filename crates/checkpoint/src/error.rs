@@ -174,22 +174,6 @@ impl CheckpointError {
             Self::Occupied { .. } => ErrorClass::Usage,
         }
     }
-
-    /// The file or directory that the error is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Io { path, .. }
-            | Self::DiskFull { path, .. }
-            | Self::Malformed { path, .. }
-            | Self::MissingTensor { path, .. }
-            | Self::TensorMismatch { path, .. }
-            | Self::Unsupported { path, .. }
-            | Self::Altered { path, .. }
-            | Self::Occupied { path, .. }
-            | Self::BadLatest { path, .. }
-            | Self::Misuse { path, .. } => path,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -13,8 +15,11 @@ use crate::error::{CheckpointError, Result};
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 const HASH_CHUNK: usize = 1 << 20;
 
+/// Opens a regular file for reading; its size. Anything else is refused without waiting for it, as opening a pipe would.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(|e| CheckpointError::io("open", path, e))?;
+    let without_waiting = OFlags::NONBLOCK.bits() as i32;
+    let opened = File::options().read(true).custom_flags(without_waiting).open(path);
+    let file = opened.map_err(|e| CheckpointError::io("open", path, e))?;
     let metadata = file.metadata().map_err(|e| CheckpointError::io("read", path, e))?;
     if !metadata.is_file() {
         return Err(CheckpointError::malformed(path, "file type", "a directory or special file", "a regular file"));
@@ -25,6 +30,14 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
 /// Reads a text file of at most [`MAX_TEXT_BYTES`].
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     read_text_up_to(path, MAX_TEXT_BYTES)
+}
+
+/// The same of a file that need not be there. Only where it is certainly not there is it `None`.
+pub(crate) fn read_text_if_there(path: &Path) -> Result<Option<String>> {
+    match read_text(path) {
+        Err(CheckpointError::Io { action: "open", source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Reads a text file of at most `limit` bytes.
@@ -177,6 +190,28 @@ mod tests {
         assert_eq!(size, 3);
         assert_eq!(sha, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert!(!partial(&path).exists());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = read_text(&path).unwrap_err().to_string();
+        assert!(error.contains("file type: found a directory or special file"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LATEST");
+        assert_eq!(read_text_if_there(&path).unwrap(), None);
+        fs::write(&path, "a").unwrap();
+        assert_eq!(read_text_if_there(&path).unwrap().as_deref(), Some("a"));
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        assert!(read_text_if_there(&dir.path().join("loop")).is_err());
+        assert!(read_text_if_there(&path.join("below a file")).is_err());
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl ModelDir {
     }
 
     /// The names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.specs().map(|s| s.name.as_str())
     }
 
@@ -121,7 +121,7 @@ impl ModelDir {
     ///
     /// # Errors
     /// Where a file cannot be read.
-    pub fn digests(&self) -> Result<Vec<FileDigest>> {
+    pub(crate) fn digests(&self) -> Result<Vec<FileDigest>> {
         Ok(self.digests_of(0, 1)?.into_iter().map(|(_, digest)| digest).collect())
     }
 

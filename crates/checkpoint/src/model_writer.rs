@@ -31,7 +31,7 @@ pub struct FileDigest {
 
 /// Weights being written to a directory. Dropped before [`ModelWriter::finish`], it leaves no weights behind.
 #[derive(Debug)]
-pub struct ModelWriter {
+pub(crate) struct ModelWriter {
     dir: PathBuf,
     current: Option<TensorFileWriter>,
     left: usize,
@@ -46,7 +46,7 @@ impl ModelWriter {
     ///
     /// # Errors
     /// Where the directory holds weights already, or cannot be written.
-    pub fn create(dir: &Path, specs: Vec<TensorSpec>) -> Result<Self> {
+    pub(crate) fn create(dir: &Path, specs: Vec<TensorSpec>) -> Result<Self> {
         Self::with_shard_size(dir, specs, SHARD_BYTES)
     }
 
@@ -54,7 +54,7 @@ impl ModelWriter {
     ///
     /// # Errors
     /// As for [`ModelWriter::create`].
-    pub fn with_shard_size(dir: &Path, specs: Vec<TensorSpec>, limit: usize) -> Result<Self> {
+    pub(crate) fn with_shard_size(dir: &Path, specs: Vec<TensorSpec>, limit: usize) -> Result<Self> {
         files::create_dir_all(dir)?;
         for taken in [WEIGHTS, INDEX].map(|name| dir.join(name)) {
             if taken.exists() {
@@ -77,7 +77,7 @@ impl ModelWriter {
     ///
     /// # Errors
     /// Where it is not this tensor's turn, the size is wrong, or the disk is full.
-    pub fn write(&mut self, name: &str, data: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, name: &str, data: &[u8]) -> Result<()> {
         self.start_next_file()?;
         let Some(file) = &mut self.current else {
             return Err(CheckpointError::misuse(
@@ -117,7 +117,7 @@ impl ModelWriter {
     ///
     /// # Errors
     /// Where tensors are missing, or the system fails to write.
-    pub fn finish(mut self) -> Result<Vec<FileDigest>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<FileDigest>> {
         self.start_next_file()?;
         self.place_full_file()?;
         if self.current.is_some() || !self.waiting.is_empty() {

@@ -31,8 +31,9 @@ fn every_type_dequantises_to_the_bits_of_the_gguf_package() {
         let path = dir.path().join("a.gguf");
         File { version, pairs: vec![], tensors: tensors.clone().collect() }.write(&path);
         let gguf = Gguf::open(&path).unwrap();
-        assert_eq!(gguf.tensors().len(), 6);
-        for case in oracle["cases"].as_array().unwrap() {
+        let cases = oracle["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 6);
+        for case in cases {
             let bytes: Vec<u8> =
                 gguf.read_f32(case["type"].as_str().unwrap()).unwrap().iter().flat_map(|x| x.to_le_bytes()).collect();
             assert_eq!(bytes, text(case, "values"), "{}", case["type"]);

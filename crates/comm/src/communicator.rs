@@ -136,11 +136,6 @@ impl<T> Pending<T> {
         Pending { fate: Some(fate), ..self }
     }
 
-    /// The name that the collective was called with.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// Waits for the result.
     ///
     /// # Errors

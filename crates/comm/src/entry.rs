@@ -102,7 +102,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// That of `numbers`.
-    pub fn of(numbers: &[usize]) -> Self {
+    pub(crate) fn of(numbers: &[usize]) -> Self {
         const SHOWN: usize = 8;
         // FNV-1a over the numbers as 64-bit words: lists differ by mistake here, not by malice.
         let mix = |hash: u64, number: &usize| (hash ^ *number as u64).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);

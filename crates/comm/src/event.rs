@@ -40,7 +40,7 @@ pub struct Event {
 
 impl Event {
     /// Its name and number.
-    pub fn collective(&self) -> Collective {
+    pub(crate) fn collective(&self) -> Collective {
         let (name, group) = (self.name.to_owned(), self.group.to_owned());
         Collective { name, group, sequence: self.sequence, message: self.message.map(Box::new) }
     }

@@ -64,14 +64,22 @@ pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     output::line(format_args!("model      {}: {}, {} parameters", run.model.path.display(), sizes.1, sizes.0))?;
     describe("train", &data.train)?;
     data.valid.iter().try_for_each(|split| describe("valid", split))?;
-    output::line(format_args!("run        {steps} steps of {} sequences, into {}", run.train.global_batch, directory.display()))?;
-    if begun.is_some() {
-        let step = checkpoint.map_or_else(|| "none yet: from the beginning".to_owned(), |step| format!("step {step}, whole"));
-        output::line(format_args!("checkpoint {step}"))?;
+    let (each, shown) = (run.train.global_batch, directory.display());
+    match (begun, checkpoint) {
+        (None, _) => output::line(format_args!("run        {steps} steps of {each} sequences, into {shown}"))?,
+        (Some(_), step) => {
+            let done = step.unwrap_or(0);
+            output::line(format_args!("run        {done} of {steps} steps of {each} sequences done, in {shown}"))?;
+            let step = step.map_or_else(|| "none yet: from the beginning".to_owned(), |step| format!("step {step}, whole"));
+            output::line(format_args!("checkpoint {step}"))?;
+        }
     }
     let under = found.mpirun.as_ref().map_or_else(String::new, |mpirun| format!(", {}", mpirun.version));
     output::line(format_args!("mesh       {}", output::mesh(&run.parallel)))?;
     output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads, "thread")))?;
+    if checkpoint.is_some_and(|step| step >= steps) {
+        return output::line("ok: nothing is left to do");
+    }
     let typed = output::shell_word(&arguments.run.display().to_string());
     output::line(format_args!("ok: sirocco train {typed}{}", arguments.overrides.again()))
 }

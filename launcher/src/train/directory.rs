@@ -2,6 +2,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sirocco_checkpoint::Checkpoints;
 use sirocco_config::{Run, RunFile};
@@ -14,6 +15,10 @@ use crate::train::metrics::Curve;
 
 /// What a preparation that was broken off can leave.
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
+
+/// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often as this.
+const GLANCE: Duration = Duration::from_millis(10);
+const GLANCES: usize = 5;
 
 /// `runs/NAME`, absolute.
 #[derive(Debug)]
@@ -105,7 +110,14 @@ impl RunDirectory {
         let path = self.path.join(".lock");
         let open = || File::options().create(true).append(true).read(true).open(&path);
         let file = open().map_err(|error| self.failed("cannot be written", &error))?;
-        match file.try_lock() {
+        let mut taken = file.try_lock();
+        for _ in 0..GLANCES {
+            if matches!(taken, Err(TryLockError::WouldBlock)) {
+                std::thread::sleep(GLANCE);
+                taken = file.try_lock();
+            }
+        }
+        match taken {
             Err(TryLockError::WouldBlock) => {
                 let who = Holder::read(&path).map_or_else(String::new, |holder| format!(" ({holder})"));
                 let shown = self.shown.display();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use sirocco_checkpoint::{FileDigest, ModelDir, RunState, digest_of};
 use sirocco_comm::Communicator;
 use sirocco_config::{Run, free_on_resume};
+use sirocco_corpus::sha256_hex;
 
 use super::together::{Round, everyone, together};
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub(crate) struct Identity {
 /// SHA-256 of the base, of which each rank reads some of the files; and whether every rank has the same base and the same data before it.
 pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data_digest: &str) -> Result<String, Failure> {
     let specs: Vec<_> = base.specs().collect();
-    let headers = hex(&Sha256::digest(format!("{}{specs:?}", base.config_text())));
+    let headers = sha256_hex(format!("{}{specs:?}", base.config_text()).as_bytes());
     let round = Round { name: "base and data", failed: "could not read the base" };
     let all = everyone(communicator, round, Ok([headers, data_digest.to_string()]))?;
     for (rank, what) in all.iter().enumerate() {
@@ -39,10 +39,6 @@ pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data
     Ok(digest_of(&files.into_values().collect::<Vec<_>>()))
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Identity {
     /// The identity of a run as its directory and its base are now.
     pub(crate) fn new(run: &Run, model_digest: String, data_digest: Option<&str>) -> Self {
@@ -52,8 +48,8 @@ impl Identity {
             [train.global_batch, train.learning_rate, train.schedule, train.warmup_steps, train.weight_decay],
             [train.max_grad_norm, train.betas, train.epsilon],
         ]);
-        let digest = Sha256::digest(fixed.to_string().as_bytes());
-        Self { config_digest: hex(&digest), model_digest, data_digest: data_digest.map(str::to_string) }
+        let config_digest = sha256_hex(fixed.to_string().as_bytes());
+        Self { config_digest, model_digest, data_digest: data_digest.map(str::to_string) }
     }
 
     /// Refuses a checkpoint that belongs to something else.

@@ -1,12 +1,11 @@
 //! What all ranks compare before anything else: the same program, the same run file, clocks that agree.
 
-use std::fs::File;
-use std::io;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use sirocco_comm::Communicator;
+use sirocco_corpus::{sha256_file, sha256_hex};
 
 use crate::failure::Failure;
 
@@ -31,8 +30,8 @@ struct Greeting {
 /// Compares this rank with all others. Every rank sees the same greetings, so that all of them go on or all of them end, with the same
 /// words.
 pub(super) fn meet(communicator: &dyn Communicator, run_text: &str) -> Result<(), Failure> {
-    let program = own_digest().map_err(|error| Failure::failed(format!("/proc/self/exe cannot be read: {error}")))?;
-    let run_file = hex(Sha256::digest(run_text));
+    let program = sha256_file(Path::new("/proc/self/exe")).map_err(Failure::failed)?;
+    let run_file = sha256_hex(run_text.as_bytes());
     let (host, version) = (communicator.place().host, env!("CARGO_PKG_VERSION").to_owned());
     communicator.barrier("before_meeting").wait().map_err(Failure::collective)?;
     // A clock before 1970 is as far off as one in 1970.
@@ -119,23 +118,13 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-fn own_digest() -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open("/proc/self/exe")?, &mut hash)?;
-    Ok(hex(hash.finalize()))
-}
-
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use sirocco_comm::Solo;
 
     fn greeting(host: &str) -> Greeting {
-        let text = |text: &str| hex(Sha256::digest(text));
+        let text = |text: &str| sha256_hex(text.as_bytes());
         let (program, run_file) = (text("program"), text("run file"));
         Greeting { host: host.to_owned(), version: "0.1.0".to_owned(), program, run_file, clock_ms: 1_800_000_000_000 }
     }

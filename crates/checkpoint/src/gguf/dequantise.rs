@@ -8,7 +8,7 @@ const BLOCK: usize = 32;
 
 /// The types that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GgmlType {
+pub(crate) enum GgmlType {
     /// IEEE single precision.
     F32,
     /// IEEE half precision.
@@ -28,7 +28,7 @@ impl GgmlType {
     pub(super) const SUPPORTED: &'static str = "F32, F16, BF16, Q8_0, Q4_0 or Q4_1";
 
     /// From ggml's type number.
-    pub fn from_id(id: u32) -> Option<Self> {
+    pub(crate) fn from_id(id: u32) -> Option<Self> {
         Some(match id {
             0 => Self::F32,
             1 => Self::F16,
@@ -41,7 +41,7 @@ impl GgmlType {
     }
 
     /// ggml's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
@@ -53,7 +53,7 @@ impl GgmlType {
     }
 
     /// The name of any type number, for messages.
-    pub fn name_of(id: u32) -> String {
+    pub(crate) fn name_of(id: u32) -> String {
         const OTHERS: [(u32, &str); 20] = [
             (6, "Q5_0"),
             (7, "Q5_1"),
@@ -104,7 +104,7 @@ impl GgmlType {
     }
 
     /// Converts whole blocks to fp32. Bytes beyond the last whole block are ignored.
-    pub fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
+    pub(crate) fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
         let (block_elements, block_bytes) = self.block();
         // Enough blocks per task that threads are worth waking.
         let blocks_per_task = 1 + (1 << 16) / block_elements;

@@ -11,9 +11,9 @@ use std::io::{BufReader, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub use dequantise::GgmlType;
-pub use tensors::GgufTensor;
-pub use value::GgufValue;
+pub(crate) use dequantise::GgmlType;
+pub(crate) use tensors::GgufTensor;
+pub(crate) use value::GgufValue;
 
 use crate::error::{CheckpointError, Result};
 use crate::files;
@@ -27,8 +27,6 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 pub struct Gguf {
     path: PathBuf,
     file: File,
-    size: u64,
-    version: u32,
     metadata: Vec<(String, GgufValue)>,
     tensors: Vec<GgufTensor>,
     by_name: HashMap<String, usize>,
@@ -42,7 +40,7 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self> {
         let (mut file, size) = files::open(path)?;
         let mut scanner = Scanner::new(path, BufReader::with_capacity(1 << 16, &mut file), size);
-        let (version, tensor_count, pair_count) = preamble(&mut scanner)?;
+        let (tensor_count, pair_count) = preamble(&mut scanner)?;
         let metadata = value::read_pairs(&mut scanner, pair_count)?;
         let alignment = alignment(path, &metadata)?;
         let infos = tensors::read_infos(&mut scanner, tensor_count)?;
@@ -50,31 +48,16 @@ impl Gguf {
         let tensors = tensors::place(path, infos, tensors::Room { data_start, alignment, size })?;
         file.rewind().map_err(|e| CheckpointError::io("read", path, e))?;
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        Ok(Self { path: path.to_path_buf(), file, size, version, metadata, tensors, by_name })
+        Ok(Self { path: path.to_path_buf(), file, metadata, tensors, by_name })
     }
 
     /// Where the file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The size of the whole file in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The format version, 2 or 3.
-    pub fn version(&self) -> u32 {
-        self.version
-    }
-
-    /// All key–value pairs in file order.
-    pub fn metadata(&self) -> &[(String, GgufValue)] {
-        &self.metadata
-    }
-
     /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&GgufValue> {
+    pub(crate) fn get(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
@@ -82,19 +65,24 @@ impl Gguf {
     ///
     /// # Errors
     /// Where the key is missing or of another kind; `expected` says what it should hold.
-    pub fn require<'a, T>(&'a self, key: &str, expected: &str, read: impl FnOnce(&'a GgufValue) -> Option<T>) -> Result<T> {
+    pub(crate) fn require<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a GgufValue) -> Option<T>,
+    ) -> Result<T> {
         let value =
             self.get(key).ok_or_else(|| CheckpointError::malformed(&self.path, format!("key {key}"), "nothing", expected))?;
         read(value).ok_or_else(|| CheckpointError::malformed(&self.path, format!("key {key}"), value.brief(), expected))
     }
 
     /// All tensors in file order.
-    pub fn tensors(&self) -> &[GgufTensor] {
+    pub(crate) fn tensors(&self) -> &[GgufTensor] {
         &self.tensors
     }
 
     /// One tensor of the list.
-    pub fn tensor(&self, name: &str) -> Option<&GgufTensor> {
+    pub(crate) fn tensor(&self, name: &str) -> Option<&GgufTensor> {
         self.by_name.get(name).map(|i| &self.tensors[*i])
     }
 
@@ -115,7 +103,7 @@ impl Gguf {
     }
 }
 
-fn preamble(scanner: &mut Scanner<'_, impl std::io::Read>) -> Result<(u32, u64, u64)> {
+fn preamble(scanner: &mut Scanner<'_, impl std::io::Read>) -> Result<(u64, u64)> {
     let magic = scanner.bytes("magic", 4)?;
     if magic != MAGIC {
         return Err(scanner.error("magic", format!("{:?}", String::from_utf8_lossy(&magic)), "\"GGUF\""));
@@ -125,7 +113,7 @@ fn preamble(scanner: &mut Scanner<'_, impl std::io::Read>) -> Result<(u32, u64, 
         let found = if version.swap_bytes() <= 3 { "a big-endian file".to_string() } else { version.to_string() };
         return Err(CheckpointError::unsupported(scanner.path(), "GGUF version", found, "2 or 3, little-endian"));
     }
-    Ok((version, scanner.u64("tensor count")?, scanner.u64("key count")?))
+    Ok((scanner.u64("tensor count")?, scanner.u64("key count")?))
 }
 
 fn alignment(path: &Path, metadata: &[(String, GgufValue)]) -> Result<u64> {

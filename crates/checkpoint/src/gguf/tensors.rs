@@ -13,20 +13,20 @@ const MAX_DIMS: u32 = 4;
 
 /// One tensor of a GGUF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GgufTensor {
+pub(crate) struct GgufTensor {
     /// llama.cpp's name, such as `blk.0.attn_q.weight`.
-    pub name: String,
+    pub(crate) name: String,
     /// Sizes of the dims, outermost first (the file stores them the other way round).
-    pub shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// The ggml type number as stored; see [`GgmlType`] for those that can be read.
-    pub type_id: u32,
+    pub(crate) type_id: u32,
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
 impl GgufTensor {
     /// Elements of the tensor.
-    pub fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
@@ -34,7 +34,7 @@ impl GgufTensor {
     ///
     /// # Errors
     /// Names the tensor, its type and the types that are supported.
-    pub fn supported_type(&self, path: &Path) -> Result<GgmlType> {
+    pub(crate) fn supported_type(&self, path: &Path) -> Result<GgmlType> {
         GgmlType::from_id(self.type_id).ok_or_else(|| {
             let found = format!("type {}", GgmlType::name_of(self.type_id));
             CheckpointError::unsupported(path, format!("tensor {}", self.name), found, GgmlType::SUPPORTED)

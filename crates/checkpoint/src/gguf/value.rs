@@ -14,7 +14,7 @@ const ARRAY: u32 = 9;
 
 /// A metadata value; numbers keep their kind, not their width (fp32 keeps its width, so that it prints as written).
 #[derive(Clone, Debug, PartialEq)]
-pub enum GgufValue {
+pub(crate) enum GgufValue {
     /// Unsigned integers of 8 to 64 bits.
     Unsigned(u64),
     /// Signed integers of 8 to 64 bits.
@@ -33,7 +33,7 @@ pub enum GgufValue {
 
 impl GgufValue {
     /// A non-negative integer, from either signedness.
-    pub fn as_u64(&self) -> Option<u64> {
+    pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Unsigned(n) => Some(*n),
             Self::Signed(n) => u64::try_from(*n).ok(),
@@ -42,7 +42,7 @@ impl GgufValue {
     }
 
     /// A number; fp32 gives the double whose shortest decimal is the same (1e-5 stays 1e-5).
-    pub fn as_f64(&self) -> Option<f64> {
+    pub(crate) fn as_f64(&self) -> Option<f64> {
         match self {
             Self::F32(x) => x.to_string().parse().ok(),
             Self::F64(x) => Some(*x),
@@ -51,7 +51,7 @@ impl GgufValue {
     }
 
     /// true or false.
-    pub fn as_bool(&self) -> Option<bool> {
+    pub(crate) fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(b) => Some(*b),
             _ => None,
@@ -59,7 +59,7 @@ impl GgufValue {
     }
 
     /// Text.
-    pub fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(s) => Some(s),
             _ => None,
@@ -67,7 +67,7 @@ impl GgufValue {
     }
 
     /// The elements of an array.
-    pub fn as_array(&self) -> Option<&[GgufValue]> {
+    pub(crate) fn as_array(&self) -> Option<&[GgufValue]> {
         match self {
             Self::Array(a) => Some(a),
             _ => None,
@@ -75,7 +75,7 @@ impl GgufValue {
     }
 
     /// The value as an error message shows it: short, whatever it holds.
-    pub fn brief(&self) -> String {
+    pub(crate) fn brief(&self) -> String {
         match self {
             Self::Unsigned(n) => n.to_string(),
             Self::Signed(n) => n.to_string(),

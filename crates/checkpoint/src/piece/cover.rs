@@ -12,11 +12,20 @@ pub(crate) enum Fault {
     Missing { from: usize, to: usize },
     /// Two pieces do; `first` and `second` count in the given list.
     Doubled { from: usize, to: usize, first: usize, second: usize },
+    /// The pieces are none that a mesh makes, and of more runs than anybody would wait for.
+    Scattered { runs: usize },
 }
+
+/// Most runs that are walked: a few seconds' worth. A large table sliced in its innermost dim has a million.
+const MOST_RUNS: usize = 1 << 26;
 
 /// Checks that `pieces`, all sound and of one shape, hold each of the tensor's `elements` once. Gives the first fault.
 pub(crate) fn cover(elements: usize, pieces: &[&Piece]) -> Result<(), Fault> {
-    if tile_by_slices(pieces) { Ok(()) } else { sweep(elements, pieces) }
+    if tile_by_slices(pieces) {
+        return Ok(());
+    }
+    let runs = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.run_count()));
+    if runs > MOST_RUNS { Err(Fault::Scattered { runs }) } else { sweep(elements, pieces) }
 }
 
 /// The layout that every mesh makes: slices of one dim side by side, each cut into ranges of its elements. A proof without
@@ -102,6 +111,13 @@ mod tests {
             (Piece { from: 2, ..Piece::slice(&[2, 4], 1, 0, 2) }, Piece { from: 2, ..Piece::slice(&[2, 4], 1, 2, 2) });
         assert_eq!(cover(8, &[&top, &left, &right]), Ok(()));
         assert!(matches!(cover(8, &[&bottom, &left, &right]), Err(Fault::Missing { from: 0, to: 4 })));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_lie_of_a_thousand_billion_runs() {
+        let column = |start| Piece::slice(&[1 << 40, 2], 1, start, 1);
+        assert_eq!(cover(1 << 41, &[&column(0), &column(1)]), Ok(()));
+        assert_eq!(cover(1 << 41, &[&column(1), &column(1)]), Err(Fault::Scattered { runs: 1 << 41 }));
     }
 
     proptest! {

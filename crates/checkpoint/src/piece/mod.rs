@@ -9,7 +9,7 @@ mod overlap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cover::{Fault, cover};
-pub use overlap::{Copy, overlaps};
+pub(crate) use overlap::{Copy, overlaps};
 
 /// The part of a tensor that one rank holds: elements `from..to` (flat, row-major) of the slice `start..start + length` of dim
 /// `dim` of a tensor of shape `shape`. A scalar (shape `[]`) counts as having one dim of size 1.
@@ -32,7 +32,7 @@ pub struct Piece {
 
 /// Why a piece is no part of any tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PieceError {
+pub(crate) enum PieceError {
     /// The tensor cannot be addressed.
     #[error("shape {shape:?} has more elements than fit in memory")]
     TooLarge {
@@ -73,7 +73,7 @@ pub enum PieceError {
 
 /// Elements that follow each other in the whole tensor and in a piece of it. Offsets and length count elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Offset of the first in the whole tensor.
     pub whole: usize,
     /// Offset of the first in the piece.
@@ -90,8 +90,6 @@ struct Layout {
     base: usize,
     from: usize,
     to: usize,
-    /// Elements of the whole tensor.
-    whole: usize,
 }
 
 impl Layout {
@@ -140,21 +138,16 @@ impl Piece {
         self.to.saturating_sub(self.from)
     }
 
-    /// Whether it holds every element of the tensor.
-    pub fn is_whole(&self) -> bool {
-        self.layout().is_ok_and(|layout| self.elements() == layout.whole)
-    }
-
     /// Whether the fields describe a part of a tensor.
     ///
     /// # Errors
     /// The field that does not, and what it may be.
-    pub fn check(&self) -> Result<(), PieceError> {
+    pub(crate) fn check(&self) -> Result<(), PieceError> {
         self.layout().map(|_| ())
     }
 
     /// Runs of elements that are contiguous in the whole tensor, in order. None for a piece that [`Piece::check`] refuses.
-    pub fn runs(&self) -> impl Iterator<Item = Run> + use<> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + use<> {
         let layout = self.layout().ok();
         let mut at = self.from;
         std::iter::from_fn(move || {
@@ -162,6 +155,12 @@ impl Piece {
             at += run.length;
             Some(run)
         })
+    }
+
+    /// How many runs there are, without walking them.
+    pub(crate) fn run_count(&self) -> usize {
+        let rows = |layout: Layout| (layout.to - 1) / layout.row - layout.from / layout.row + 1;
+        self.layout().ok().filter(|layout| layout.from < layout.to).map_or(0, rows)
     }
 
     fn layout(&self) -> Result<Layout, PieceError> {
@@ -183,7 +182,7 @@ impl Piece {
         }
         // A slice that is all of its dim is one row, whichever dim that is.
         let (row, stride) = if self.length == size { (whole, whole) } else { (row, stride) };
-        Ok(Layout { row, stride, base, from: self.from, to: self.to, whole })
+        Ok(Layout { row, stride, base, from: self.from, to: self.to })
     }
 }
 
@@ -260,7 +259,6 @@ pub(crate) mod tests {
     fn a_scalar_is_a_piece_too() {
         let scalar = Piece::whole(&[]);
         scalar.check().unwrap();
-        assert!(scalar.is_whole());
         assert_eq!(scalar.runs().collect::<Vec<_>>(), [Run { whole: 0, piece: 0, length: 1 }]);
     }
 
@@ -268,7 +266,6 @@ pub(crate) mod tests {
     fn a_slice_of_the_first_dim_is_one_run() {
         let rows = Piece::slice(&[5, 4], 0, 2, 2);
         assert_eq!(rows.runs().collect::<Vec<_>>(), [Run { whole: 8, piece: 0, length: 8 }]);
-        assert!(!rows.is_whole());
         let columns = Piece { from: 1, ..Piece::slice(&[2, 4], 1, 1, 2) };
         let expected = [Run { whole: 2, piece: 0, length: 1 }, Run { whole: 5, piece: 1, length: 2 }];
         assert_eq!(columns.runs().collect::<Vec<_>>(), expected);
@@ -286,6 +283,7 @@ pub(crate) mod tests {
                 prop_assert_eq!(&picked, &pick(&whole, &piece));
                 let offsets: Vec<usize> = piece.runs().flat_map(|run| run.piece..run.piece + run.length).collect();
                 prop_assert_eq!(offsets, (0..piece.elements()).collect::<Vec<_>>());
+                prop_assert_eq!(piece.run_count(), piece.runs().count());
             }
         }
 

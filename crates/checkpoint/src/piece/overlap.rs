@@ -4,7 +4,7 @@ use super::Piece;
 
 /// Elements to copy from a source piece into a target piece. Offsets and length count elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// Offset of the first in the source piece.
     pub from: usize,
     /// Offset of the first in the target piece.
@@ -15,7 +15,7 @@ pub struct Copy {
 
 /// What to copy from a source piece into a target piece of the same tensor, in order of both. Nothing where they share no
 /// element, where they belong to tensors of different shapes, or where [`Piece::check`] refuses one of them.
-pub fn overlaps(source: &Piece, target: &Piece) -> Vec<Copy> {
+pub(crate) fn overlaps(source: &Piece, target: &Piece) -> Vec<Copy> {
     let (Ok(from), Ok(to)) = (source.layout(), target.layout()) else {
         return Vec::new();
     };

@@ -86,7 +86,7 @@ impl Checkpoint {
     }
 
     /// All tensors of all ranks, under their whole shapes.
-    pub fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
         self.tensors.iter().map(|stored| &stored.spec)
     }
 
@@ -156,14 +156,6 @@ impl Checkpoint {
         let shape = self.stored(name)?.spec.shape.clone();
         let (dtype, data) = self.piece(name, &Piece::whole(&shape))?;
         Ok(OwnedTensor { dtype, shape, data })
-    }
-
-    /// Reads one whole tensor as its dtype, shape and bytes.
-    ///
-    /// # Errors
-    /// As for [`Checkpoint::tensor`].
-    pub fn tensor_bytes(&self, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
-        self.tensor(name).map(OwnedTensor::into_parts)
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {

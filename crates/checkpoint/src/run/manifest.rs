@@ -71,7 +71,7 @@ pub struct RunState {
 /// A piece of a tensor in a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PieceRecord {
+pub(crate) struct PieceRecord {
     /// The tensor's name.
     pub name: String,
     /// Element type.
@@ -89,7 +89,7 @@ pub struct ShardRecord {
     /// Name, size and SHA-256.
     pub file: FileDigest,
     /// Its pieces of tensors, in the order of the data.
-    pub tensors: Vec<PieceRecord>,
+    pub(super) tensors: Vec<PieceRecord>,
 }
 
 /// The whole of manifest.json, in the newest version.

@@ -14,7 +14,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use load::Checkpoint;
-pub use manifest::{Cursor, Mesh, PieceRecord, RunState, ShardRecord};
+pub use manifest::{Cursor, Mesh, RunState, ShardRecord};
+use save::Leftover;
 pub use save::{CheckpointWriter, Fragment};
 
 use crate::error::{CheckpointError, Result};
@@ -47,7 +48,7 @@ impl Checkpoints {
     }
 
     /// The directory of one step's checkpoint, whether it exists or not.
-    pub fn step_path(&self, step: u64) -> PathBuf {
+    pub(crate) fn step_path(&self, step: u64) -> PathBuf {
         self.dir.join(step_name(step))
     }
 
@@ -59,10 +60,9 @@ impl Checkpoints {
     /// Where LATEST cannot be read, and [`CheckpointError::BadLatest`] where it holds something else than a checkpoint's name.
     pub fn latest(&self) -> Result<Option<u64>> {
         let path = self.dir.join(LATEST);
-        if !path.exists() {
+        let Some(text) = self.latest_text()? else {
             return Ok(self.steps()?.pop());
-        }
-        let text = files::read_text(&path)?;
+        };
         let name = text.trim_end_matches('\n');
         parse_step(name).map(Some).ok_or_else(|| {
             let found = format!("{:?}", name.chars().take(60).collect::<String>());
@@ -75,16 +75,21 @@ impl Checkpoints {
     /// checkpoint and naming it.
     ///
     /// # Errors
-    /// Where the directory cannot be listed.
+    /// Where LATEST cannot be read or the directory cannot be listed.
     pub fn lacks_latest(&self) -> Result<bool> {
-        Ok(!self.dir.join(LATEST).exists() && !self.steps()?.is_empty())
+        Ok(self.latest_text()?.is_none() && !self.steps()?.is_empty())
+    }
+
+    /// What LATEST holds, if it is there. Where a file is in the place of the directory, nothing was saved; whoever saves will hear of it.
+    fn latest_text(&self) -> Result<Option<String>> {
+        if self.dir.is_file() { Ok(None) } else { files::read_text_if_there(&self.dir.join(LATEST)) }
     }
 
     /// The steps of all published checkpoints, in order, whether good or not.
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub fn steps(&self) -> Result<Vec<u64>> {
+    pub(crate) fn steps(&self) -> Result<Vec<u64>> {
         let mut steps: Vec<u64> = self.entries()?.iter().filter_map(|name| parse_step(name)).collect();
         steps.sort_unstable();
         Ok(steps)
@@ -92,7 +97,6 @@ impl Checkpoints {
 
     fn entries(&self) -> Result<Vec<String>> {
         let listed = match fs::read_dir(&self.dir) {
-            // Where something else is in the way, there are none either; whoever saves will hear of it.
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
             listed => listed,
         };
@@ -106,7 +110,10 @@ impl Checkpoints {
     /// # Errors
     /// Where anything of it is missing, truncated or contradictory; the file is named.
     pub fn open(&self, step: u64) -> Result<Checkpoint> {
-        load::open(&self.step_path(step), step)
+        let (path, replaced) = (self.step_path(step), self.dir.join(Leftover::Replaced.name(step)));
+        // Only a job that died while it saved this step again leaves the second without the first.
+        let found = if !path.is_dir() && replaced.is_dir() { replaced } else { path };
+        load::open(&found, step)
     }
 
     /// Opens a step's checkpoint after comparing every file with the digests recorded when it was written.
@@ -152,7 +159,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub fn newest_good(&self) -> Result<Option<u64>> {
+    pub(crate) fn newest_good(&self) -> Result<Option<u64>> {
         Ok(self.steps()?.into_iter().rev().find(|step| self.load(*step).is_ok()))
     }
 
@@ -169,7 +176,7 @@ impl Checkpoints {
         old.truncate(old.len().saturating_sub(keep.max(1)));
         for step in &old {
             // Renamed first: a removal that is cut short must not leave half a checkpoint under a good name.
-            let removing = self.dir.join(save::leftover_name(*step, "removing"));
+            let removing = self.dir.join(Leftover::Removing.name(*step));
             files::remove_dir(&removing)?;
             files::rename(&self.step_path(*step), &removing)?;
             files::remove_dir(&removing)?;
@@ -187,6 +194,8 @@ fn parse_step(name: &str) -> Option<u64> {
     (step_name(step) == name).then_some(step)
 }
 
+#[cfg(test)]
+mod leftover_tests;
 #[cfg(test)]
 mod reshard_tests;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 use super::manifest::{Manifest, PieceRecord, RunState, ShardRecord, shard_name};
 use super::staged::{self, Stage};
-use super::{Checkpoints, LATEST, step_name};
+use super::{Checkpoints, LATEST, parse_step, step_name};
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_writer::FileDigest;
@@ -37,9 +37,35 @@ pub struct CheckpointWriter {
     owner: bool,
 }
 
-/// Names of directories that are not checkpoints: `.step-00000040.partial`, `.step-00000040.removing`.
-pub(super) fn leftover_name(step: u64, what: &str) -> String {
-    format!(".{}.{what}", step_name(step))
+/// Why a directory is there that is not a checkpoint, or none under its own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftover {
+    /// Being written.
+    Partial,
+    /// Being removed.
+    Removing,
+    /// A whole checkpoint that makes room for a new one of its step.
+    Replaced,
+}
+
+impl Leftover {
+    const ALL: [Self; 3] = [Self::Partial, Self::Removing, Self::Replaced];
+
+    /// Such as `.step-00000040.partial`.
+    pub(super) fn name(self, step: u64) -> String {
+        let what = match self {
+            Self::Partial => "partial",
+            Self::Removing => "removing",
+            Self::Replaced => "replaced",
+        };
+        format!(".{}.{what}", step_name(step))
+    }
+
+    /// The leftover that an entry's name stands for; `None` for what others put there.
+    fn parse(name: &str) -> Option<(Self, u64)> {
+        let step = parse_step(name.strip_prefix('.')?.split_once('.')?.0)?;
+        Self::ALL.into_iter().find(|leftover| leftover.name(step) == name).map(|leftover| (leftover, step))
+    }
 }
 
 impl Checkpoints {
@@ -53,12 +79,11 @@ impl Checkpoints {
             files::create_dir_all(&self.dir)?;
             files::sync_dir(files::parent(&self.dir))?;
         }
-        for name in self.entries()? {
-            if name.starts_with(".step-") {
-                files::remove_dir(&self.dir.join(name))?;
-            }
+        for (leftover, of) in self.entries()?.iter().filter_map(|name| Leftover::parse(name)) {
+            self.clear_away(leftover, of);
         }
-        let dir = self.dir.join(leftover_name(step, "partial"));
+        let dir = self.dir.join(Leftover::Partial.name(step));
+        files::remove_dir(&dir)?;
         files::create_dir_all(&dir)?;
         Ok(CheckpointWriter { step, dir, stage: self.stage(step)?, owner: true })
     }
@@ -69,12 +94,22 @@ impl Checkpoints {
     /// Where [`Checkpoints::begin`] has not happened on a file system that this rank sees, or the directory for staging cannot
     /// be created.
     pub fn join(&self, step: u64) -> Result<CheckpointWriter> {
-        let dir = self.dir.join(leftover_name(step, "partial"));
+        let dir = self.dir.join(Leftover::Partial.name(step));
         if !dir.is_dir() {
             let expected = "the directory that the first rank made (is the run directory on a shared file system?)";
             return Err(CheckpointError::malformed(&dir, "checkpoint", "no such directory", expected));
         }
         Ok(CheckpointWriter { step, dir, stage: self.stage(step)?, owner: false })
+    }
+
+    /// Removes what an earlier job left, or gives a checkpoint its name back that had to make room for one that never came. Where the
+    /// system refuses, as for a file that somebody still reads over NFS, that is no reason not to save.
+    fn clear_away(&self, leftover: Leftover, step: u64) {
+        let (path, target) = (self.dir.join(leftover.name(step)), self.step_path(step));
+        let _ = match leftover {
+            Leftover::Replaced if !target.exists() => files::rename(&path, &target),
+            _ => files::remove_dir(&path),
+        };
     }
 
     fn stage(&self, step: u64) -> Result<Option<Stage>> {
@@ -98,28 +133,40 @@ impl Checkpoints {
         manifest.write(&writer.dir)?;
         files::sync_dir(&writer.dir)?;
         let target = self.step_path(writer.step);
-        let replaced = self.dir.join(leftover_name(writer.step, "removing"));
-        put_in_place(&writer.dir, &target, &replaced)?;
+        let replaced = self.dir.join(Leftover::Replaced.name(writer.step));
+        let old = put_in_place(&writer.dir, &target, &replaced)?;
         writer.owner = false;
         files::sync_dir(&self.dir)?;
         files::write_atomic(&self.dir.join(LATEST), format!("{}\n", step_name(writer.step)).as_bytes())?;
-        files::remove_dir(&replaced)?;
+        if let Some(old) = old {
+            // The new one is whole and named. What cannot be removed now, the next `begin` tries again.
+            let _ = files::remove_dir(&old);
+        }
         Ok(target)
     }
 }
 
-/// Renames `dir` to `target`; what was there is then at `replaced`.
-fn put_in_place(dir: &Path, target: &Path, replaced: &Path) -> Result<()> {
+/// Renames `dir` to `target`; gives where what was there is then. After an error everything is as it was.
+fn put_in_place(dir: &Path, target: &Path, replaced: &Path) -> Result<Option<PathBuf>> {
     if !target.exists() {
-        return files::rename(dir, target);
+        return files::rename(dir, target).map(|()| None);
+    }
+    if files::exchange(dir, target) {
+        return Ok(Some(dir.to_path_buf()));
     }
     files::remove_dir(replaced)?;
-    if files::exchange(dir, target) {
-        return files::rename(dir, replaced);
-    }
-    // Between these two the step is not there; LATEST may name it only where a run saves the step that it went on from.
+    step_aside(dir, target, replaced)?;
+    Ok(Some(replaced.to_path_buf()))
+}
+
+/// The same in two steps, where the file system cannot exchange names. Whoever is killed between them leaves what was at `target` at
+/// `replaced`, where [`Checkpoints::open`] finds it.
+fn step_aside(dir: &Path, target: &Path, replaced: &Path) -> Result<()> {
     files::rename(target, replaced)?;
-    files::rename(dir, target)
+    files::rename(dir, target).inspect_err(|_| {
+        // Where this fails, too, it is found at `replaced`.
+        let _ = files::rename(replaced, target);
+    })
 }
 
 fn check_present(dir: &Path, shard: &ShardRecord) -> Result<()> {
@@ -133,11 +180,6 @@ fn check_present(dir: &Path, shard: &ShardRecord) -> Result<()> {
 }
 
 impl CheckpointWriter {
-    /// The step being saved.
-    pub fn step(&self) -> u64 {
-        self.step
-    }
-
     /// Writes one rank's pieces to disk, synced, at a pace, and returns the record for [`Checkpoints::publish`]. A rank that has none writes
     /// an empty shard. Every element of a tensor belongs to exactly one rank's shard, and a rank has at most one piece of it; a
     /// replica is not written again.
@@ -182,6 +224,39 @@ impl Drop for CheckpointWriter {
         if self.owner {
             // Nothing to report to: the error that led here is already on its way, and the next begin cleans up.
             let _ = files::remove_dir(&self.dir);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_made_room_comes_back_where_the_new_one_cannot_take_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let [new, target, replaced] = ["new", "target", "replaced"].map(|name| dir.path().join(name));
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("old"), "").unwrap();
+        let error = step_aside(&new, &target, &replaced).unwrap_err();
+        assert!(matches!(&error, CheckpointError::Io { action: "rename", path, .. } if *path == target), "{error}");
+        assert!(target.join("old").exists() && !replaced.exists());
+        fs::create_dir(&new).unwrap();
+        step_aside(&new, &target, &replaced).unwrap();
+        assert!(replaced.join("old").exists() && !target.join("old").exists() && target.exists() && !new.exists());
+    }
+
+    #[test]
+    fn only_the_names_of_leftovers_are_taken_for_leftovers() {
+        for leftover in Leftover::ALL {
+            assert_eq!(Leftover::parse(&leftover.name(40)), Some((leftover, 40)));
+        }
+        for name in
+            [".step-40.partial", ".step-00000040", ".step-00000040.mine", "step-00000040.partial", ".step-00000040.partial.x"]
+        {
+            assert_eq!(Leftover::parse(name), None, "{name}");
         }
     }
 }

@@ -31,7 +31,7 @@ fn shard(writer: &CheckpointWriter, rank: usize, values: usize) -> Result<ShardR
     writer.write_shard(rank, &[half, fragment("weight", Dtype::F32, &[values], &data)], &Pace::full())
 }
 
-fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {
+pub(super) fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {
     let first = all.begin(step)?;
     let second = all.join(step)?;
     let shards = vec![shard(&second, 1, values)?, shard(&first, 0, values)?];
@@ -184,7 +184,7 @@ fn pruning_keeps_the_newest_and_a_step_can_be_saved_again() {
 }
 
 /// Mounts a file system of 1 MiB at `at`, where the system allows it.
-fn mount_small(at: &Path) -> bool {
+pub(super) fn mount_small(at: &Path) -> bool {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
     let mounted = mounted.is_ok_and(|done| done.status.success());
     if !mounted {
@@ -193,7 +193,7 @@ fn mount_small(at: &Path) -> bool {
     mounted
 }
 
-fn unmount(at: &Path) {
+pub(super) fn unmount(at: &Path) {
     assert!(Command::new("umount").arg("-l").arg(at).status().unwrap().success());
 }
 

@@ -46,6 +46,7 @@ fn check_tensor(path: &Path, name: &str, held: &Held<'_>) -> Result<()> {
         Err(Fault::Doubled { from, to, first, second }) => {
             format!("elements {from}..{to} of {elements} in the shards of ranks {} and {}", held[first].0, held[second].0)
         }
+        Err(Fault::Scattered { runs }) => format!("{elements} elements in {runs} runs that are no slices side by side"),
     };
     Err(wrong(found, "each element in exactly one shard"))
 }

@@ -1,6 +1,6 @@
 //! The safetensors header: 8 bytes of length, JSON, then data that the entries must cover exactly once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -24,18 +24,8 @@ pub(super) struct Info {
     pub(super) data_offsets: (u64, u64),
 }
 
-/// A checked header, entries in the order of the data.
-#[derive(Debug)]
-pub(super) struct Header {
-    pub(super) metadata: Vec<(String, String)>,
-    pub(super) tensors: Vec<(TensorSpec, u64)>,
-}
-
 /// JSON object entries in file order, so that a name that stands twice is seen.
-struct RawHeader {
-    metadata: Vec<(String, String)>,
-    tensors: Vec<(String, Info)>,
-}
+struct RawHeader(Vec<(String, Info)>);
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -48,17 +38,17 @@ impl<'de> Deserialize<'de> for RawHeader {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawHeader, A::Error> {
-                let mut raw = RawHeader { metadata: Vec::new(), tensors: Vec::new() };
+                let mut tensors = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        let pairs: std::collections::BTreeMap<String, String> = map.next_value()?;
-                        raw.metadata = pairs.into_iter().collect();
+                        // Free text of the writer, such as `format = pt`.
+                        map.next_value::<HashMap<String, String>>()?;
                     } else {
                         let info = map.next_value().map_err(|e| de::Error::custom(format!("tensor {name}: {e}")))?;
-                        raw.tensors.push((name, info));
+                        tensors.push((name, info));
                     }
                 }
-                Ok(raw)
+                Ok(RawHeader(tensors))
             }
         }
         deserializer.deserialize_map(Entries)
@@ -75,9 +65,10 @@ pub(super) fn check_length(path: &Path, length: u64, file_size: u64) -> Result<u
     Ok(length)
 }
 
-/// Parses and checks the header JSON; `data_size` is what the file holds after the header.
-pub(super) fn parse(path: &Path, json: &[u8], data_size: u64) -> Result<Header> {
-    let raw: RawHeader = serde_json::from_slice(json).map_err(|e| {
+/// Parses and checks the header JSON; `data_size` is what the file holds after the header. Gives each tensor and where it begins, in the
+/// order of the data.
+pub(super) fn parse(path: &Path, json: &[u8], data_size: u64) -> Result<Vec<(TensorSpec, u64)>> {
+    let RawHeader(entries) = serde_json::from_slice(json).map_err(|e| {
         CheckpointError::malformed(
             path,
             "safetensors header",
@@ -86,8 +77,8 @@ pub(super) fn parse(path: &Path, json: &[u8], data_size: u64) -> Result<Header> 
         )
     })?;
     let mut seen = HashSet::new();
-    let mut tensors = Vec::with_capacity(raw.tensors.len());
-    for (name, info) in raw.tensors {
+    let mut tensors = Vec::with_capacity(entries.len());
+    for (name, info) in entries {
         if !seen.insert(name.clone()) {
             return Err(CheckpointError::malformed(
                 path,
@@ -100,7 +91,7 @@ pub(super) fn parse(path: &Path, json: &[u8], data_size: u64) -> Result<Header> 
     }
     tensors.sort_by_key(|(spec, begin)| (*begin, spec.bytes()));
     check_cover(path, &tensors, data_size)?;
-    Ok(Header { metadata: raw.metadata, tensors })
+    Ok(tensors)
 }
 
 fn check_entry(path: &Path, name: String, info: Info, data_size: u64) -> Result<(TensorSpec, u64)> {
@@ -181,9 +172,8 @@ mod tests {
     #[test]
     fn a_good_header_is_read_in_data_order() {
         let json = format!(r#"{{"__metadata__":{{"format":"pt"}},"b":{},"a":{}}}"#, entry("[2]", 4, 12), entry("[]", 0, 4));
-        let header = parse(Path::new("f"), json.as_bytes(), 12).unwrap();
-        assert_eq!(header.metadata, [("format".to_string(), "pt".to_string())]);
-        let names: Vec<_> = header.tensors.iter().map(|(t, begin)| (t.name.as_str(), *begin)).collect();
+        let tensors = parse(Path::new("f"), json.as_bytes(), 12).unwrap();
+        let names: Vec<_> = tensors.iter().map(|(t, begin)| (t.name.as_str(), *begin)).collect();
         assert_eq!(names, [("a", 0), ("b", 4)]);
     }
 
@@ -210,6 +200,6 @@ mod tests {
         let header = build(&specs, &[("format", "pt")]).unwrap();
         assert_eq!(header.len() % 8, 0);
         let parsed = parse(Path::new("f"), &header[8..], 14).unwrap();
-        assert_eq!(parsed.tensors[1], (specs[1].clone(), 8));
+        assert_eq!(parsed[1], (specs[1].clone(), 8));
     }
 }

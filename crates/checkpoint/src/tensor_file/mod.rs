@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use at_once::write_at_once;
 pub(crate) use ranges::{check_wanted, element_bytes};
-pub use reader::TensorFile;
+pub(crate) use reader::TensorFile;
 pub(crate) use set::TensorSet;
 pub(crate) use writer::Finished;
 pub use writer::TensorFileWriter;

@@ -47,7 +47,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// Where there is no such tensor, it has another shape, or the file shrank since it was opened.
-    pub fn piece(&self, name: &str, piece: &Piece) -> Result<(Dtype, Vec<u8>)> {
+    pub(crate) fn piece(&self, name: &str, piece: &Piece) -> Result<(Dtype, Vec<u8>)> {
         let (spec, _) = self.entry(name)?;
         let width = check_wanted(self.path(), spec, piece)?;
         let mut data = vec![0u8; piece.elements() * width];

@@ -12,12 +12,10 @@ use crate::files;
 
 /// An open safetensors file whose header has been checked. Shared between threads freely: reads carry their own offset.
 #[derive(Debug)]
-pub struct TensorFile {
+pub(crate) struct TensorFile {
     path: PathBuf,
     file: File,
-    size: u64,
     data_start: u64,
-    metadata: Vec<(String, String)>,
     tensors: Vec<(TensorSpec, u64)>,
     by_name: HashMap<String, usize>,
 }
@@ -27,7 +25,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// Where the file cannot be read, is truncated, or its header does not describe the data exactly.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, size) = files::open(path)?;
         let mut length = [0u8; LENGTH_BYTES as usize];
         if size < LENGTH_BYTES {
@@ -44,34 +42,24 @@ impl TensorFile {
         let mut json = vec![0u8; length as usize];
         read(&mut json, LENGTH_BYTES)?;
         let data_start = LENGTH_BYTES + length;
-        let header = header::parse(path, &json, size - data_start)?;
-        let by_name = header.tensors.iter().enumerate().map(|(i, (spec, _))| (spec.name.clone(), i)).collect();
+        let tensors = header::parse(path, &json, size - data_start)?;
+        let by_name = tensors.iter().enumerate().map(|(i, (spec, _))| (spec.name.clone(), i)).collect();
         let path = path.to_path_buf();
-        Ok(Self { path, file, size, data_start, metadata: header.metadata, tensors: header.tensors, by_name })
+        Ok(Self { path, file, data_start, tensors, by_name })
     }
 
     /// Where the file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The size of the whole file in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The free text that the writer left in the header, such as `format = pt`.
-    pub fn metadata(&self) -> &[(String, String)] {
-        &self.metadata
-    }
-
     /// All tensors, in the order of their data.
-    pub fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &TensorSpec> {
         self.tensors.iter().map(|(spec, _)| spec)
     }
 
     /// What the header says of one tensor.
-    pub fn spec(&self, name: &str) -> Option<&TensorSpec> {
+    pub(crate) fn spec(&self, name: &str) -> Option<&TensorSpec> {
         self.by_name.get(name).map(|i| &self.tensors[*i].0)
     }
 
@@ -79,7 +67,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// Where there is no such tensor, or the file shrank since it was opened.
-    pub fn read(&self, name: &str) -> Result<OwnedTensor> {
+    pub(crate) fn read(&self, name: &str) -> Result<OwnedTensor> {
         let (spec, _) = self.entry(name)?;
         // The header check made sure that the size fits.
         let mut data = vec![0u8; spec.bytes().unwrap_or(0)];

@@ -17,7 +17,7 @@ pub enum Element {
 
 impl Element {
     /// Bytes of one element.
-    pub fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         match self {
             Element::F32 => 4,
             Element::Bf16 => 2,
@@ -48,7 +48,7 @@ pub struct Region {
 
 impl Region {
     /// Bytes in all.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.elements.saturating_mul(self.element.size())
     }
 }
