@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use sirocco_checkpoint::{Checkpoints, Cursor, Dtype, Fragment, Mesh, Piece, RunState};
+use sirocco_checkpoint::{Checkpoints, Cursor, Dtype, Fragment, Mesh, Pace, Piece, RunState};
 
 /// A weight of a model of 7 billion parameters in fp32: 64 MiB.
 const SHAPE: [usize; 2] = [4096, 4096];
@@ -58,7 +58,7 @@ fn save(all: &Checkpoints, tensors: usize, pieces: &[Piece]) -> Result<(), Box<d
     for (rank, piece) in pieces.iter().enumerate() {
         let data = vec![rank as u8; piece.elements() * 4];
         let fragment = |tensor| Fragment { name: name(tensor), dtype: Dtype::F32, piece: piece.clone(), data: &data };
-        records.push(writer.write_shard(rank, &(0..tensors).map(fragment).collect::<Vec<_>>())?);
+        records.push(writer.write_shard(rank, &(0..tensors).map(fragment).collect::<Vec<_>>(), &Pace::full())?);
     }
     let mesh = Mesh { pp: 1, dp: 1, fsdp: pieces.len(), tp: 1 };
     let cursor = Cursor { seed: 1, epoch: 0, sample: 0 };

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use sirocco_checkpoint::{CheckpointError, Checkpoints, Cursor, Dtype, Fragment, Mesh, Piece, RunState, ShardRecord};
+use sirocco_checkpoint::{CheckpointError, Checkpoints, Cursor, Dtype, Fragment, Mesh, Pace, Piece, RunState, ShardRecord};
 
 /// A weight of a model of 7 billion parameters in fp32: 64 MiB.
 const SHAPE: [usize; 2] = [4096, 4096];
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn save(all: &Checkpoints, data: &[Vec<u8>]) -> Result<(), Box<dyn Error>> {
     let first = all.begin(STEP)?;
     let write = |rank: usize, data: &[u8]| -> Result<ShardRecord, CheckpointError> {
-        all.join(STEP)?.write_shard(rank, &fragments(rank, data))
+        all.join(STEP)?.write_shard(rank, &fragments(rank, data), &Pace::full())
     };
     let records = std::thread::scope(|scope| {
         let threads: Vec<_> = data.iter().enumerate().map(|(rank, data)| scope.spawn(move || write(rank, data))).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sirocco_checkpoint::{CheckpointError, Checkpoints, Cursor, Dtype, Fragment, Mesh, Piece, RunState};
+use sirocco_checkpoint::{CheckpointError, Checkpoints, Cursor, Dtype, Fragment, Mesh, Pace, Piece, RunState};
 
 const MOMENTS: u64 = 30;
 /// Where the child saves; set by the parent only.
@@ -28,7 +28,7 @@ fn save(all: &Checkpoints, step: u64) -> Result<(), CheckpointError> {
     let data = vec![step as u8; ELEMENTS * 4 / 2];
     let write = |rank| {
         let piece = Piece::whole(&[ELEMENTS]).chunk(rank, 2);
-        all.join(step)?.write_shard(rank, &[Fragment { name: "w".into(), dtype: Dtype::F32, piece, data: &data }])
+        all.join(step)?.write_shard(rank, &[Fragment { name: "w".into(), dtype: Dtype::F32, piece, data: &data }], &Pace::full())
     };
     let records = std::thread::scope(|scope| {
         let ranks = [0, 1].map(|rank| scope.spawn(move || write(rank)));

@@ -7,7 +7,7 @@ use sirocco_model::{ModelConfig, Placement, Slice};
 use crate::ParallelError;
 use crate::mesh::{Axis, Mesh};
 use crate::pipeline::balance;
-use crate::tensor::{self, Sizes};
+use crate::tensor::{self, CutSizes};
 
 /// The embedding's name; with a tied head, the last stage holds it, too.
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -16,7 +16,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 #[derive(Debug, Clone)]
 pub struct Layout {
     mesh: Mesh,
-    sizes: Sizes,
+    sizes: CutSizes,
     tied: bool,
     /// By stage.
     layers: Vec<Range<usize>>,
@@ -37,7 +37,7 @@ impl Layout {
         }
         let layers = costs(config).layers_of_stages(config.layers, mesh.pp);
         let layers = layers.ok_or(ParallelError::Stages { stages: mesh.pp, layers: config.layers })?;
-        Ok(Self { mesh, sizes: Sizes::from(config), tied: config.tied, layers })
+        Ok(Self { mesh, sizes: CutSizes::from(config), tied: config.tied, layers })
     }
 
     /// The mesh.
@@ -63,11 +63,11 @@ fn costs(config: &ModelConfig) -> balance::Costs {
     let [hidden, heads, kv_heads, head_dim, intermediate, vocabulary] =
         [config.hidden, config.heads, config.kv_heads, config.head_dim, config.intermediate, config.vocabulary]
             .map(i64::unsigned_abs);
-    balance::Costs::of(&balance::Sizes { hidden, heads, kv_heads, head_dim, intermediate, vocabulary, attended: ATTENDED })
+    balance::Costs::of(&balance::CostSizes { hidden, heads, kv_heads, head_dim, intermediate, vocabulary, attended: ATTENDED })
 }
 
 /// Piece `index` of `count` of so many elements: equal chunks, the last ones shorter or empty.
-pub fn piece(elements: usize, index: usize, count: usize) -> Range<usize> {
+pub(crate) fn piece(elements: usize, index: usize, count: usize) -> Range<usize> {
     let chunk = elements.div_ceil(count);
     (chunk * index).min(elements)..(chunk * (index + 1)).min(elements)
 }

@@ -3,18 +3,19 @@
 //! One folder for each axis of the mesh: [`pipeline`] (pp), [`data`] (dp), [`fsdp`], [`tensor`] (tp). [`engine`] puts them together,
 //! [`layout`] says what lies where. An axis of length one goes down the same path as any other: its group is [`tensors`]' `Alone`.
 
-pub mod data;
-pub mod engine;
+mod data;
+mod engine;
 mod error;
-pub mod fsdp;
-pub mod layout;
-pub mod mesh;
-pub mod pipeline;
-pub mod tensor;
-pub mod tensors;
+mod fsdp;
+mod layout;
+mod mesh;
+mod pipeline;
+mod tensor;
+mod tensors;
 
 pub use engine::{Engine, Setup, World};
 pub use error::ParallelError;
 pub use fsdp::{Shard, Source};
 pub use layout::Layout;
 pub use mesh::{Axis, Mesh};
+pub use tensors::{OnDevice, region};

@@ -2,7 +2,7 @@
 
 use sirocco_comm::nccl::{Device as NcclDevice, DeviceGroup, Region};
 use sirocco_comm::{CommError, Options, Solo};
-use sirocco_parallel::tensors::region;
+use sirocco_parallel::region;
 use tch::{Device, Kind, Tensor};
 
 use super::compare::{Finding, difference, random};

@@ -31,6 +31,7 @@ use self::data::Sequences;
 use self::identity::{Identity, agreed_base};
 use self::metrics::Metrics;
 use self::optimizer::Optimizer;
+use self::saved::Snapshot;
 use self::saver::{Saver, UnderWay};
 use self::signals::Signalled;
 use self::step::{Plan, State};
@@ -120,7 +121,9 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     // 6. The steps.
     let schedule = settings::schedule(run, steps);
     let plan = Plan { run, data: &training, order, schedule, communicator };
-    let saver = Saver { run, checkpoints, identity, order, communicator, under_way: UnderWay::Nothing };
+    // The memory of saves is taken now rather than during a step.
+    let memory = Snapshot::of(&engine, &optimizer);
+    let saver = Saver { run, checkpoints, identity, order, communicator, memory, under_way: UnderWay::Nothing };
     let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps) };
     let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics };
     training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)

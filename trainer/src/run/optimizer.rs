@@ -1,5 +1,6 @@
 //! AdamW where the pieces lie: on slices on the host, by a kernel on a device.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sirocco_model::memory::floats;
@@ -15,11 +16,11 @@ use crate::gpu::optimizer::{Rates, update};
 pub(crate) enum Optimizer {
     Host(AdamW),
     /// Not run on a GPU yet.
-    Device(OnDevice),
+    Device(DeviceAdamW),
 }
 
 /// Moments beside the pieces, on their device.
-pub(crate) struct OnDevice {
+pub(crate) struct DeviceAdamW {
     config: AdamWConfig,
     steps: u64,
     moments: BTreeMap<String, (Tensor, Tensor)>,
@@ -33,7 +34,7 @@ impl Optimizer {
             device => {
                 let there = |elements: Vec<f32>| Tensor::from_slice(&elements).to_device(device);
                 let moments = moments.into_iter().map(|(name, of)| (name, (there(of.first), there(of.second))));
-                Self::Device(OnDevice { config, steps, moments: moments.collect() })
+                Self::Device(DeviceAdamW { config, steps, moments: moments.collect() })
             }
         }
     }
@@ -63,20 +64,22 @@ impl Optimizer {
         }
     }
 
-    /// A copy of a weight's moments on the host; none before its first step.
-    pub(crate) fn moments(&self, name: &str) -> Option<Moments> {
+    /// A weight's first and second moments, on the host; none before its first step.
+    pub(crate) fn moments(&self, name: &str) -> Option<[Cow<'_, [f32]>; 2]> {
         match self {
-            Self::Host(optimizer) => optimizer.moments().get(name).cloned(),
+            Self::Host(optimizer) => {
+                let Moments { first, second } = optimizer.moments().get(name)?;
+                Some([first, second].map(|moments| Cow::Borrowed(moments.as_slice())))
+            }
             Self::Device(optimizer) => {
                 let (first, second) = optimizer.moments.get(name)?;
-                let [first, second] = [first, second].map(|tensor| floats(&tensor.to_device(Device::Cpu)).to_vec());
-                Some(Moments { first, second })
+                Some([first, second].map(|tensor| Cow::Owned(floats(&tensor.to_device(Device::Cpu)).to_vec())))
             }
         }
     }
 }
 
-impl OnDevice {
+impl DeviceAdamW {
     fn step(&mut self, engine: &mut Engine, learning_rate: f64, gradient_scale: f64) -> Result<(), Failure> {
         self.steps += 1;
         let step = i32::try_from(self.steps).map_err(Failure::failed)?;

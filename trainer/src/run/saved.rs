@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sirocco_checkpoint::{Checkpoint, CheckpointWriter, Dtype, Fragment, Piece, ShardRecord};
+use rayon::prelude::*;
+use sirocco_checkpoint::{Checkpoint, CheckpointWriter, Dtype, Fragment, Pace, Piece, ShardRecord};
 use sirocco_optim::{AdamWConfig, Moments};
-use sirocco_parallel::Engine;
+use sirocco_parallel::{Engine, Shard};
 
 use super::optimizer::Optimizer;
 use super::setup::piece;
@@ -19,29 +20,40 @@ pub(crate) fn names(weight: &str) -> [String; 3] {
     [format!("{MASTER}{weight}"), format!("first_moment/{weight}"), format!("second_moment/{weight}")]
 }
 
-/// A copy of what this rank saves, for a thread that writes while training goes on.
-pub(super) struct Snapshot(Vec<(String, Piece, Vec<f32>)>);
+/// A copy of what this rank saves, for a thread that writes while training goes on. The next save uses its memory again: to fault in
+/// memory that is new costs more than to copy.
+#[derive(Default)]
+pub(crate) struct Snapshot(Vec<(String, Piece, Vec<f32>)>);
+
+/// Elements that one task of the thread pool copies.
+const CHUNK: usize = 1 << 16;
 
 impl Snapshot {
-    /// Copies the pieces of which this rank is the first replica: over all ranks, each element once.
-    pub(super) fn take(engine: &Engine, optimizer: &Optimizer) -> Self {
-        let mut tensors = Vec::new();
-        for shard in engine.led() {
-            let [master, first, second] = names(shard.name());
-            let piece = piece(shard.slice(), shard.piece());
-            let values = shard.master_copy();
-            // Before the first step that was not skipped there are none: they begin at zero.
-            let zero = || Moments { first: vec![0.0; values.len()], second: vec![0.0; values.len()] };
-            let moments = optimizer.moments(shard.name()).unwrap_or_else(zero);
-            tensors.push((first, piece.clone(), moments.first));
-            tensors.push((second, piece.clone(), moments.second));
-            tensors.push((master, piece, values));
+    /// A copy of the pieces of which this rank is the first replica: over all ranks, each element once.
+    pub(super) fn of(engine: &Engine, optimizer: &Optimizer) -> Self {
+        let mut snapshot = Self(engine.led().flat_map(room).collect());
+        snapshot.take(engine, optimizer);
+        snapshot
+    }
+
+    /// Copies the values as they are now over those of before.
+    pub(super) fn take(&mut self, engine: &Engine, optimizer: &Optimizer) {
+        for (shard, room) in engine.led().zip(self.0.chunks_exact_mut(3)) {
+            let [first, second] = optimizer.moments(shard.name()).map_or([None, None], |moments| moments.map(Some));
+            for ((_, _, room), values) in room.iter_mut().zip([Some(shard.master()), first, second]) {
+                match values {
+                    Some(values) => {
+                        room.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from))
+                    }
+                    // Before the first step that was not skipped there are none: they begin at zero.
+                    None => room.par_chunks_mut(CHUNK).for_each(|room| room.fill(0.0)),
+                }
+            }
         }
-        Self(tensors)
     }
 
     /// Writes the copy as the shard of `rank`.
-    pub(super) fn write(&self, writer: &CheckpointWriter, rank: usize) -> Result<ShardRecord, Failure> {
+    pub(super) fn write(&self, writer: &CheckpointWriter, rank: usize, pace: &Pace) -> Result<ShardRecord, Failure> {
         let fragments = self.0.iter().map(|(name, piece, elements)| Fragment {
             name: name.clone(),
             dtype: Dtype::F32,
@@ -49,8 +61,14 @@ impl Snapshot {
             data: bytemuck::cast_slice(elements),
         });
         let fragments: Vec<Fragment<'_>> = fragments.collect();
-        writer.write_shard(rank, &fragments).map_err(Failure::file)
+        writer.write_shard(rank, &fragments, pace).map_err(Failure::file)
     }
+}
+
+/// Name, place and memory of the three tensors of a shard, in the order of [`names`].
+fn room(shard: &Shard) -> [(String, Piece, Vec<f32>); 3] {
+    let piece = piece(shard.slice(), shard.piece());
+    names(shard.name()).map(|name| (name, piece.clone(), vec![0.0; shard.piece().len()]))
 }
 
 /// Puts a checkpoint's values into this rank's pieces, whatever mesh they were saved under, and gives the optimizer that goes on from

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, RunState, ShardRecord};
+use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, Pace, RunState, ShardRecord};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
 use sirocco_parallel::Engine;
 use sirocco_tokens::Order;
+use tch::Device;
 
 use super::identity::Identity;
 use super::optimizer::Optimizer;
@@ -25,6 +26,8 @@ pub(crate) struct Saver<'a> {
     pub(crate) identity: Identity,
     pub(crate) order: Order,
     pub(crate) communicator: &'a dyn Communicator,
+    /// Memory for the next snapshot, while no thread writes from it.
+    pub(crate) memory: Snapshot,
     pub(crate) under_way: UnderWay,
 }
 
@@ -35,14 +38,18 @@ pub(crate) enum UnderWay {
     #[default]
     Nothing,
     /// Every rank writes its shard; the first one owns the directory.
-    Writing { step: u64, writer: Option<Arc<CheckpointWriter>>, thread: JoinHandle<Result<ShardRecord, Failure>> },
+    Writing { step: u64, pace: Arc<Pace>, writer: Option<Arc<CheckpointWriter>>, thread: Thread<(Snapshot, ShardRecord)> },
     /// Every shard is written; the first rank publishes them.
-    Publishing { thread: Option<JoinHandle<Result<(), Failure>>> },
+    Publishing { thread: Option<Thread<()>> },
 }
 
-/// The nice value of threads that save: the cores belong to the threads that compute. While those wait for a save, it has the cores to
-/// itself.
+type Thread<T> = JoinHandle<Result<T, Failure>>;
+
+/// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
+
+/// The share of a core that a thread which saves takes while the cores compute and nobody waits for the save.
+const SHARE: f64 = 0.01;
 
 const SAVING: Round = Round { name: "checkpoint", failed: "could not save" };
 
@@ -65,23 +72,44 @@ impl Saver<'_> {
             Err(error) => (None, Err(Failure::file(error))),
         };
         everyone(self.communicator, SAVING, outcome)?;
-        let snapshot = Snapshot::take(engine, optimizer);
-        let (writer, checkpoints) = (begun.clone(), self.checkpoints.clone());
-        let write = move || match writer {
-            Some(writer) => snapshot.write(&writer, rank),
-            None => snapshot.write(&checkpoints.join(step).map_err(Failure::file)?, rank),
+        let mut snapshot = std::mem::take(&mut self.memory);
+        snapshot.take(engine, optimizer);
+        let pace = Arc::new(match engine.device() {
+            Device::Cpu => Pace::share(SHARE),
+            _ => Pace::full(),
+        });
+        let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());
+        let write = move || {
+            let record = match writer {
+                Some(writer) => snapshot.write(&writer, rank, &paced)?,
+                None => snapshot.write(&checkpoints.join(step).map_err(Failure::file)?, rank, &paced)?,
+            };
+            Ok((snapshot, record))
         };
         let thread = in_the_background(write)?;
-        self.under_way = UnderWay::Writing { step, writer: begun, thread };
+        self.under_way = UnderWay::Writing { step, pace, writer: begun, thread };
         Ok(())
+    }
+
+    /// After `completed` steps: a save that is still being written after half of the steps to the next one no longer takes its time.
+    pub(crate) fn keep_up(&self, completed: u64) {
+        if let UnderWay::Writing { step, pace, .. } = &self.under_way
+            && completed - step >= self.run.checkpoint.every_steps.div_ceil(2)
+        {
+            pace.hurry();
+        }
     }
 
     /// Every rank has told that it is settled: takes the newest save one stage further.
     pub(crate) fn advance(&mut self) -> Result<(), Failure> {
         match std::mem::take(&mut self.under_way) {
             UnderWay::Nothing => Ok(()),
-            UnderWay::Writing { step, writer, thread } => {
-                let thread = match self.records(joined(thread))? {
+            UnderWay::Writing { step, writer, thread, .. } => {
+                let written = joined(thread).map(|(snapshot, record)| {
+                    self.memory = snapshot;
+                    record
+                });
+                let thread = match self.records(written)? {
                     None => None,
                     Some(records) => Some(self.publish(step, writer, records)?),
                 };
@@ -122,7 +150,7 @@ impl Saver<'_> {
         step: u64,
         writer: Option<Arc<CheckpointWriter>>,
         records: Vec<ShardRecord>,
-    ) -> Result<JoinHandle<Result<(), Failure>>, Failure> {
+    ) -> Result<Thread<()>, Failure> {
         // The thread that wrote has ended, and with it the other handle.
         let Some(writer) = writer.and_then(|writer| Arc::try_unwrap(writer).ok()) else {
             return Err(Failure::failed("the checkpoint's writer is still in use after its shard was written"));
@@ -142,6 +170,9 @@ impl Saver<'_> {
     /// Waits until the newest save is published, however long that takes. All ranks learn of any rank's failure; the checkpoint published
     /// before stays whole.
     pub(crate) fn complete(&mut self) -> Result<(), Failure> {
+        if let UnderWay::Writing { pace, .. } = &self.under_way {
+            pace.hurry();
+        }
         while !matches!(self.under_way, UnderWay::Nothing) {
             until_all(self.communicator, || self.is_settled())?;
             self.advance()?;
@@ -167,7 +198,7 @@ impl Saver<'_> {
 /// Starts a thread that gives way to those that compute; so do threads that it starts.
 fn in_the_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<JoinHandle<Result<T, Failure>>, Failure> {
+) -> Result<Thread<T>, Failure> {
     let work = move || {
         // Linux takes it for this thread alone. Where it is refused, saving disturbs a little more.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
@@ -179,6 +210,6 @@ fn in_the_background<T: Send + 'static>(
 }
 
 /// What a thread returned. One that panicked has printed why.
-fn joined<T>(thread: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+fn joined<T>(thread: Thread<T>) -> Result<T, Failure> {
     thread.join().unwrap_or_else(|_| Err(Failure::failed("the thread that saves ended before its work was done")))
 }

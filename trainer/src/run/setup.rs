@@ -9,8 +9,7 @@ use sirocco_config::{Device as Wanted, ModelSizes, Place, Run};
 use sirocco_model::ops::cuda;
 use sirocco_model::weight::FileTensor;
 use sirocco_model::{ModelConfig, SeamError, Slice};
-use sirocco_parallel::tensors::OnDevice;
-use sirocco_parallel::{Engine, Mesh, ParallelError, Setup, World};
+use sirocco_parallel::{Engine, Mesh, OnDevice, ParallelError, Setup, World};
 use tch::Device;
 
 use super::settings;

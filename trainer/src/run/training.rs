@@ -71,6 +71,7 @@ impl Training<'_> {
         if all_settled {
             self.saver.advance()?;
         }
+        self.saver.keep_up(completed + 1);
         match failure {
             Some(failure) => self.saver.complete().and(Err(failure)),
             None => Ok(stop),

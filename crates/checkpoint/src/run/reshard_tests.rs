@@ -8,6 +8,7 @@ use safetensors::Dtype;
 
 use super::tests::{listing, state};
 use super::*;
+use crate::pace::Pace;
 use crate::piece::Piece;
 use crate::piece::tests::{Cut, pick, two_cuts};
 use crate::tensor_file::{TensorFileWriter, TensorSpec};
@@ -42,7 +43,7 @@ fn save_rank(writer: &CheckpointWriter, rank: usize, tensors: &[&Cut]) -> Result
         let (name, piece) = (name.clone(), piece.clone());
         Fragment { name, dtype: Dtype::F32, piece, data }
     });
-    writer.write_shard(rank, &fragments.collect::<Vec<_>>())
+    writer.write_shard(rank, &fragments.collect::<Vec<_>>(), &Pace::full())
 }
 
 proptest! {
@@ -103,7 +104,7 @@ fn a_missing_or_doubled_piece_is_not_published() {
     let shard = |writer: &CheckpointWriter, rank: usize, piece: usize| {
         let piece = quarters().pieces().swap_remove(piece);
         let data = pick(&data, &piece).concat();
-        writer.write_shard(rank, &[Fragment { name: name(0), dtype: Dtype::F32, piece, data: &data }]).unwrap()
+        writer.write_shard(rank, &[Fragment { name: name(0), dtype: Dtype::F32, piece, data: &data }], &Pace::full()).unwrap()
     };
     let publish = |pieces: &[usize]| {
         let writer = all.begin(60).unwrap();
@@ -123,7 +124,7 @@ fn a_shard_that_vanished_is_not_published() {
     let run = tempfile::tempdir().unwrap();
     let all = Checkpoints::new(run.path());
     let writer = all.begin(STEP).unwrap();
-    let record = writer.write_shard(0, &[]).unwrap();
+    let record = writer.write_shard(0, &[], &Pace::full()).unwrap();
     fs::remove_file(all.path().join(".step-00000040.partial/rank-00000.safetensors")).unwrap();
     let message = all.publish(writer, vec![record], state(STEP)).unwrap_err().to_string();
     assert!(message.contains("cannot open") && message.contains("rank-00000.safetensors"), "{message}");
@@ -137,7 +138,7 @@ fn what_cannot_be_saved_or_asked_for_is_refused() {
     let writer = all.begin(STEP).unwrap();
     let error = |piece: Piece, data: &[u8]| {
         let fragment = Fragment { name: "w".into(), dtype: Dtype::F32, piece, data };
-        writer.write_shard(0, &[fragment]).unwrap_err().to_string()
+        writer.write_shard(0, &[fragment], &Pace::full()).unwrap_err().to_string()
     };
     assert!(error(Piece::whole(&[2]), &[0; 7]).contains("tensor w: found 7 bytes, expected 8 bytes"));
     assert!(error(Piece { to: 3, ..Piece::whole(&[2]) }, &[0; 12]).contains("elements 0..3 are no range"));
@@ -222,7 +223,8 @@ fn a_shard_is_written_from_another_thread() {
     let saving = std::thread::spawn(move || {
         let data = vec![7u8; 20 << 20];
         let piece = Piece::whole(&[5 << 20]);
-        let record = writer.write_shard(0, &[Fragment { name: "w".into(), dtype: Dtype::F32, piece, data: &data }])?;
+        let record =
+            writer.write_shard(0, &[Fragment { name: "w".into(), dtype: Dtype::F32, piece, data: &data }], &Pace::full())?;
         Ok::<_, CheckpointError>((writer, record))
     });
     let (writer, record) = saving.join().unwrap().unwrap();

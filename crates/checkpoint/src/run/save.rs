@@ -10,6 +10,7 @@ use super::{Checkpoints, LATEST, parse_step, step_name};
 use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_writer::FileDigest;
+use crate::pace::Pace;
 use crate::piece::Piece;
 use crate::tensor_file::{TensorSpec, write_at_once};
 
@@ -179,13 +180,13 @@ fn check_present(dir: &Path, shard: &ShardRecord) -> Result<()> {
 }
 
 impl CheckpointWriter {
-    /// Writes one rank's pieces to disk, synced, and returns the record for [`Checkpoints::publish`]. A rank that has none writes
+    /// Writes one rank's pieces to disk, synced, at a pace, and returns the record for [`Checkpoints::publish`]. A rank that has none writes
     /// an empty shard. Every element of a tensor belongs to exactly one rank's shard, and a rank has at most one piece of it; a
     /// replica is not written again.
     ///
     /// # Errors
     /// [`CheckpointError::DiskFull`] where no room is left; the half-written file is removed.
-    pub fn write_shard(&self, rank: usize, fragments: &[Fragment<'_>]) -> Result<ShardRecord> {
+    pub fn write_shard(&self, rank: usize, fragments: &[Fragment<'_>], pace: &Pace) -> Result<ShardRecord> {
         let name = shard_name(rank);
         let path = self.dir.join(&name);
         let mut order: Vec<&Fragment<'_>> = fragments.iter().collect();
@@ -194,11 +195,11 @@ impl CheckpointWriter {
         let (specs, tensors) = describe(&path, &order)?;
         let data: Vec<&[u8]> = order.iter().map(|fragment| fragment.data).collect();
         let done = match &self.stage {
-            None => write_at_once(&path, &specs, &data, true)?,
+            None => write_at_once(&path, &specs, &data, true, pace)?,
             Some(stage) => {
                 let staged = stage.file(&name);
-                let done = write_at_once(&staged, &specs, &data, false)?;
-                staged::deliver(&staged, &done, &path)?;
+                let done = write_at_once(&staged, &specs, &data, false, pace)?;
+                staged::deliver(&staged, &done, &path, pace)?;
                 done
             }
         };

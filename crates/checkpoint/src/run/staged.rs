@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use super::step_name;
 use crate::error::{CheckpointError, Result};
 use crate::files;
+use crate::pace::Pace;
 use crate::partial_file::PartialFile;
 use crate::tensor_file::Finished;
 
-const CHUNK: usize = 8 << 20;
+const CHUNK: usize = 4 << 20;
 
 /// A directory on node-local disk, which several ranks and several runs may share.
 #[derive(Debug)]
@@ -61,17 +62,17 @@ impl Stage {
 ///
 /// # Errors
 /// Where the staged file is not what was written, or the system fails to write.
-pub(super) fn deliver(staged: &Path, written: &Finished, target: &Path) -> Result<()> {
-    let copied = copy(staged, written, target);
+pub(super) fn deliver(staged: &Path, written: &Finished, target: &Path, pace: &Pace) -> Result<()> {
+    let copied = copy(staged, written, target, pace);
     let removed = files::remove_file(staged);
     copied.and(removed)
 }
 
-fn copy(staged: &Path, written: &Finished, target: &Path) -> Result<()> {
+fn copy(staged: &Path, written: &Finished, target: &Path, pace: &Pace) -> Result<()> {
     let (mut from, _) = files::open(staged)?;
     let to = PartialFile::create(target)?;
     to.reserve(written.size)?;
-    let mut hash = Sha256::new();
+    let (mut hash, mut work) = (Sha256::new(), pace.begin());
     let mut chunk = vec![0u8; CHUNK];
     loop {
         let n = from.read(&mut chunk).map_err(|e| CheckpointError::io("read", staged, e))?;
@@ -80,6 +81,7 @@ fn copy(staged: &Path, written: &Finished, target: &Path) -> Result<()> {
         }
         to.file().write_all(&chunk[..n]).map_err(|e| CheckpointError::io("write", target, e))?;
         hash.update(&chunk[..n]);
+        work.rest();
     }
     let sha256 = files::hex(&hash.finalize());
     if sha256 != written.sha256 {
@@ -99,7 +101,7 @@ mod tests {
         let (staged, target) = (dir.path().join("staged"), dir.path().join("target"));
         fs::write(&staged, "abd").unwrap();
         let written = Finished { size: 3, sha256: files::hex(&Sha256::digest("abc")) };
-        let error = deliver(&staged, &written, &target).unwrap_err();
+        let error = deliver(&staged, &written, &target, &Pace::full()).unwrap_err();
         assert!(matches!(&error, CheckpointError::Altered { path, .. } if *path == staged), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

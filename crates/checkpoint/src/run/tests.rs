@@ -7,6 +7,7 @@ use std::process::Command;
 use safetensors::Dtype;
 
 use super::*;
+use crate::pace::Pace;
 use crate::piece::Piece;
 
 pub(super) fn state(step: u64) -> RunState {
@@ -27,7 +28,7 @@ fn shard(writer: &CheckpointWriter, rank: usize, values: usize) -> Result<ShardR
         Fragment { name, dtype, piece, data }
     };
     let half = fragment("half", Dtype::BF16, &[3], &data[..6]);
-    writer.write_shard(rank, &[half, fragment("weight", Dtype::F32, &[values], &data)])
+    writer.write_shard(rank, &[half, fragment("weight", Dtype::F32, &[values], &data)], &Pace::full())
 }
 
 pub(super) fn save(all: &Checkpoints, step: u64, values: usize) -> Result<PathBuf> {

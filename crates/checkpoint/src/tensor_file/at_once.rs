@@ -1,30 +1,29 @@
 //! Writes a safetensors file whose data is all in memory: one thread writes while another hashes the same bytes.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
 use super::TensorSpec;
+use super::blocks::Blocks;
 use super::writer::{Finished, header_of};
 use crate::error::{CheckpointError, Result};
 use crate::files;
+use crate::pace::Pace;
 use crate::partial_file::PartialFile;
 
-/// How often the hashing looks whether the writing has failed.
-const CHUNK: usize = 8 << 20;
-/// Small tensors are copied together up to this many bytes; larger ones are written from where they lie.
-const GATHER: usize = 1 << 20;
+/// Bytes between two rests, and between two looks of the hashing whether the writing has failed.
+const CHUNK: usize = 4 << 20;
 
-/// Writes `path` (under a temporary name beside it until it is synced) with the given tensors and their data, in order.
+/// Writes `path` (under a temporary name beside it until it is complete) with the given tensors and their data, in order.
 ///
 /// With `durable`, the data is on disk when this returns.
 ///
 /// # Errors
 /// Where a name stands twice, data has another size than its tensor, or the system fails to write.
-pub(crate) fn write_at_once(path: &Path, specs: &[TensorSpec], data: &[&[u8]], durable: bool) -> Result<Finished> {
+pub(crate) fn write_at_once(path: &Path, specs: &[TensorSpec], data: &[&[u8]], durable: bool, pace: &Pace) -> Result<Finished> {
     let header = header_of(path, specs, &[])?;
     for (spec, data) in specs.iter().zip(data) {
         let expected = spec.bytes().unwrap_or(0);
@@ -39,9 +38,10 @@ pub(crate) fn write_at_once(path: &Path, specs: &[TensorSpec], data: &[&[u8]], d
     file.reserve(size)?;
     let failed = AtomicBool::new(false);
     let (written, sha256) = std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| hash(&parts, &failed));
+        let hashing = scope.spawn(|| hash(&parts, pace, &failed));
         let place = if durable { PartialFile::place } else { PartialFile::place_unsynced };
-        let written = write(file.file(), &parts).map_err(|e| CheckpointError::io("write", path, e)).and_then(|()| place(file));
+        let written = write(Blocks::new(file.file(), durable), &parts, pace);
+        let written = written.map_err(|e| CheckpointError::io("write", path, e)).and_then(|()| place(file));
         failed.store(written.is_err(), Ordering::Relaxed);
         (written, hashing.join())
     });
@@ -51,21 +51,27 @@ pub(crate) fn write_at_once(path: &Path, specs: &[TensorSpec], data: &[&[u8]], d
 }
 
 /// SHA-256 (hex) of all parts; gives up where the writing has failed.
-fn hash(parts: &[&[u8]], failed: &AtomicBool) -> String {
-    let mut hash = Sha256::new();
+fn hash(parts: &[&[u8]], pace: &Pace, failed: &AtomicBool) -> String {
+    let (mut hash, mut work) = (Sha256::new(), pace.begin());
     for chunk in parts.iter().flat_map(|part| part.chunks(CHUNK)) {
         if failed.load(Ordering::Relaxed) {
             break;
         }
         hash.update(chunk);
+        work.rest();
     }
     files::hex(&hash.finalize())
 }
 
-fn write(file: &File, parts: &[&[u8]]) -> std::io::Result<()> {
-    let mut buffered = BufWriter::with_capacity(GATHER, file);
-    parts.iter().try_for_each(|part| buffered.write_all(part))?;
-    buffered.flush()
+fn write(mut file: Blocks<'_>, parts: &[&[u8]], pace: &Pace) -> io::Result<()> {
+    let mut work = pace.begin();
+    for mut chunk in parts.iter().flat_map(|part| part.chunks(CHUNK)) {
+        while !chunk.is_empty() {
+            chunk = &chunk[file.take(chunk)?..];
+        }
+        work.rest();
+    }
+    file.finish()
 }
 
 #[cfg(test)]
@@ -77,7 +83,7 @@ mod tests {
     fn the_file_is_what_a_stream_of_tensors_makes() {
         let dir = tempfile::tempdir().unwrap();
         let (once, stream) = (dir.path().join("once"), dir.path().join("stream"));
-        let sizes = [3, 0, GATHER + 1, 5, CHUNK + 7];
+        let sizes = [3, 0, CHUNK + 1, 5, 9 * CHUNK + 7];
         let data: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(i, size)| vec![i as u8; *size]).collect();
         let specs: Vec<_> = sizes.iter().enumerate().map(|(i, n)| TensorSpec::new(format!("t{i}"), Dtype::U8, [*n])).collect();
         let mut writer = super::super::TensorFileWriter::create(&stream, specs.clone(), &[]).unwrap();
@@ -85,7 +91,7 @@ mod tests {
         let expected = writer.finish().unwrap();
         let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
         for durable in [true, false] {
-            let done = write_at_once(&once, &specs, &data, durable).unwrap();
+            let done = write_at_once(&once, &specs, &data, durable, &Pace::full()).unwrap();
             assert_eq!((done.size, done.sha256), expected);
             assert_eq!(files::digest(&once).unwrap(), expected);
         }
@@ -96,9 +102,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spec = TensorSpec::new("w", Dtype::F32, [1]);
         let path = dir.path().join("a");
-        let short = write_at_once(&path, std::slice::from_ref(&spec), &[&[0; 3]], true).unwrap_err();
+        let short = write_at_once(&path, std::slice::from_ref(&spec), &[&[0; 3]], true, &Pace::full()).unwrap_err();
         assert!(short.to_string().contains("tensor w: found 3 bytes, expected 4 bytes"), "{short}");
-        let twice = write_at_once(&path, &[spec.clone(), spec], &[&[0; 4], &[0; 4]], true).unwrap_err();
+        let twice = write_at_once(&path, &[spec.clone(), spec], &[&[0; 4], &[0; 4]], true, &Pace::full()).unwrap_err();
         assert!(twice.to_string().contains("the name twice"), "{twice}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -1,6 +1,7 @@
 //! safetensors files, read strictly and written as a stream: one tensor in memory at a time in both directions.
 
 mod at_once;
+mod blocks;
 mod header;
 mod ranges;
 mod reader;

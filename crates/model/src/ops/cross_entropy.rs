@@ -12,6 +12,8 @@ use crate::seams::{Exchange, SeamError};
 
 /// Rows of logits that exist at one time: `[ROWS, V]`.
 const ROWS: i64 = 256;
+/// Rows of the head whose gradient is worked out at one time: `[IDS, D]`.
+const IDS: i64 = 8192;
 
 /// The head, or a slice of its vocabulary. Several networks with a slice each compute one loss.
 #[derive(Clone, Copy)]
@@ -62,7 +64,7 @@ pub fn forward_backward(
         into_gradients(&mut logits, &known, (wanted, head.first), scale as f32);
         dpicked.narrow(0, first, count).copy_(&logits.matmul(head.weight));
         if let Some(dhead) = dhead.as_deref_mut() {
-            let _ = dhead.g_add_(&logits.tr().matmul(&h));
+            add_product(dhead, &logits, &h);
         }
     }
     let dh = Tensor::zeros_like(h).index_copy(0, &rows, &dpicked);
@@ -87,6 +89,16 @@ pub fn forward(h: &Tensor, head: Head<'_>, targets: &[i64]) -> Result<f64, SeamE
         sum += known.iter().map(|row| f64::from(row.log_sum - row.logit)).sum::<f64>();
     }
     Ok(sum)
+}
+
+/// Adds `dlogitsᵀ · h` to `dhead [v, D]` over a part of the vocabulary at a time: the product, of another type than the sum, is never whole.
+pub(super) fn add_product(dhead: &mut Tensor, dlogits: &Tensor, h: &Tensor) {
+    let vocabulary = dhead.size()[0];
+    for first in (0..vocabulary).step_by(IDS as usize) {
+        let count = IDS.min(vocabulary - first);
+        let product = dlogits.narrow(1, first, count).tr().matmul(h);
+        let _ = dhead.narrow(0, first, count).g_add_(&product);
+    }
 }
 
 fn rows_with_targets(targets: &[i64]) -> (Tensor, Vec<i64>) {

@@ -3,4 +3,4 @@
 mod reduction;
 
 pub(crate) use reduction::Groups;
-pub use reduction::Reduction;
+pub(crate) use reduction::Reduction;

@@ -17,7 +17,7 @@ use crate::tensors::{Coming, Maker, TensorGroup};
 const UNDER_WAY: usize = 3;
 
 /// The reductions of one step.
-pub struct Reduction {
+pub(crate) struct Reduction {
     groups: Arc<Groups>,
     bucket_elements: usize,
     filling: Vec<Bucket>,

@@ -4,6 +4,6 @@
 mod residence;
 mod shard;
 
-pub use residence::Residence;
+pub(crate) use residence::Residence;
 pub(crate) use residence::Residents;
 pub use shard::{Shard, Source};

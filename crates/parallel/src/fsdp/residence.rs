@@ -13,7 +13,7 @@ use crate::fsdp::Shard;
 use crate::tensors::{Coming, TensorGroup};
 
 /// Which shards each unit is made of, and over which ranks its pieces are spread. Fixed for a run.
-pub struct Residence {
+pub(crate) struct Residence {
     group: Arc<dyn TensorGroup>,
     dtype: Dtype,
     device: Device,
@@ -35,7 +35,7 @@ impl Residence {
     }
 
     /// Bytes of the largest unit while it is in use: gathered values, and gradients of what is trained.
-    pub fn largest_unit(&self, shards: &[Shard]) -> usize {
+    pub(crate) fn largest_unit(&self, shards: &[Shard]) -> usize {
         let bytes = |shard: &Shard| {
             shard.slice_elements()
                 * (self.dtype.kind().elt_size_in_bytes() + if shard.is_trained() { size_of::<f32>() } else { 0 })

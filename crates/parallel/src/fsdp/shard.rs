@@ -1,5 +1,6 @@
 //! A rank's piece of one weight: its values, and for a trained one the fp32 master copy and gradient.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use sirocco_model::memory::{floats, floats_mut};
@@ -110,9 +111,13 @@ impl Shard {
         Some((&mut self.values, self.gradient.as_mut()?))
     }
 
-    /// A copy of the master copy on the host (empty if not trained).
-    pub fn master_copy(&self) -> Vec<f32> {
-        if self.is_trained() { floats(&self.values.to_device(Device::Cpu)).to_vec() } else { Vec::new() }
+    /// The master copy, on the host (empty if not trained).
+    pub fn master(&self) -> Cow<'_, [f32]> {
+        match self.values.device() {
+            _ if !self.is_trained() => Cow::Borrowed(&[]),
+            Device::Cpu => Cow::Borrowed(floats(&self.values)),
+            _ => Cow::Owned(floats(&self.values.to_device(Device::Cpu)).to_vec()),
+        }
     }
 
     /// Overwrites the master copy. [`crate::Engine::refresh`] afterwards.

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// embedding), the last `last_extra` more (the head). The result is exact and a pure function of its arguments.
 ///
 /// `None` when there is no stage, or a layer too few to give each stage one.
-pub fn layers_of_stages(costs: &[u64], first_extra: u64, last_extra: u64, stages: usize) -> Option<Vec<Range<usize>>> {
+pub(crate) fn layers_of_stages(costs: &[u64], first_extra: u64, last_extra: u64, stages: usize) -> Option<Vec<Range<usize>>> {
     let division = Division { costs, first_extra, last_extra, stages };
     if !(1..=costs.len()).contains(&stages) {
         return None;
@@ -70,7 +70,7 @@ impl Division<'_> {
 
 /// The sizes that decide what a block and the head cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct CostSizes {
     /// D, the width of the residual stream.
     pub hidden: u64,
     /// H, query heads.
@@ -92,7 +92,7 @@ pub struct Sizes {
 /// A backward costs block and head about the same multiple of this (1 where weights are frozen, 2 where they are trained), so the
 /// proportions serve for a whole step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// One block: `2·(D·(H + 2K)·E + H·E·D + 3·D·F)` for its seven weights, `4·T̄·H·E` for scores and values of T̄ attended tokens.
     pub block: u64,
     /// The embedding: D, for a row is copied and nothing multiplied.
@@ -103,9 +103,9 @@ pub struct Costs {
 
 impl Costs {
     /// The costs for these sizes.
-    pub fn of(sizes: &Sizes) -> Costs {
+    pub(crate) fn of(sizes: &CostSizes) -> Costs {
         let product = |factors: &[u64]| factors.iter().fold(1_u64, |product, factor| product.saturating_mul(*factor));
-        let Sizes { hidden, heads, kv_heads, head_dim, intermediate, vocabulary, attended } = *sizes;
+        let CostSizes { hidden, heads, kv_heads, head_dim, intermediate, vocabulary, attended } = *sizes;
         let parts = [
             product(&[2, hidden, heads, head_dim]),
             product(&[4, hidden, kv_heads, head_dim]),
@@ -118,7 +118,7 @@ impl Costs {
     }
 
     /// [`layers_of_stages`] for `layers` equal blocks with the embedding before and the head after them.
-    pub fn layers_of_stages(&self, layers: usize, stages: usize) -> Option<Vec<Range<usize>>> {
+    pub(crate) fn layers_of_stages(&self, layers: usize, stages: usize) -> Option<Vec<Range<usize>>> {
         layers_of_stages(&vec![self.block; layers], self.embedding, self.head, stages)
     }
 }
@@ -194,9 +194,9 @@ mod tests {
     fn costs_follow_from_sizes() {
         // SmolLM2-135M: 3,538,944 weights in the seven products of a block, 28,311,552 in the head.
         let sizes =
-            Sizes { hidden: 576, heads: 9, kv_heads: 3, head_dim: 64, intermediate: 1536, vocabulary: 49152, attended: 0 };
+            CostSizes { hidden: 576, heads: 9, kv_heads: 3, head_dim: 64, intermediate: 1536, vocabulary: 49152, attended: 0 };
         assert_eq!(Costs::of(&sizes), Costs { block: 2 * 3_538_944, embedding: 576, head: 2 * 28_311_552 });
-        let attended = Costs::of(&Sizes { attended: 256, ..sizes });
+        let attended = Costs::of(&CostSizes { attended: 256, ..sizes });
         assert_eq!(attended.block, 2 * 3_538_944 + 4 * 256 * 9 * 64);
         // The head is worth eight blocks, so it stands with few.
         assert_eq!(lengths(&Costs::of(&sizes).layers_of_stages(30, 2).unwrap()), [19, 11]);

@@ -1,7 +1,7 @@
 //! Pipeline parallelism: each stage holds some of the layers; micro-batches pass through them, their gradients back.
 
-pub mod balance;
+pub(crate) mod balance;
 mod run;
-pub mod schedule;
+pub(crate) mod schedule;
 
 pub(crate) use run::{Links, Stage};

@@ -11,7 +11,7 @@
 
 /// One thing that a stage does. Micro-batches are counted from 0 within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Waits for the activations that the stage before sent.
     Receive {
         /// Whose activations.
@@ -48,7 +48,7 @@ pub enum Action {
 
 /// The stages that one stage talks to; the ends of the pipeline have one neighbour, a pipeline of one stage has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     /// The stage that sends activations here.
     pub before: Option<usize>,
     /// The stage that activations are sent to.
@@ -57,7 +57,7 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// The neighbours of `stage` among `stages`.
-    pub fn of(stage: usize, stages: usize) -> Neighbours {
+    pub(crate) fn of(stage: usize, stages: usize) -> Neighbours {
         Neighbours { before: stage.checked_sub(1), after: (stage + 1..stages).next() }
     }
 
@@ -75,7 +75,7 @@ impl Neighbours {
 }
 
 /// What `stage` of `stages` does in one training step. A stage outside the pipeline does nothing.
-pub fn one_forward_one_backward(stage: usize, stages: usize, micro_batches: usize) -> Vec<Action> {
+pub(crate) fn one_forward_one_backward(stage: usize, stages: usize, micro_batches: usize) -> Vec<Action> {
     let Some(stages_after) = stages.checked_sub(stage + 1) else { return Vec::new() };
     let neighbours = Neighbours::of(stage, stages);
     let ahead = stages_after.min(micro_batches);
@@ -89,7 +89,7 @@ pub fn one_forward_one_backward(stage: usize, stages: usize, micro_batches: usiz
 }
 
 /// What `stage` of `stages` does to evaluate: forwards only. A stage outside the pipeline does nothing.
-pub fn forward_only(stage: usize, stages: usize, micro_batches: usize) -> Vec<Action> {
+pub(crate) fn forward_only(stage: usize, stages: usize, micro_batches: usize) -> Vec<Action> {
     let own = (0..micro_batches).filter(|_| stage < stages);
     own.flat_map(|micro_batch| Neighbours::of(stage, stages).forward(micro_batch)).collect()
 }

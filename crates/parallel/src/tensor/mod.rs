@@ -4,5 +4,5 @@
 mod rows;
 mod table;
 
-pub use rows::Rows;
-pub use table::{Sizes, slice};
+pub(crate) use rows::Rows;
+pub(crate) use table::{CutSizes, slice};

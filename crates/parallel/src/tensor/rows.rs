@@ -8,7 +8,7 @@ use tch::Tensor;
 use crate::tensors::{TensorGroup, rows_of};
 
 /// The ranks that hold the other slices.
-pub struct Rows {
+pub(crate) struct Rows {
     group: Arc<dyn TensorGroup>,
 }
 
@@ -19,7 +19,7 @@ impl Rows {
     }
 
     /// How many of `tokens` rows are held here.
-    pub fn own(&self, tokens: usize) -> usize {
+    pub(crate) fn own(&self, tokens: usize) -> usize {
         rows_of(tokens, self.group.rank(), self.group.size())
     }
 }

@@ -49,25 +49,25 @@ const TABLE: [(&str, Split); 12] = [
 
 /// The sizes by which weights are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct CutSizes {
     heads: i64,
     kv_heads: i64,
     head_dim: i64,
-    hidden: i64,
+    intermediate: i64,
     vocabulary: i64,
 }
 
-impl From<&ModelConfig> for Sizes {
+impl From<&ModelConfig> for CutSizes {
     fn from(config: &ModelConfig) -> Self {
         let ModelConfig { heads, kv_heads, head_dim, intermediate, vocabulary, .. } = *config;
-        Self { heads, kv_heads, head_dim, hidden: intermediate, vocabulary }
+        Self { heads, kv_heads, head_dim, intermediate, vocabulary }
     }
 }
 
 /// The slice of the tensor `name`, whose whole shape is `full`, that place `index` of `count` on the tp axis holds.
 ///
 /// LoRA's factors follow their linear: of one that is split by outputs B `[out, R]` is, of one that is split by inputs A `[R, in]`.
-pub fn slice(sizes: &Sizes, name: &str, full: &[i64], (index, count): (usize, usize)) -> Slice {
+pub(crate) fn slice(sizes: &CutSizes, name: &str, full: &[i64], (index, count): (usize, usize)) -> Slice {
     let split = TABLE.iter().find(|(part, _)| name.contains(part)).map_or(Whole, |(_, split)| *split);
     let (dim, cut) = match split {
         Outputs(cut) if !name.contains("lora_A") => (0, cut),
@@ -78,13 +78,13 @@ pub fn slice(sizes: &Sizes, name: &str, full: &[i64], (index, count): (usize, us
     Slice { full: full.to_vec(), dim, start, length }
 }
 
-impl Sizes {
+impl CutSizes {
     /// Start and length of one place's share of a dim.
     fn range(&self, cut: Cut, index: i64, count: i64) -> (i64, i64) {
         let (entries, width) = match cut {
             Heads => (self.heads, self.head_dim),
             KvHeads => (self.kv_heads, self.head_dim),
-            Hidden => (self.hidden, 1),
+            Hidden => (self.intermediate, 1),
             Vocabulary => (self.vocabulary, 1),
         };
         // With more places than entries (key/value heads alone may be fewer), neighbours hold the same one.
@@ -98,7 +98,7 @@ impl Sizes {
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes { heads: 8, kv_heads: 2, head_dim: 4, hidden: 24, vocabulary: 40 };
+    const SIZES: CutSizes = CutSizes { heads: 8, kv_heads: 2, head_dim: 4, intermediate: 24, vocabulary: 40 };
 
     fn ranges(name: &str, full: &[i64], count: usize) -> Vec<(usize, i64, i64)> {
         let held = |index| slice(&SIZES, name, full, (index, count));

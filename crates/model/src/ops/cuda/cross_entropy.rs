@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::{one_a_row, typed, upload};
-use crate::ops::cross_entropy::{Head, Loss};
+use crate::ops::cross_entropy::{Head, Loss, add_product};
 use crate::raw::cuda::{Argument, launch};
 use crate::seams::SeamError;
 
@@ -34,7 +34,7 @@ pub fn forward_backward(
         into_gradients(&mut logits, &known, (&wanted, head.first), scale as f32);
         dpicked.narrow(0, first, count).copy_(&logits.matmul(head.weight));
         if let Some(dhead) = dhead.as_deref_mut() {
-            let _ = dhead.g_add_(&logits.tr().matmul(&h));
+            add_product(dhead, &logits, &h);
         }
     }
     let dh = h.zeros_like().index_copy_(0, &rows, &dpicked);

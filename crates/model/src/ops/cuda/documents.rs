@@ -9,14 +9,14 @@ use crate::batch::Documents;
 
 /// The documents of a batch on a device.
 #[derive(Debug)]
-pub(super) struct OnDevice {
+pub(super) struct Uploaded {
     /// Cumulative, `[documents + 1]`, int32.
     pub(super) offsets: Tensor,
     /// Each token's position in its document, `[T]`, int32.
     pub(super) positions: Tensor,
 }
 
-impl OnDevice {
+impl Uploaded {
     fn handle(&self) -> Self {
         Self { offsets: self.offsets.shallow_clone(), positions: self.positions.shallow_clone() }
     }
@@ -26,7 +26,7 @@ struct Kept {
     documents: Documents,
     first: usize,
     device: Device,
-    made: OnDevice,
+    made: Uploaded,
 }
 
 static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
@@ -35,7 +35,7 @@ static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 const BATCHES: usize = 8;
 
 /// The documents on `device`; `first` is the position of each one's first token.
-pub(super) fn on(device: Device, documents: &Documents, first: usize) -> OnDevice {
+pub(super) fn on(device: Device, documents: &Documents, first: usize) -> Uploaded {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |kept: &&Kept| kept.device == device && kept.first == first && kept.documents == *documents;
     if let Some(found) = kept.iter().find(same) {
@@ -45,7 +45,7 @@ pub(super) fn on(device: Device, documents: &Documents, first: usize) -> OnDevic
     let ends = documents.iter().map(|(start, length)| number(start + length));
     let offsets: Vec<i32> = std::iter::once(0).chain(ends).collect();
     let positions: Vec<i32> = documents.iter().flat_map(|(_, length)| (0..length).map(|at| number(first + at))).collect();
-    let made = OnDevice { offsets: upload(&offsets, device), positions: upload(&positions, device) };
+    let made = Uploaded { offsets: upload(&offsets, device), positions: upload(&positions, device) };
     let handle = made.handle();
     kept.insert(0, Kept { documents: documents.clone(), first, device, made });
     kept.truncate(BATCHES);
