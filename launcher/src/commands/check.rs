@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use sirocco_checkpoint::{ModelDir, RunState};
 use sirocco_config::{Run, RunFile};
 use tempfile::TempDir;
 
@@ -54,7 +55,9 @@ pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     let data = unless_interrupted(arguments.json, clear, || tokens::open_or_build(run, &cached, scratch.path()))?;
     let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
     let steps = data.steps(file, run).map_err(wrong_length)?;
-    let checkpoint = begun.as_ref().map_or(Ok(None), RunDirectory::whole_checkpoint)?;
+    let state = begun.as_ref().map_or(Ok(None), RunDirectory::whole_checkpoint)?;
+    state.as_ref().map_or(Ok(()), |state| belongs(state, run, &data.train))?;
+    let checkpoint = state.map(|state| state.step);
     let (ranks, threads) = (run.ranks(), threads(run.ranks()));
     if arguments.json {
         let (parameters, run_dir) = (found.parameters, directory.display().to_string());
@@ -104,8 +107,25 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     Ok(Subject { file, run, found, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
+/// Compares what a checkpoint was made of with what is there now, as the ranks do.
+fn belongs(state: &RunState, run: &Run, train: &Split) -> Result<(), Failure> {
+    let of = format!("the checkpoint of step {}", state.step);
+    let differs = |what: &str, [made, found]: [&str; 2], help: &str| {
+        Err(Failure::new(Kind::Input, format_args!("{of} was made on {what} with SHA-256 {made}, found {found}")).help(help))
+    };
+    let base = ModelDir::open(&run.model.path)?.digest()?;
+    if base != state.model_digest {
+        return differs("base weights", [&state.model_digest, &base], "put the base model back as it was, or start a new run");
+    }
+    if train.digest != state.data_digest {
+        let help = "put the data files back as they were and remove RUN/tokens, or start a new run";
+        return differs("training tokens", [&state.data_digest, &train.digest], help);
+    }
+    Ok(())
+}
+
 fn describe(name: &str, split: &Split) -> Result<(), Failure> {
-    let Split { documents, tokens, target_tokens, sequences, skipped } = *split;
+    let Split { documents, tokens, target_tokens, sequences, skipped, .. } = *split;
     let skipped = if skipped == 0 { String::new() } else { format!(", {} records skipped", grouped(skipped)) };
     let (documents, sequences) = (count(documents, "document"), count(sequences, "sequence"));
     let (tokens, targets) = (grouped(tokens), grouped(target_tokens));

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sirocco_checkpoint::Checkpoints;
+use sirocco_checkpoint::{Checkpoints, RunState};
 use sirocco_config::{Run, RunFile};
 
 use crate::output::say;
@@ -165,9 +165,9 @@ impl RunDirectory {
         Ok(Checkpoints::new(&self.path).latest()?)
     }
 
-    /// The same, after reading every byte of it and comparing it with the digests of when it was written.
-    pub(crate) fn whole_checkpoint(&self) -> Result<Option<u64>, Failure> {
-        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().step))
+    /// What the newest checkpoint belongs to, after reading every byte of it and comparing it with the digests of when it was written.
+    pub(crate) fn whole_checkpoint(&self) -> Result<Option<RunState>, Failure> {
+        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().clone()))
     }
 
     /// Says so where the file is missing that names the newest checkpoint.

@@ -34,6 +34,9 @@ pub(crate) struct Split {
     pub(crate) sequences: u64,
     /// Records that were bad or did not fit.
     pub(crate) skipped: u64,
+    /// SHA-256 of the cache.
+    #[serde(skip)]
+    pub(crate) digest: String,
 }
 
 impl Tokens {
@@ -123,6 +126,7 @@ fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
         target_tokens: sum(|source| source.target_tokens),
         sequences: sequences.len() as u64,
         skipped: sum(|source| source.skipped.count),
+        digest: cache.digest().to_owned(),
     })
 }
 
