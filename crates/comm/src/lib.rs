@@ -10,8 +10,8 @@
 //!   the ranks it shares groups with.
 //! - **Overlap.** A call hands its buffer to one thread per rank ("the wire"), which makes every MPI call, and returns at once.
 //! - **Messages.** [`Communicator::send_bytes`] waits for nobody and holds nothing up: what is not received yet lies in an outbox.
-//!   Waiting for a send gives MPI's error where it could not be sent. [`Communicator::receive_bytes`] holds up what is submitted after it. Messages between two ranks arrive in the order sent, each
-//!   with a header whose name, group and number must be those expected.
+//!   Waiting for a send gives MPI's error where it could not be sent. [`Communicator::receive_bytes`] holds up what is submitted after
+//!   it. Messages between two ranks arrive in the order sent, each with a header whose name, group and number must be those expected.
 //! - **Determinism.** A sum is `((x₀ + x₁) + x₂) + …` in rank order, computed once per element by one rank and then copied, so it
 //!   is the same bits on every rank and in every run, whatever the message timing, the MPI library or the buffer length. Sums of `bf16`
 //!   are fp32 and rounded once.
