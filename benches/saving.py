@@ -77,6 +77,9 @@ def measure(args):
             plain, starting = quartiles(by_state["nothing"])[1], quartiles(by_state["starts"])[1]
             title = f"step in which a save starts, {name}, {ranks} × {2 // ranks}"
             rows.append(Row(title, f"{starting:.2f} s", f"other steps {plain:.2f} s", starting / plain, BOUND))
+            if by_state["goes on"]:
+                slowest = max(by_state["goes on"])
+                rows.append(Row(f"slowest step while it is written, {name}, {ranks} × {2 // ranks}", f"{slowest:.2f} s", f"other steps {plain:.2f} s", slowest / plain))
             cells = [spread(values) if values else "–" for values in by_state.values()]
             lines.append([f"{name}, {ranks} × {2 // ranks}", f"{saved / 1e6:.0f} MB", *cells, f"{starting / plain:.3f}"])
             raw += [f"- {name}, {ranks} × {2 // ranks}, {state}: {listed(values)}" for state, values in by_state.items() if values]
