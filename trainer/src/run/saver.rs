@@ -49,8 +49,9 @@ type Thread<T> = JoinHandle<Result<T, Failure>>;
 /// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
 
-/// The share of a core that a thread which saves takes while the cores compute and nobody waits for the save.
-const SHARE: f64 = 0.01;
+/// The share of a core that each of the two threads of a save takes while the cores compute and nobody waits for it. What they take from one
+/// thread that computes, all wait for (benches/tried.md).
+const SHARE: f64 = 0.006;
 
 /// For how long it is content with that: what is done while a save is written is lost with what was done before, if a rank dies.
 const LEISURE: Duration = Duration::from_secs(120);
