@@ -52,9 +52,9 @@ impl Tokens {
     }
 }
 
-/// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with: it stays,
-/// even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that is made
-/// again holds is compared by the trainer with what its checkpoint began with.
+/// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with:
+/// it stays, even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that
+/// is made again holds is compared by the trainer with what its checkpoint began with.
 pub(crate) fn open_or_build(run: &Run, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
     let tokenizer = Tokenizer::open(&run.model.path)?.digest();
     split_by(run, |side, files| {
