@@ -129,8 +129,8 @@ impl Failure {
     }
 
     /// A checkpoint that was made of something else than the run is made of now.
-    pub(crate) fn origin(error: OtherOrigin) -> Self {
-        let failure = if error.is_typed() { Self::usage(&error) } else { Self::data(&error) };
+    pub(crate) fn origin(error: &OtherOrigin) -> Self {
+        let failure = if error.is_typed() { Self::usage(error) } else { Self::data(error) };
         failure.help(error.advice())
     }
 

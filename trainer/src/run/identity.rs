@@ -56,6 +56,6 @@ impl Identity {
             .compare(step, &state.config_digest, &self.config_digest)
             .and_then(|()| Origin::Base.compare(step, &state.model_digest, &self.model_digest))
             .and_then(|()| tokens())
-            .map_err(Failure::origin)
+            .map_err(|error| Failure::origin(&error))
     }
 }

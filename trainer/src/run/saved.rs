@@ -39,7 +39,7 @@ impl Snapshot {
             for ((_, _, room), values) in room.iter_mut().zip([Some(shard.master()), first, second]) {
                 match values {
                     Some(values) => {
-                        room.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from))
+                        room.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
                     }
                     // Before the first step that was not skipped there are none: they begin at zero.
                     None => room.par_chunks_mut(CHUNK).for_each(|room| room.fill(0.0)),
