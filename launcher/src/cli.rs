@@ -22,7 +22,7 @@ Exit codes:
    3  a policy refused
    4  a data, model or checkpoint file is wrong
    5  the machine lacks something
-  75  stopped early with a checkpoint, to be resumed
+  75  stopped early, to be resumed
 
 Start here:
   sirocco doctor

@@ -30,6 +30,9 @@ enum Kind {
     Stopped = 75,
 }
 
+/// The exit code of a run that was stopped on request.
+pub(crate) const STOPPED: i32 = Kind::Stopped as i32;
+
 impl Kind {
     const ALL: [Self; 5] = [Self::Failed, Self::Usage, Self::Data, Self::Machine, Self::Stopped];
 

@@ -16,6 +16,9 @@ use crate::train::metrics::Curve;
 /// What a preparation that was broken off can leave.
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
 
+/// What only a run has: one of these is there from its preparation on.
+const BEGUN: [&str; 4] = [".lock", "tokens", "logs", "checkpoints"];
+
 /// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often
 /// as this.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -33,11 +36,21 @@ impl RunDirectory {
     /// A directory that holds a run.
     pub(crate) fn existing(shown: &Path) -> Result<RunDirectory, Failure> {
         let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
-        if directory.run_file().is_file() {
-            return Ok(directory);
+        if !directory.run_file().is_file() {
+            let message = format_args!("{} holds no run: expected run.toml in it", shown.display()).to_string();
+            return Err(Failure::usage(message).help("sirocco train RUN.toml starts a run"));
         }
-        let message = format_args!("{} holds no run: expected run.toml in it", shown.display()).to_string();
-        Err(Failure::usage(message).help("sirocco train RUN.toml starts a run"))
+        if !directory.was_begun() {
+            let message = format!("{} holds a run file, and no run was begun in it", shown.display());
+            let file = shell_word(&directory.typed_run_file().display().to_string());
+            return Err(Failure::usage(message).help(format_args!("sirocco train {file} starts it, in a directory of its own")));
+        }
+        Ok(directory)
+    }
+
+    /// Whether `sirocco train` has ever prepared a run here. What `sirocco init` made is no run yet: paths in its file start where it is used.
+    fn was_begun(&self) -> bool {
+        BEGUN.iter().any(|name| self.path.join(name).exists())
     }
 
     /// A directory for a new run. `true` if this call made it. One that holds anything but the leavings of a preparation
@@ -59,6 +72,10 @@ impl RunDirectory {
     /// Refuses a directory that holds a run, or anything that is not ours. `at_work` is who works on that run, if anybody does.
     pub(crate) fn refuse_other_contents(&self, at_work: Option<&str>) -> Result<(), Failure> {
         let shown = self.shown.display();
+        if self.run_file().is_file() && !self.was_begun() {
+            let message = format!("{shown} holds a run file: expected a directory of its own for the run");
+            return Err(Failure::usage(message).help("leave --dir out, or name a new directory"));
+        }
         if self.run_file().is_file() {
             let name = RunFile::read(&self.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()).map(|run| run.name);
             let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
@@ -140,7 +157,9 @@ impl RunDirectory {
 
     fn is_at_work(&self, who: &str) -> Failure {
         let message = format!("{}: another sirocco train is at work on this run ({who})", self.shown.display());
-        Failure::usage(message).help(self.watch_advice())
+        let stop = Holder::read(&self.lock_file()).and_then(|holder| holder.how_to_stop());
+        let stop = stop.map_or_else(String::new, |how| format!("; {how}"));
+        Failure::usage(message).help(format_args!("{}{stop}", self.watch_advice()))
     }
 
     /// Who took the lock, in words.
@@ -186,6 +205,24 @@ impl RunDirectory {
             say(format_args!("warning: {} is missing: going on from the newest checkpoint, step {step}", path.display()));
         }
         Ok(())
+    }
+
+    /// Says so where steps were done and nothing was saved of them, or nothing is there any more.
+    pub(crate) fn warn_of_lost_steps(&self, done: u64) -> Result<(), Failure> {
+        if done > 0 && self.newest_checkpoint()?.is_none() {
+            let shown = self.shown();
+            say(format_args!(
+                "warning: {shown} has done {done} steps, but holds no checkpoint: it begins anew, and so do its metrics"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes which process the run's ranks end with, for people who find it at work without the program that started it.
+    pub(crate) fn note_worker(&self, pid: u32) {
+        if let Ok(file) = File::options().append(true).open(self.lock_file()) {
+            Holder::with_worker(pid).write(&file);
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -257,6 +294,8 @@ mod tests {
         fs::write(path.join("thesis.tex"), "").unwrap();
         assert!(RunDirectory::for_new_run(&path).unwrap_err().message.contains("thesis.tex"));
         fs::write(path.join("run.toml"), "").unwrap();
+        assert!(RunDirectory::for_new_run(&path).unwrap_err().message.contains("holds a run file"));
+        fs::create_dir(path.join("tokens")).unwrap();
         let failure = RunDirectory::for_new_run(&path).unwrap_err();
         assert!(failure.message.contains("already holds the run"), "{failure:?}");
         assert_eq!(failure.kind, Kind::Usage);
@@ -268,6 +307,7 @@ mod tests {
         let (directory, _) = RunDirectory::for_new_run(&dir.path().join("a;b")).unwrap();
         let quoted = format!("'{}'", directory.shown());
         fs::write(directory.run_file(), "").unwrap();
+        fs::create_dir(directory.tokens()).unwrap();
         let help = directory.refuse_other_contents(None).unwrap_err().help.unwrap();
         assert!(help.starts_with(&format!("sirocco train {quoted} resumes it")), "{help}");
         let _held = directory.lock().unwrap();

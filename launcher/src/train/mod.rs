@@ -121,6 +121,7 @@ fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
     preflight(&file, &run)?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
+    directory.warn_of_lost_steps(curve(&directory)?.step())?;
     let tokens = directory.tokens();
     let work = || tokens::open_or_build(&run, &tokens, &tokens);
     let data = unless_interrupted(arguments.json, TOKENISING, || directory.clear_partial_tokens(), work)?;

@@ -11,7 +11,7 @@ use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, ended_by};
 use crate::train::voices::{Death, Voices};
 
-/// Exit code of a run that stopped early with a checkpoint, to be resumed.
+/// Exit code of a run that stopped early, to be resumed.
 pub(crate) const STOPPED: u8 = 75;
 
 /// What a run is after `sirocco train`.

@@ -44,13 +44,14 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     let solo = start.ranks == 1;
     let mut follower = Follower::from_end(&start.directory.metrics());
     let mut requests = Requests::listen(start.directory, start.ranks)?;
-    let mut command = command(start)?;
+    let mut command = command(&start)?;
     let program = command.get_program().to_owned();
     let mut child = command
         .spawn()
         .map_err(|error| Failure::new(Kind::Machine, format_args!("{}: cannot be started: {error}", program.display())))?;
-    // Closes our copy of the lock file: from here on the ranks hold the run.
-    drop(command);
+    start.directory.note_worker(child.id());
+    // Closes our copies of the lock file: from here on the ranks hold the run.
+    drop((command, start.lock));
     let lines = listen(&mut child);
     let (mut voices, mut stepping) = (Voices::default(), false);
     let status = loop {
@@ -78,7 +79,7 @@ pub(crate) fn threads(ranks: u64) -> u64 {
     (cores / ranks).max(1)
 }
 
-fn command(start: Start<'_>) -> Result<Command, Failure> {
+fn command(start: &Start<'_>) -> Result<Command, Failure> {
     let trainer = beside(TRAINER)?;
     let mut command = if start.ranks == 1 { Command::new(trainer) } else { under_mpirun(&trainer, start.ranks)? };
     command.args(["run", "--dir"]).arg(start.directory.path());
@@ -89,7 +90,9 @@ fn command(start: Start<'_>) -> Result<Command, Failure> {
     }
     settle(&mut command);
     // In a group of its own, so that Ctrl-C reaches the ranks only through us: mpirun would kill them at once.
-    command.stdin(start.lock).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let lock =
+        start.lock.try_clone().map_err(|error| Failure::new(Kind::Failed, format_args!("the lock of the run: {error}")))?;
+    command.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     Ok(command)
 }
 

@@ -46,6 +46,16 @@ impl Requests {
         self.at_once
     }
 
+    /// What ends the ranks where they are. mpirun hands SIGUSR2 on to ranks that listen, and they leave at once; at SIGTERM it waits for
+    /// seconds before it kills them, and they go on meanwhile.
+    fn end_at_once(&self, listening: bool) -> Signal {
+        match (self.solo, listening) {
+            (true, _) => Signal::KILL,
+            (false, true) => Signal::USR2,
+            (false, false) => Signal::TERM,
+        }
+    }
+
     /// Takes in what has come and hands it on. `stepping` says that the ranks are known to be at work.
     ///
     /// The first signal of any kind asks for a stop at the next step. mpirun hands only SIGUSR1 on to its ranks (at SIGTERM it
@@ -58,9 +68,10 @@ impl Requests {
                 say(format_args!("stopping after this step with a checkpoint (Ctrl-C again: at once)"));
                 self.waiting = Some(Instant::now());
             } else if signal == SIGINT {
-                say(format_args!("stopping now; the newest checkpoint stays"));
+                say(format_args!("stopping now, without another checkpoint"));
+                let listening = stepping || self.logs.iter().all(Log::has_changed);
                 (self.waiting, self.at_once) = (None, true);
-                send(child, if self.solo { Signal::KILL } else { Signal::TERM });
+                send(child, self.end_at_once(listening));
             }
         }
         let due = |since: Instant| stepping || self.logs.iter().all(Log::has_changed) || since.elapsed() >= PATIENCE;

@@ -50,6 +50,42 @@ fn a_flag_is_blamed_for_what_it_breaks_and_the_advice_names_nothing_that_is_sett
 }
 
 #[test]
+fn a_checkpoint_that_is_named_and_not_there_is_no_end_of_a_run() {
+    let bench = begun();
+    bench.write("runs/tiny/checkpoints/LATEST", "step-00000099\n");
+    for command in ["train", "check", "status"] {
+        let finished = bench.run(&[command, "runs/tiny"]);
+        assert_eq!(finished.code, Some(4), "{command}: {finished:?}");
+        assert!(finished.err.contains("step-00000099") && finished.err.contains("no such directory"), "{command}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_checkpoints_are_gone_does_not_begin_anew_without_a_word() {
+    let bench = begun();
+    std::fs::remove_dir_all(bench.path("runs/tiny/checkpoints")).unwrap();
+    let finished = bench.run(&["train", "runs/tiny"]);
+    let said = "warning: runs/tiny has done 5 steps, but holds no checkpoint: it begins anew";
+    assert!(finished.err.contains(said), "{finished:?}");
+}
+
+#[test]
+fn a_directory_with_a_run_file_is_no_run_yet() {
+    let bench = bench("exit 0");
+    std::fs::create_dir(bench.path("mine")).unwrap();
+    bench.write("mine/run.toml", &bench.read("run.toml"));
+    for command in ["train", "check", "status"] {
+        let finished = bench.run(&[command, "mine"]);
+        assert_eq!(finished.code, Some(2), "{command}: {finished:?}");
+        let said = "error: mine holds a run file, and no run was begun in it\nhelp: sirocco train mine/run.toml starts it";
+        assert!(finished.err.starts_with(said), "{command}: {finished:?}");
+    }
+    let finished = bench.run(&["train", "mine/run.toml", "--dir", "mine"]);
+    assert!(finished.err.starts_with("error: mine holds a run file: expected a directory of its own"), "{finished:?}");
+    assert!(!bench.path("mine/.lock").exists());
+}
+
+#[test]
 fn a_run_none_of_whose_checkpoints_is_whole_is_told_how_to_do_it_again() {
     let bench = begun();
     let finished = bench.run(&["check", "runs/tiny"]);

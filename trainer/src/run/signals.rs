@@ -1,15 +1,16 @@
-//! Signals set a wish to stop, which the ranks agree on at the end of a step. The exception is SIGTERM after another rank died.
+//! Signals set a wish to stop, which the ranks agree on at the end of a step. The exceptions are SIGTERM after another rank died, and SIGUSR2,
+//! which is for who will not wait.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use sirocco_comm::{Communicator, DeadPeer, Peer};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, STOPPED};
 
 /// How long a rank that found a dead one stays, so that the others do not take it for a second victim.
 const LINGER: Duration = Duration::from_millis(300);
@@ -21,14 +22,18 @@ pub(super) struct Signalled {
 }
 
 impl Signalled {
-    /// Starts to listen for SIGTERM, SIGINT, SIGHUP and SIGUSR1.
+    /// Starts to listen for SIGTERM, SIGINT, SIGHUP and SIGUSR1; SIGUSR2 ends this process where it is.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listening = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]);
+        let listening = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2]);
         let mut signals = listening.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
         let signalled = Self { stop: Arc::new(AtomicBool::new(false)), peers: Arc::new(OnceLock::new()) };
         let (stop, peers) = (Arc::clone(&signalled.stop), Arc::clone(&signalled.peers));
         std::thread::spawn(move || {
             for signal in &mut signals {
+                if signal == SIGUSR2 {
+                    tracing::info!("stopped at once, on request");
+                    signal_hook::low_level::exit(STOPPED);
+                }
                 let communicator = peers.get().and_then(Weak::upgrade);
                 let dead = communicator.map(|communicator| communicator.dead_peers()).unwrap_or_default();
                 if signal == SIGTERM && !dead.is_empty() {

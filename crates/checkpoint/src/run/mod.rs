@@ -57,18 +57,25 @@ impl Checkpoints {
     /// [`Checkpoints::load_latest`].
     ///
     /// # Errors
-    /// Where LATEST cannot be read, and [`CheckpointError::BadLatest`] where it holds something else than a checkpoint's name.
+    /// Where LATEST cannot be read, and [`CheckpointError::BadLatest`] where it holds something else than the name of a checkpoint that is
+    /// there.
     pub fn latest(&self) -> Result<Option<u64>> {
         let path = self.dir.join(LATEST);
         let Some(text) = self.latest_text()? else {
             return Ok(self.steps()?.pop());
         };
         let name = text.trim_end_matches('\n');
-        parse_step(name).map(Some).ok_or_else(|| {
+        let Some(step) = parse_step(name) else {
             let found = format!("{:?}", name.chars().take(60).collect::<String>());
             let source = CheckpointError::malformed(&path, "content", found, "a name such as step-00000040");
-            self.unusable(path, source)
-        })
+            return Err(self.unusable(path, source));
+        };
+        let dir = self.directory_of(step);
+        if dir.is_dir() {
+            return Ok(Some(step));
+        }
+        let source = CheckpointError::malformed(&dir, "checkpoint", "no such directory", "what LATEST names");
+        Err(self.unusable(dir, source))
     }
 
     /// Whether LATEST is missing although there are checkpoints: somebody has removed it, or a run died between publishing its first
@@ -110,10 +117,13 @@ impl Checkpoints {
     /// # Errors
     /// Where anything of it is missing, truncated or contradictory; the file is named.
     pub fn open(&self, step: u64) -> Result<Checkpoint> {
+        load::open(&self.directory_of(step), step)
+    }
+
+    /// Where a step's checkpoint is: under its name, or, where a job died while it saved that step again, under the other one.
+    fn directory_of(&self, step: u64) -> PathBuf {
         let (path, replaced) = (self.step_path(step), self.dir.join(Leftover::Replaced.name(step)));
-        // Only a job that died while it saved this step again leaves the second without the first.
-        let found = if !path.is_dir() && replaced.is_dir() { replaced } else { path };
-        load::open(&found, step)
+        if !path.is_dir() && replaced.is_dir() { replaced } else { path }
     }
 
     /// Opens a step's checkpoint after comparing every file with the digests recorded when it was written.
