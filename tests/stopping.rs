@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sirocco_tests::material::conversation;
+use sirocco_tests::processes::rank_process;
 use sirocco_tests::program::{Finished, LIMIT, signal, wait_for};
 use sirocco_tests::workplace::Workplace;
 
@@ -86,4 +87,27 @@ fn during_the_last_evaluation_which_is_then_all_that_is_left() {
     let again = place.train("run", "").expect_code(0);
     assert!(again.stdout.starts_with("nothing left to do: run, step 3 of 3\n"), "{}", again.stdout);
     assert_eq!(place.held_out_losses("run").len(), 1);
+}
+
+#[test]
+fn a_second_ctrl_c_does_not_wait_for_the_step() {
+    for mesh in ["parallel.dp=1", "parallel.dp=2", "parallel.pp=2"] {
+        let place = Workplace::new();
+        // A step that takes many times as long as a test may.
+        let running = place.start("run", &format!("train.steps=3 train.global_batch=400000 eval.every_steps=0 {mesh}"));
+        wait_for("the first step", LIMIT, || log(&place, 0).contains("training").then_some(()));
+        signal("INT", &running.id().to_string());
+        wait_for("the answer", LIMIT, || running.stderr().contains("stopping after this step").then_some(()));
+        signal("INT", &running.id().to_string());
+        let finished = running.wait(LIMIT).expect_code(75);
+        assert!(!finished.stderr.contains("error: "), "{mesh}: {}", finished.stderr);
+        assert!(finished.stdout.contains("starts from the beginning"), "{mesh}: {}", finished.stdout);
+        assert!(place.steps("run").is_empty() && !place.file("run", "checkpoints").exists(), "{mesh}");
+        // A lone rank is killed, and has nobody to tell.
+        let told = log(&place, 0).contains("stopped at once, on request");
+        assert_eq!(told, !mesh.ends_with("=1"), "{mesh}: {}", log(&place, 0));
+        for rank in 0..2 {
+            assert!(rank_process(&place.file("run", ""), rank).is_none(), "{mesh}: rank {rank} still runs");
+        }
+    }
 }
