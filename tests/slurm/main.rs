@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sirocco_tests::processes::rank_process;
 use sirocco_tests::program::{LIMIT, path, wait_for};
 use sirocco_tests::slurm::{Cluster, SOON};
 use sirocco_tests::steps::assert_equal;
@@ -60,11 +61,14 @@ fn two_nodes_compute_what_one_machine_does() {
     let here = place.trained("here", MESH);
     job.wait_until("COMPLETED", LIMIT);
     assert_equal("two nodes", &here, &place.steps("nodes"));
-    assert!(place.export("here", "export-here", &[]) == place.export("nodes", "export-nodes", &[]), "adapters");
+    assert!(
+        place.export("here", "export-here", &["--adapter"]) == place.export("nodes", "export-nodes", &["--adapter"]),
+        "adapters"
+    );
 }
 
-/// The steps that are done by the time of the power cut, at least; a checkpoint of them has been written.
-const STEPS: usize = 12;
+/// The steps that are done by the time of the power cut, at least; a checkpoint of ten of them has been written.
+const STEPS: usize = 16;
 
 /// Seconds without progress after which ranks give up.
 const TIMEOUT: u64 = 5;
@@ -74,29 +78,36 @@ fn a_power_cut_leaves_a_checkpoint_and_ranks_that_say_whom_they_lost() {
     let Some(cluster) = Cluster::start() else { return };
     let place = Workplace::new();
     let settings = format!("{MESH} train.steps=1000000 train.schedule=constant parallel.timeout_s={TIMEOUT} eval.every_steps=0");
-    place.prepare("cut", &settings);
+    let run = place.path().join("run");
+    place.prepare("run", &settings);
     // Slurm would end the ranks that are left, and begin the job again; here they end by themselves.
-    let job = cluster.submit(&script(&place.path().join("cut"), None, "--no-kill"), place.path());
-    wait_for("twelfth step", LIMIT, || (place.steps("cut").len() >= STEPS).then_some(()));
+    let job = cluster.submit(&script(&run, None, "--no-kill"), place.path());
+    wait_for("sixteenth step", LIMIT, || (place.steps("run").len() >= STEPS).then_some(()));
     cluster.fail("n2");
     let cut = Instant::now();
-    wait_for("word of the ranks that are left", Duration::from_secs(TIMEOUT + 10), || {
-        let output = job.output();
-        ["0: error: ", "1: error: "].iter().all(|word| output.contains(word)).then_some(())
+    let lost = [2, 3].map(|rank| rank_process(&run, rank));
+    assert_eq!(lost, [None, None], "nothing is left of a node without power");
+    wait_for("end of the ranks that are left", LIMIT, || {
+        [0, 1].iter().all(|rank| rank_process(&run, *rank).is_none()).then_some(())
     });
-    eprintln!("told after {:?}", cut.elapsed());
-    eprintln!("{}", job.output());
+    let took = cut.elapsed();
+    assert!(took < Duration::from_secs(TIMEOUT + 5), "ended {took:?} after the power cut\n{}", job.output());
     job.wait_until("FAILED", SOON);
-    eprintln!("failed after {:?}\n{}", cut.elapsed(), job.output());
+    for rank in [0, 1] {
+        let said = format!("s after rank {rank} entered it, waiting for rank 2, 3 on n2: rank 2 does not answer");
+        assert!(job.output().contains(&said), "{}", job.output());
+    }
     cluster.wait_for_node("n2", "down", SOON);
-    eprintln!("down after {:?}", cut.elapsed());
     cluster.recover("n2");
-    eprintln!("recovered after {:?}", cut.elapsed());
 
-    let done = place.steps("cut").len() as u64;
-    let job = cluster.submit(&script(&place.path().join("cut"), Some(done + 5), ""), place.path());
+    let until = place.steps("run").len() as u64 + 5;
+    let job = cluster.submit(&script(&run, Some(until), ""), place.path());
     job.wait_until("FAILED", LIMIT);
     assert_eq!(job.field("ExitCode"), "75:0", "{}", job.output());
-    place.train("here", &format!("{settings} --until {}", done + 5)).expect_code(75);
-    assert_equal("a run that went on", &place.steps("here"), &place.steps("cut"));
+    let log = std::fs::read_to_string(run.join("logs/rank-00000.log")).expect("a log");
+    let (_, resumed) = log.rsplit_once(" first=").expect("where it went on");
+    let first: usize = resumed.split_whitespace().next().and_then(|step| step.parse().ok()).expect("a step");
+    assert!(first >= STEPS / 5 * 5 - 5, "went on from step {first}");
+    place.train("here", &format!("{settings} --until {until}")).expect_code(75);
+    assert_equal("a run that went on", &place.steps("here"), &place.steps("run"));
 }

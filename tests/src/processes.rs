@@ -18,6 +18,6 @@ pub fn rank_process(directory: &Path, rank: usize) -> Option<String> {
         let variable = |name: &str| environment.split('\0').find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         program.ends_with("sirocco-train")
             && arguments.contains(&*directory.to_string_lossy())
-            && RANK.iter().find_map(|name| variable(name)) == Some(&rank.to_string())
+            && RANK.iter().find_map(|name| variable(name)) == Some(rank.to_string().as_str())
     })
 }

@@ -179,13 +179,12 @@ impl Job<'_> {
 fn script(directory: &Path) -> Command {
     let mut command = Command::new(root().join("tests/slurm/cluster.sh"));
     command.arg(directory);
-    // Of a job that the tests themselves may run in.
-    let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| {
-        let name = name.to_string_lossy();
-        name.starts_with("SLURM_") || name.starts_with("SBATCH_")
-    });
-    foreign.for_each(|name| drop(command.env_remove(name)));
-    ["NODES", "CPUS", "GPUS"].iter().for_each(|name| drop(command.env_remove(name)));
+    // A job that the tests themselves may run in, and settings of cluster.sh.
+    let is_foreign =
+        |name: &str| ["SLURM_", "SBATCH_"].iter().any(|of| name.starts_with(of)) || ["NODES", "CPUS", "GPUS"].contains(&name);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -51,8 +51,9 @@ pub enum CommError {
     },
     /// Nothing moved for as long as `Options::timeout` allows.
     #[error(
-        "no progress in {collective} {seconds:.1} s after rank {rank} entered it, waiting for rank {}: rank {} {standing}",
+        "no progress in {collective} {seconds:.1} s after rank {rank} entered it, waiting for rank {}{}: rank {} {standing}",
         list(.missing, SHOWN),
+        on(.hosts),
         .missing.first().unwrap_or(.rank)
     )]
     TimedOut {
@@ -64,6 +65,8 @@ pub enum CommError {
         seconds: f64,
         /// The ranks that it waits for and that do not wait themselves.
         missing: Vec<usize>,
+        /// The hosts of those, each once; none where the job has only one host, or they are not known yet.
+        hosts: Vec<String>,
         /// What the first of them does instead.
         standing: Box<Standing>,
     },
@@ -157,6 +160,11 @@ pub enum CommError {
         /// The collective that was asked for.
         name: String,
     },
+}
+
+/// Where ranks are, if that is a question.
+fn on(hosts: &[String]) -> String {
+    if hosts.is_empty() { String::new() } else { format!(" on {}", list(hosts, SHOWN)) }
 }
 
 /// What to add to a mismatch when the ranks mean different groups.

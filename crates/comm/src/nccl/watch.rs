@@ -147,7 +147,7 @@ mod tests {
             match self.answers {
                 (false, _) => None,
                 (true, true) => Some(otherwise),
-                (true, false) => Some(CommError::TimedOut { collective, rank: 0, seconds, missing, standing }),
+                (true, false) => Some(CommError::TimedOut { collective, rank: 0, seconds, missing, hosts: Vec::new(), standing }),
             }
         }
         fn place(&self) -> Place {

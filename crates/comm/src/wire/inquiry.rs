@@ -35,7 +35,15 @@ impl Wire {
     pub(super) fn inquire(&self, call: &Call, missing: Vec<usize>) -> Result<Trouble, Trouble> {
         let inquiry = self.ask_around(&own_wait(call, missing))?;
         let nobody = || CommError::WireEnded { name: call.name.to_owned() };
-        Ok(Trouble::own(inquiry.culprit().or_else(|| inquiry.standstill()).unwrap_or_else(nobody)))
+        Ok(Trouble::own(self.with_hosts(inquiry.culprit().or_else(|| inquiry.standstill()).unwrap_or_else(nobody))))
+    }
+
+    /// Says where the ranks are that a time-out names: of a host that is out of reach, that is all there is to say.
+    fn with_hosts(&self, mut error: CommError) -> CommError {
+        if let (CommError::TimedOut { missing, hosts, .. }, Some(roster)) = (&mut error, self.shared.roster.get()) {
+            *hosts = roster.hosts(missing);
+        }
+        error
     }
 
     /// Finds out what the devices of this rank want to know. The error, if there was anything: it ends everything that comes.
@@ -50,7 +58,8 @@ impl Wire {
             let error = match self.shared.broken.get() {
                 Some(error) => error.clone(),
                 None => {
-                    self.break_off(self.ask_around(&wait).map_or_else(|trouble| trouble, |inquiry| Trouble::own(blame(inquiry))))
+                    let blame = |inquiry| Trouble::own(self.with_hosts(blame(inquiry)));
+                    self.break_off(self.ask_around(&wait).map_or_else(|trouble| trouble, blame))
                 }
             };
             // A device that has given up waiting for the answer finds the error where all calls do.
@@ -176,7 +185,7 @@ impl Inquiry {
             None => self.others.get(first).cloned().unwrap_or(Standing::Silent),
         };
         let (collective, seconds) = (wait.collective.clone(), wait.seconds);
-        CommError::TimedOut { collective, rank, seconds, missing, standing: Box::new(standing) }
+        CommError::TimedOut { collective, rank, seconds, missing, hosts: Vec::new(), standing: Box::new(standing) }
     }
 }
 
