@@ -1,13 +1,15 @@
 //! The ranks of a run on a real Slurm cluster: two of its nodes compute what one machine does, and a power cut ends no more than it must.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sirocco_tests::processes::rank_process;
-use sirocco_tests::program::{LIMIT, path, wait_for};
-use sirocco_tests::slurm::{Cluster, SOON};
+use sirocco_tests::program::{LIMIT, Running, path, wait_for};
+use sirocco_tests::slurm::{Cluster, SOON, is_possible, script};
 use sirocco_tests::steps::assert_equal;
 use sirocco_tests::workplace::Workplace;
+use tempfile::TempDir;
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 
@@ -15,7 +17,7 @@ const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 const MESH: &str = "parallel.dp=2 parallel.tp=2";
 
 /// A job script for two nodes with two ranks each, which are started as `sirocco train` starts them.
-fn script(run: &Path, until: Option<u64>, options: &str) -> String {
+fn on_two_nodes(run: &Path, until: Option<u64>, options: &str) -> String {
     let (trainer, run) = (path("sirocco-train"), run.display());
     let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
     let until = until.map_or_else(String::new, |step| format!(" --until {step}"));
@@ -53,11 +55,32 @@ fn clusters_keep_out_of_each_others_way() {
 }
 
 #[test]
+fn a_cluster_ends_with_whoever_started_it() {
+    if !is_possible() {
+        return;
+    }
+    let place = TempDir::new().expect("a temporary directory");
+    let directory = place.path().join("cluster");
+    let cluster = script(&directory);
+    let started = format!("sleep 1000 | {} {} up --until-eof", cluster.get_program().display(), directory.display());
+    let test = Running::start(Command::new("sh").args(["-c", &started]));
+    let answers = || Running::start(script(&directory).args(["run", "sinfo"])).wait(LIMIT).code == Some(0);
+    wait_for("cluster", LIMIT, || answers().then_some(()));
+    // Killed with all that it has started and still knows of.
+    drop(test);
+    wait_for("end of the cluster", LIMIT, || (!answers()).then_some(()));
+    let processes = std::fs::read_dir("/proc").expect("the processes").flatten();
+    let command_lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    let left: Vec<_> = command_lines.filter(|line| line.contains(&*directory.to_string_lossy())).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn two_nodes_compute_what_one_machine_does() {
     let Some(cluster) = Cluster::start() else { return };
     let place = Workplace::new();
     place.prepare("nodes", MESH);
-    let job = cluster.submit(&script(&place.path().join("nodes"), None, ""), place.path());
+    let job = cluster.submit(&on_two_nodes(&place.path().join("nodes"), None, ""), place.path());
     let here = place.trained("here", MESH);
     job.wait_until("COMPLETED", LIMIT);
     assert_equal("two nodes", &here, &place.steps("nodes"));
@@ -81,7 +104,7 @@ fn a_power_cut_leaves_a_checkpoint_and_ranks_that_say_whom_they_lost() {
     let run = place.path().join("run");
     place.prepare("run", &settings);
     // Slurm would end the ranks that are left, and begin the job again; here they end by themselves.
-    let job = cluster.submit(&script(&run, None, "--no-kill"), place.path());
+    let job = cluster.submit(&on_two_nodes(&run, None, "--no-kill"), place.path());
     wait_for("sixteenth step", LIMIT, || (place.steps("run").len() >= STEPS).then_some(()));
     cluster.fail("n2");
     let cut = Instant::now();
@@ -101,7 +124,7 @@ fn a_power_cut_leaves_a_checkpoint_and_ranks_that_say_whom_they_lost() {
     cluster.recover("n2");
 
     let until = place.steps("run").len() as u64 + 5;
-    let job = cluster.submit(&script(&run, Some(until), ""), place.path());
+    let job = cluster.submit(&on_two_nodes(&run, Some(until), ""), place.path());
     job.wait_until("FAILED", LIMIT);
     assert_eq!(job.field("ExitCode"), "75:0", "{}", job.output());
     let log = std::fs::read_to_string(run.join("logs/rank-00000.log")).expect("a log");

@@ -25,16 +25,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one of four nodes, `n1` to `n4`, each with two CPUs and four GPUs that exist by name only. Where that cannot be done, says so
-    /// in a line that shows and gives `None`, for the test to end; but not where continuous integration runs as root.
+    /// Starts one of four nodes, `n1` to `n4`, each with two CPUs and four GPUs that exist by name only; `None` where [`is_possible`] says
+    /// no, for the test to end.
     ///
     /// # Panics
     /// When it does not start, or cannot where it must.
+    #[track_caller]
     pub fn start() -> Option<Self> {
-        if let Some(why) = why_not() {
-            assert!(!is_root() || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no Slurm for the tests: {why}");
-            // Not by a macro, whose output is shown of failed tests only.
-            let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: a test on a real Slurm cluster: {why} ***");
+        if !is_possible() {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
@@ -176,7 +174,8 @@ impl Job<'_> {
     }
 }
 
-fn script(directory: &Path) -> Command {
+/// `tests/slurm/cluster.sh DIRECTORY`, whose action comes next.
+pub fn script(directory: &Path) -> Command {
     let mut command = Command::new(root().join("tests/slurm/cluster.sh"));
     command.arg(directory);
     // A job that the tests themselves may run in, and settings of cluster.sh.
@@ -186,6 +185,19 @@ fn script(directory: &Path) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Whether a cluster can be started here. Where it cannot, a line that shows says so and why.
+///
+/// # Panics
+/// When it cannot although continuous integration runs as root, who is to have what it takes.
+#[track_caller]
+pub fn is_possible() -> bool {
+    let Some(why) = why_not() else { return true };
+    assert!(!is_root() || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no Slurm cluster for the tests: {why}");
+    // Not by a macro, whose output is shown of failed tests only.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, a test on a real Slurm cluster: {why} ***");
+    false
 }
 
 /// Why no cluster can be started here.
