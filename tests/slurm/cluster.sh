@@ -152,11 +152,12 @@ stop() { # NODE
 start_all() { # HOW_MANY
   local i
   for i in $(seq "$1"); do start "n$i"; done
-  for _ in $(seq 300); do
+  local end=$((SECONDS + 30)) # a controller that is gone keeps sinfo waiting
+  while [ "$SECONDS" -lt "$end" ]; do
     [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | sort -u | wc -l)" != "$1" ] || return 0
     sleep 0.1
   done
-  { sinfo -N; tail -n 5 "$dir"/log/*; } >&2
+  { echo "cluster.sh: not every node is idle"; sinfo -N; tail -n 5 "$dir"/log/*; } >&2
   exit 1
 }
 
