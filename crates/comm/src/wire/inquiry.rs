@@ -19,6 +19,7 @@ use super::{
 use crate::{
     CommError,
     entry::Collective,
+    error::Missing,
     standing::{Standing, Wait},
 };
 
@@ -40,8 +41,8 @@ impl Wire {
 
     /// Says where the ranks are that a time-out names: of a host that is out of reach, that is all there is to say.
     fn with_hosts(&self, mut error: CommError) -> CommError {
-        if let (CommError::TimedOut { missing, hosts, .. }, Some(roster)) = (&mut error, self.shared.roster.get()) {
-            *hosts = roster.hosts(missing);
+        if let (CommError::TimedOut { missing, .. }, Some(roster)) = (&mut error, self.shared.roster.get()) {
+            missing.hosts = roster.hosts(&missing.ranks);
         }
         error
     }
@@ -174,8 +175,8 @@ impl Inquiry {
         self.waits.get(&self.own).map(|own| self.timed_out(self.own, own, own.missing.clone()))
     }
 
-    fn timed_out(&self, rank: usize, wait: &Wait, missing: Vec<usize>) -> CommError {
-        let first = missing.first().unwrap_or(&rank);
+    fn timed_out(&self, rank: usize, wait: &Wait, ranks: Vec<usize>) -> CommError {
+        let first = ranks.first().unwrap_or(&rank);
         let standing = match self.waits.get(first) {
             // A long list would not fit a message.
             Some(wait) => {
@@ -185,7 +186,8 @@ impl Inquiry {
             None => self.others.get(first).cloned().unwrap_or(Standing::Silent),
         };
         let (collective, seconds) = (wait.collective.clone(), wait.seconds);
-        CommError::TimedOut { collective, rank, seconds, missing, hosts: Vec::new(), standing: Box::new(standing) }
+        let missing = Box::new(Missing { ranks, hosts: Vec::new(), standing });
+        CommError::TimedOut { collective, rank, seconds, missing }
     }
 }
 
