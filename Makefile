@@ -43,6 +43,7 @@ lint: setup ## formatting and clippy, warnings as errors; dependency rules where
 	@cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
 
+test: export NEEDS_SLURM := yes
 test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 

@@ -6,6 +6,7 @@
 #                   holds lib/ and include/. Keep it set: without it the next run goes back to the pinned wheel.
 #   SIROCCO_CACHE   where downloads and libtorch are kept, shared by every clone (default: ~/.cache/sirocco)
 #   NEEDS_PYTHON    not empty: Python is needed even if libtorch is there (make sets it for the demonstration)
+#   NEEDS_SLURM     not empty: a Slurm for the tests is wanted, where it may be installed (make sets it for the tests)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -67,11 +68,19 @@ extra_packages() {
   [ -z "$python" ] || compgen -G '/etc/ssl/certs/*.pem' >/dev/null || echo ca-certificates
 }
 
+# What the tests start a Slurm cluster with (tests/slurm/cluster.sh); they are skipped without it.
+slurm_packages() {
+  { have slurmctld && have slurmd && have sbatch; } || echo slurm-wlm
+  have munged || echo munge
+  have ip || echo iproute2
+}
+
 missing=$(missing_packages | tr '\n' ' ')
 if [ "$(id -u)" = 0 ] && have apt-get; then
   extra=
   # Only the first time: where it cannot be installed, later runs do not wait for the network again.
   if [ -n "$missing" ] || [ ! -f .cargo/config.toml ]; then extra=$(extra_packages | tr '\n' ' '); fi
+  if [ -n "${NEEDS_SLURM:-}" ]; then extra+=$(slurm_packages | tr '\n' ' '); fi
   install_packages() {
     # shellcheck disable=SC2086  # a list of package names
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null

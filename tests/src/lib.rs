@@ -6,5 +6,6 @@ pub mod processes;
 pub mod program;
 pub mod repository;
 pub mod safetensors;
+pub mod slurm;
 pub mod steps;
 pub mod workplace;

@@ -55,6 +55,10 @@ impl Workplace {
     /// Starts `sirocco train RUN…`: `run.toml --dir DIRECTORY` the first time, DIRECTORY alone from then on. Settings are words such as
     /// `parallel.tp=2`; words that begin with `--` are options, with their value in the word behind them.
     pub fn start(&self, run_directory: &str, words: &str) -> Running {
+        Running::start(&mut command("sirocco", &self.arguments(run_directory, words), self.path()))
+    }
+
+    fn arguments<'a>(&self, run_directory: &'a str, words: &'a str) -> Vec<&'a str> {
         let begun = self.file(run_directory, "run.toml").is_file();
         let mut arguments = if begun { vec!["train", run_directory] } else { vec!["train", "run.toml", "--dir", run_directory] };
         let mut is_value = false;
@@ -66,7 +70,7 @@ impl Workplace {
             arguments.push(word);
             is_value = is_option;
         }
-        Running::start(&mut command("sirocco", &arguments, self.path()))
+        arguments
     }
 
     /// The same, and waits for the end.
@@ -76,6 +80,17 @@ impl Workplace {
     #[track_caller]
     pub fn train(&self, run_directory: &str, words: &str) -> Finished {
         self.start(run_directory, words).wait(crate::program::LIMIT)
+    }
+
+    /// Makes a run directory as [`Workplace::start`] does, without starting ranks in it.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn prepare(&self, run_directory: &str, words: &str) {
+        let mut command = command("sirocco", &self.arguments(run_directory, words), self.path());
+        // An mpirun that has nothing to say and starts nobody.
+        Running::start(command.env("SIROCCO_MPIRUN", "true")).wait(crate::program::LIMIT).expect_code(0);
     }
 
     /// The same for a run that shall reach its end.

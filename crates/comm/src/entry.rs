@@ -145,11 +145,11 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Numbers as people write them: "3", "1, 2, 5", at most `most` of them.
-pub(crate) fn list(numbers: &[usize], most: usize) -> String {
-    let mut text = numbers.iter().take(most).map(usize::to_string).collect::<Vec<_>>().join(", ");
-    if numbers.len() > most {
-        text.push_str(&format!(" and {} more", numbers.len() - most));
+/// Numbers or names as people write them: "3", "1, 2, 5", at most `most` of them.
+pub(crate) fn list<T: ToString>(items: &[T], most: usize) -> String {
+    let mut text = items.iter().take(most).map(T::to_string).collect::<Vec<_>>().join(", ");
+    if items.len() > most {
+        text.push_str(&format!(" and {} more", items.len() - most));
     }
     text
 }

@@ -51,9 +51,11 @@ pub enum CommError {
     },
     /// Nothing moved for as long as `Options::timeout` allows.
     #[error(
-        "no progress in {collective} {seconds:.1} s after rank {rank} entered it, waiting for rank {}: rank {} {standing}",
-        list(.missing, SHOWN),
-        .missing.first().unwrap_or(.rank)
+        "no progress in {collective} {seconds:.1} s after rank {rank} entered it, waiting for rank {}{}: rank {} {}",
+        list(&.missing.ranks, SHOWN),
+        on(&.missing.hosts),
+        .missing.ranks.first().unwrap_or(.rank),
+        .missing.standing
     )]
     TimedOut {
         /// The collective that did not end.
@@ -62,10 +64,8 @@ pub enum CommError {
         rank: usize,
         /// Seconds since that rank entered it.
         seconds: f64,
-        /// The ranks that it waits for and that do not wait themselves.
-        missing: Vec<usize>,
-        /// What the first of them does instead.
-        standing: Box<Standing>,
+        /// Whom it waits for.
+        missing: Box<Missing>,
     },
     /// MPI itself reported an error.
     #[error("{call} failed in {collective}: {message}")]
@@ -157,6 +157,22 @@ pub enum CommError {
         /// The collective that was asked for.
         name: String,
     },
+}
+
+/// The ranks that another one waits for and that do not wait themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Those ranks.
+    pub ranks: Vec<usize>,
+    /// Their hosts, each once; none where the job has only one host, or they are not known yet.
+    pub hosts: Vec<String>,
+    /// What the first of them does instead.
+    pub standing: Standing,
+}
+
+/// Where ranks are, if that is a question.
+fn on(hosts: &[String]) -> String {
+    if hosts.is_empty() { String::new() } else { format!(" on {}", list(hosts, SHOWN)) }
 }
 
 /// What to add to a mismatch when the ranks mean different groups.

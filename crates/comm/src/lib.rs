@@ -53,7 +53,7 @@ mod wire;
 
 pub use communicator::{Communicator, Pending, stood_still};
 pub use entry::{Collective, Ends, Entry, Fingerprint, Operation};
-pub use error::CommError;
+pub use error::{CommError, Missing};
 pub use event::Event;
 pub use group::{Mpi, Options};
 pub use job::JobHandle;

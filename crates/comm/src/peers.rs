@@ -106,6 +106,21 @@ impl Roster {
         }
     }
 
+    /// The hosts of some ranks, each once, in the order of the ranks; none where the job has only one.
+    pub(crate) fn hosts(&self, ranks: &[usize]) -> Vec<String> {
+        let Some((first, others)) = self.ranks.split_first() else { return Vec::new() };
+        if others.iter().all(|other| other.same_host(first)) {
+            return Vec::new();
+        }
+        let mut hosts: Vec<String> = Vec::new();
+        for host in ranks.iter().filter_map(|&rank| self.ranks.get(rank)).map(|identity| &identity.host) {
+            if !hosts.contains(host) {
+                hosts.push(host.clone());
+            }
+        }
+        hosts
+    }
+
     /// The other ranks of this host whose process no longer runs. Ranks that cannot be seen from here count as alive.
     pub(crate) fn dead(&self) -> Vec<DeadPeer> {
         let Some(own) = self.ranks.get(self.rank) else { return Vec::new() };
@@ -209,5 +224,12 @@ mod tests {
         assert!(roster.dead().is_empty());
         assert_eq!((roster.place().local_rank, roster.place().local_size), (1, 2));
         assert_eq!(roster.peers()[1].host, "elsewhere");
+    }
+
+    #[test]
+    fn hosts_are_named_once_and_only_where_there_are_several() {
+        let at = |host: &str| Identity { host: host.into(), ..Identity::own() };
+        assert!(others(vec![Identity::own()]).hosts(&[0, 1]).is_empty());
+        assert_eq!(others(vec![at("cn2"), at("cn3"), at("cn2")]).hosts(&[1, 2, 3]), ["cn2", "cn3"]);
     }
 }

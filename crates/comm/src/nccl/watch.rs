@@ -89,6 +89,7 @@ mod tests {
     use crate::{
         CommError, Communicator, DeadPeer, Event, Peer, Place, WhyDead,
         entry::Operation,
+        error::Missing,
         job::Job,
         record::{Asked, Record},
         standing::{Standing, Wait},
@@ -143,11 +144,14 @@ mod tests {
         }
         fn blame(&self, wait: Wait, otherwise: CommError) -> Option<CommError> {
             let Wait { collective, seconds, missing } = wait;
-            let standing = Box::new(Standing::Idle { last: None, seconds: 9.0 });
+            let standing = Standing::Idle { last: None, seconds: 9.0 };
             match self.answers {
                 (false, _) => None,
                 (true, true) => Some(otherwise),
-                (true, false) => Some(CommError::TimedOut { collective, rank: 0, seconds, missing, standing }),
+                (true, false) => {
+                    let missing = Box::new(Missing { ranks: missing, hosts: Vec::new(), standing });
+                    Some(CommError::TimedOut { collective, rank: 0, seconds, missing })
+                }
             }
         }
         fn place(&self) -> Place {

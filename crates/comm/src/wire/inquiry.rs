@@ -19,6 +19,7 @@ use super::{
 use crate::{
     CommError,
     entry::Collective,
+    error::Missing,
     standing::{Standing, Wait},
 };
 
@@ -35,7 +36,15 @@ impl Wire {
     pub(super) fn inquire(&self, call: &Call, missing: Vec<usize>) -> Result<Trouble, Trouble> {
         let inquiry = self.ask_around(&own_wait(call, missing))?;
         let nobody = || CommError::WireEnded { name: call.name.to_owned() };
-        Ok(Trouble::own(inquiry.culprit().or_else(|| inquiry.standstill()).unwrap_or_else(nobody)))
+        Ok(Trouble::own(self.with_hosts(inquiry.culprit().or_else(|| inquiry.standstill()).unwrap_or_else(nobody))))
+    }
+
+    /// Says where the ranks are that a time-out names: of a host that is out of reach, that is all there is to say.
+    fn with_hosts(&self, mut error: CommError) -> CommError {
+        if let (CommError::TimedOut { missing, .. }, Some(roster)) = (&mut error, self.shared.roster.get()) {
+            missing.hosts = roster.hosts(&missing.ranks);
+        }
+        error
     }
 
     /// Finds out what the devices of this rank want to know. The error, if there was anything: it ends everything that comes.
@@ -50,7 +59,8 @@ impl Wire {
             let error = match self.shared.broken.get() {
                 Some(error) => error.clone(),
                 None => {
-                    self.break_off(self.ask_around(&wait).map_or_else(|trouble| trouble, |inquiry| Trouble::own(blame(inquiry))))
+                    let blame = |inquiry| Trouble::own(self.with_hosts(blame(inquiry)));
+                    self.break_off(self.ask_around(&wait).map_or_else(|trouble| trouble, blame))
                 }
             };
             // A device that has given up waiting for the answer finds the error where all calls do.
@@ -165,8 +175,8 @@ impl Inquiry {
         self.waits.get(&self.own).map(|own| self.timed_out(self.own, own, own.missing.clone()))
     }
 
-    fn timed_out(&self, rank: usize, wait: &Wait, missing: Vec<usize>) -> CommError {
-        let first = missing.first().unwrap_or(&rank);
+    fn timed_out(&self, rank: usize, wait: &Wait, ranks: Vec<usize>) -> CommError {
+        let first = ranks.first().unwrap_or(&rank);
         let standing = match self.waits.get(first) {
             // A long list would not fit a message.
             Some(wait) => {
@@ -176,7 +186,8 @@ impl Inquiry {
             None => self.others.get(first).cloned().unwrap_or(Standing::Silent),
         };
         let (collective, seconds) = (wait.collective.clone(), wait.seconds);
-        CommError::TimedOut { collective, rank, seconds, missing, standing: Box::new(standing) }
+        let missing = Box::new(Missing { ranks, hosts: Vec::new(), standing });
+        CommError::TimedOut { collective, rank, seconds, missing }
     }
 }
 
