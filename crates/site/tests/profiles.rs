@@ -1,5 +1,4 @@
 //! The profiles at the root: every one reads, and says what people have to know before they submit there.
-#![expect(clippy::unwrap_used, reason = "a test")]
 use std::path::{Path, PathBuf};
 
 use sirocco_site::{Arch, MpiStart, Needs, Outbound, Reason, Runs, Scheduler, Site, Vendor, WallTime};

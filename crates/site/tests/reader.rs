@@ -1,5 +1,4 @@
 //! What the reader refuses, in which words; and that no text makes it panic.
-#![expect(clippy::unwrap_used, reason = "a test")]
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -16,6 +15,8 @@ sources = ['us']
 document = 'README.md'
 read = '2026-11-22'
 ";
+
+const MELUXINA: &str = include_str!("../../../configs/sites/meluxina.toml");
 
 fn parse(more: &str) -> Result<Site, String> {
     Site::parse(&format!("{LEAST}{more}"), Path::new("here.toml")).map_err(|error| error.to_string())
@@ -82,13 +83,36 @@ fn values_are_checked() {
         let text = LEAST.replace(from, to);
         Site::parse(&text, Path::new("here.toml")).unwrap_err().to_string()
     };
-    assert!(of_head("title = 'Here'", "title = 'Here'\ncountry = 'Lux'").contains("country = \"Lux\": expected two capital letters"));
+    assert!(
+        of_head("title = 'Here'", "title = 'Here'\ncountry = 'Lux'").contains("country = \"Lux\": expected two capital letters")
+    );
     assert!(of_head("title = 'Here'", "").contains("here.toml:1: [site] title is missing"));
     assert!(
         of_head("title = 'Here'", "title = 'Here'\ndefault_partition = 'gpu'")
             .contains("expected the NAME of a [partition.NAME]")
     );
     assert!(Site::parse("", Path::new("here.toml")).unwrap_err().to_string().starts_with("here.toml: section [site] is missing"));
+}
+
+#[test]
+fn the_document_names_every_section_and_key() {
+    let document = include_str!("../../../docs/sites.md");
+    let names = |text: &str| text.split_once("; here stand ").unwrap_or_else(|| panic!("{text}")).1.replace(',', " ");
+    let all = names(&parse("[zzzzzzzzz]\n").unwrap_err());
+    for section in all.split_whitespace() {
+        let (head, title) = match section {
+            "partition" | "qos" | "note" | "source" => (format!("[{section}.x]\n"), format!("| `[{section}.NAME]` |")),
+            _ => (format!("[{section}]\n"), format!("| `[{section}]` |")),
+        };
+        let row = document.lines().find(|line| line.starts_with(&title)).unwrap_or_else(|| panic!("no row {title}"));
+        let text = match section {
+            "site" => Site::parse("[site]\nzzzzzzzzz = 1\n", Path::new("here.toml")).unwrap_err().to_string(),
+            _ => parse(&format!("{head}zzzzzzzzz = 1\n")).unwrap_err(),
+        };
+        for key in names(&text).split_whitespace().filter(|key| *key != "sources") {
+            assert!(row.contains(&format!("`{key}")), "{title} does not name {key}");
+        }
+    }
 }
 
 #[test]
@@ -112,9 +136,7 @@ proptest! {
 
     #[test]
     fn a_profile_with_any_line_changed_is_read_or_refused(number in 0usize..200, line in line()) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/sites/meluxina.toml");
-        let text = std::fs::read_to_string(path).unwrap();
-        let mut lines: Vec<&str> = text.lines().collect();
+        let mut lines: Vec<&str> = MELUXINA.lines().collect();
         let number = number % lines.len();
         lines[number] = &line;
         let _ = Site::parse(&lines.join("\n"), Path::new("meluxina.toml"));

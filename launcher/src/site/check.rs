@@ -5,7 +5,6 @@ use serde_json::json;
 use sirocco_config::environment;
 use sirocco_site::{Arch, Disk, DiskKind, Known, MpiStart, Needs, Network, Partition, Scheduler, Site, WallTime};
 
-use super::ask::{Answer, ask};
 use super::find::{self, Found};
 use super::host::{self, limit};
 use super::lines::{Line, Seen};
@@ -13,7 +12,7 @@ use super::show;
 use super::slurm::{self, Slurm};
 use crate::cli::SiteCheck;
 use crate::output;
-use crate::programs::Mpirun;
+use crate::programs::{Mpirun, is_on_path};
 use crate::report::{Failure, Kind};
 
 pub(crate) fn run(arguments: &SiteCheck) -> Result<(), Failure> {
@@ -34,7 +33,7 @@ pub(crate) fn run(arguments: &SiteCheck) -> Result<(), Failure> {
 
 /// Without a name: the generic Slurm where there is one, else this machine alone.
 fn nearest_profile() -> &'static str {
-    if ask("sinfo", &["--version"]) == Answer::NotThere { "local" } else { "slurm" }
+    if is_on_path("sinfo") { "slurm" } else { "local" }
 }
 
 fn lacking(found: &Found, stops: &[&str]) -> Failure {
@@ -158,7 +157,7 @@ fn qualities(site: &Site, slurm: &Slurm) -> Vec<Line> {
         };
         let agrees = if let Seen::Here(one) = &seen { agrees(one) } else { false };
         let words = |time: Option<WallTime>, nodes: Option<u64>| {
-            let nodes = nodes.map_or_else(String::new, |nodes| format!(", {nodes} nodes"));
+            let nodes = nodes.map_or_else(String::new, |nodes| format!(", {}", output::count(nodes, "node")));
             format!("{}{nodes}", limit(time))
         };
         let expected = words(qos.max_time, qos.max_nodes);

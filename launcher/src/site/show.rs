@@ -86,13 +86,13 @@ impl Page<'_> {
 
     fn row(&mut self, name: &str, value: Option<impl Display>) {
         let value = value.map_or_else(|| NOT_KNOWN.to_owned(), |value| value.to_string());
-        self.line(format!("  {name:20}{value}"));
+        self.line(format!("  {name:21}{value}"));
     }
 
     /// The numbers of sources, as the end of the page lists them: `[1, 3]`.
     fn marks(&self, sources: &[String]) -> String {
-        let number = |name: &String| self.site.sources.keys().position(|key| key == name).map(|index| (index + 1).to_string());
-        let numbers: Vec<_> = sources.iter().filter_map(number).collect();
+        let numbered = self.site.sources.keys().enumerate().filter(|(_, name)| sources.contains(name));
+        let numbers: Vec<_> = numbered.map(|(index, _)| (index + 1).to_string()).collect();
         if numbers.is_empty() { String::new() } else { format!("[{}]", numbers.join(", ")) }
     }
 
@@ -121,7 +121,7 @@ impl Page<'_> {
         self.row("hosts", one.arch.map(sirocco_site::Arch::name));
         self.row("GPUs of a node", one.gpus.as_ref().map(gpus));
         self.row("longest job", one.max_time);
-        self.row("most nodes of a job", one.max_nodes);
+        self.row("nodes of a job", one.max_nodes);
         self.row("jobs of a user", one.max_jobs);
         self.row("nodes are shared", one.shared.map(yes));
         self.row("binding of ranks", one.cpu_bind.as_ref());

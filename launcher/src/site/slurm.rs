@@ -3,6 +3,7 @@ use sirocco_site::WallTime;
 
 use super::ask::{Answer, LIMIT, ask};
 use super::lines::Seen;
+use crate::programs::is_on_path;
 
 /// The commands without which nothing can be submitted or watched.
 pub(crate) const COMMANDS: [&str; 6] = ["sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo"];
@@ -50,7 +51,7 @@ impl Slurm {
     /// Asks everything, unless the controller does not answer: then only what needs none.
     pub(crate) fn look() -> Slurm {
         let version = seen(ask("sinfo", &["--version"]), "sinfo").map(|said| last_word(&said));
-        let lacking: Vec<_> = COMMANDS.into_iter().filter(|command| ask(command, &["--version"]) == Answer::NotThere).collect();
+        let lacking: Vec<_> = COMMANDS.into_iter().filter(|command| !is_on_path(command)).collect();
         if lacking.contains(&"scontrol") || version == Seen::Nothing {
             return Slurm { version, lacking, ..Slurm::without("there is no Slurm here to ask") };
         }
