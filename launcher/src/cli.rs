@@ -277,13 +277,13 @@ pub(crate) struct SiteCommand {
 pub(crate) enum SiteAction {
     /// The sites that have a profile
     #[command(after_help = "\
-A profile is a file NAME.toml in configs/sites beside the programs (in share/sirocco after make install).
-A file there takes the place of the profile of the same name that is built in; a new site is a new file.
+A profile is a file NAME.toml in configs/sites beside the programs (after make install, in
+share/sirocco). It takes the place of the built-in profile of that name; a new site is a new file.
 
 Example:
   sirocco site list")]
     List(SiteList),
-    /// Every fact of a profile, each with where and when it was read; what nobody knows is \"not known\"
+    /// Every fact of a profile, each with where and when it was read; what nobody knows is not known
     #[command(after_help = "\
 Examples:
   sirocco site show meluxina
@@ -291,9 +291,9 @@ Examples:
     Show(SiteShow),
     /// What of a profile holds here, line by line
     #[command(after_help = "\
-Asks Slurm, each command for 10 seconds at most, and looks at this host; sends nothing anywhere else.
-What only compute nodes have is looked at inside a job. Exit code 5 if something is missing that a run
-needs there.
+Asks Slurm, each command for 10 seconds at most, and looks at this host; sends nothing elsewhere.
+What only compute nodes have is looked at inside a job. Exit code 5 if something is missing that
+a run needs there.
 
 Examples:
   sirocco site check                       the profile slurm where Slurm is, else local

@@ -134,12 +134,16 @@ fn is_near(gb: u64, mb: u64) -> bool {
     found >= expected * 0.83 && found <= expected * 1.08
 }
 
-/// Partitions that the profile does not name.
-fn others(site: &Site, slurm: &Slurm) -> Option<Line> {
-    let Seen::Here(all) = &slurm.partitions else { return None };
-    let other: Vec<_> = all.iter().map(|one| one.name.as_str()).filter(|name| site.partition(name).is_none()).collect();
-    let fact = if site.partitions.is_empty() { "partitions" } else { "other partitions" };
-    (!other.is_empty()).then(|| Line::compare(fact, None::<String>, Seen::Here(other.join(", ")), |_, _| true))
+/// Partitions that the profile does not name, with what a profile could say of each.
+fn others(site: &Site, slurm: &Slurm) -> Vec<Line> {
+    let Seen::Here(all) = &slurm.partitions else { return Vec::new() };
+    let line = |one: &slurm::Partition| {
+        let memory = one.memory_mb * 1_048_576 / 1_000_000_000;
+        let (nodes, gpus) = (output::count(one.nodes, "node"), output::count(one.gpus, "GPU"));
+        let words = format!("{nodes} of {}, {memory} GB, {gpus}; {}", output::count(one.cpus, "CPU"), limit(one.max_time));
+        Line::compare(format!("partition {}", one.name), None::<String>, Seen::Here(words), |_, _| true)
+    };
+    all.iter().filter(|one| site.partition(&one.name).is_none()).map(line).collect()
 }
 
 fn qualities(site: &Site, slurm: &Slurm) -> Vec<Line> {

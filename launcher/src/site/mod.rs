@@ -40,7 +40,7 @@ fn list(arguments: &SiteList) -> Result<(), Failure> {
         sites.iter().try_for_each(|found| {
             let site = &found.site;
             let partition = site.default_partition.as_deref().and_then(|name| site.partition(name));
-            let nodes = partition.map_or_else(String::new, |partition| show::node(partition));
+            let nodes = partition.map_or_else(String::new, show::node);
             let country = site.country.as_deref().unwrap_or("");
             output::line(format!("{:14}{:24}{country:4}{nodes}", site.name, site.title).trim_end())
         })?;

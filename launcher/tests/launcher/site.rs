@@ -123,7 +123,7 @@ fn a_profile_is_compared_with_what_slurm_says() {
         ("partition gpu: GPUs", "ok         4"),
         ("partition gpu: longest job", "not known  2-00:00:00"),
         ("partition cpu: cores", "differs    expected 128, found 64"),
-        ("other partitions", "not known  fpga"),
+        ("partition fpga", "not known  20 nodes of 128 CPUs, 540 GB, 0 GPUs; no limit"),
         ("qos default", "ok         2-00:00:00, 50 nodes"),
         ("qos short", "differs    expected 06:00:00, found 12:00:00"),
         ("qos long", "missing    expected 6-00:00:00, found none"),
@@ -192,6 +192,6 @@ fn a_partition_or_a_plugin_that_is_not_there_is_exit_code_5() {
     assert!(finished.code == Some(5) && finished.err.contains("partition gpu"), "{finished:?}");
     let finished = run(&bench, &["site", "check", "slurm"]);
     assert_eq!(line(&finished, "mpi"), "differs    expected srun --mpi=pmix, found srun --mpi=none");
-    assert_eq!(line(&finished, "partitions"), "not known  main");
+    assert_eq!(line(&finished, "partition main"), "not known  4 nodes of 2 CPUs, 1 GB, 0 GPUs; no limit");
     assert_eq!(finished.code, Some(5), "{finished:?}");
 }
