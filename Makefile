@@ -46,7 +46,7 @@ lint: setup ## formatting and clippy, warnings as errors; dependency rules where
 test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 
-bench: build ## the numbers of training beside their peers and bounds, in about ten minutes; BENCH=--quick rehearses (needs what make demo leaves)
+bench: build ## the numbers of training beside their peers and bounds, in about a quarter of an hour; BENCH=--quick rehearses (needs what make demo leaves)
 	@cargo build --release --locked --quiet -p sirocco-checkpoint --example save_speed
 	@python=$$(tests/oracle/python.sh) && "$$python" benches/scaling.py --bin "$(PROGRAMS)" $(BENCH)
 

@@ -4,6 +4,7 @@ import datetime
 import json
 import pathlib
 import re
+import statistics
 import tempfile
 
 from common import Clock, Row, Section, listed, quartiles, run, say, spread, table
@@ -17,7 +18,7 @@ RANKS = (1, 2)
 
 def train(args, kind, every, ranks, directory):
     """A run of `sirocco train` that saves every few steps."""
-    saves = 1 if args.quick else 3
+    saves = 1 if args.quick else 4
     settings = {
         "model.path": f'"{args.model.resolve()}"',
         "data.train": f'["{args.data.resolve() / "train.jsonl"}"]',
@@ -61,6 +62,20 @@ def steps(directory, every):
     return found
 
 
+def ratios(found):
+    """Of each step in which a save starts: its seconds beside the median of the newest steps before it in which nothing was saved. Steps grow
+    faster over a run, so what is compared is near."""
+    plain, since, all_ratios = [], False, []
+    for state, seconds in found:
+        if state == "nothing":
+            plain = [*([] if since else plain), seconds]
+            since = False
+        elif state == "starts":
+            all_ratios.append(seconds / statistics.median(plain))
+            since = True
+    return all_ratios
+
+
 def measure(args):
     """LoRA and full fine-tuning, on one rank and on two."""
     clock, rows, lines, raw = Clock(), [], [], []
@@ -73,16 +88,22 @@ def measure(args):
                 clock.note()
                 found = steps(directory, every)
                 saved = max(path.stat().st_size for path in directory.glob("checkpoints/*/rank-*.safetensors"))
+            ratio = statistics.median(ratios(found))
             by_state = {state: [seconds for other, seconds in found if other == state] for state in ("nothing", "starts", "goes on")}
             plain, starting = quartiles(by_state["nothing"])[1], quartiles(by_state["starts"])[1]
             title = f"step in which a save starts, {name}, {ranks} × {2 // ranks}"
-            rows.append(Row(title, f"{starting:.2f} s", f"other steps {plain:.2f} s", starting / plain, BOUND))
+            rows.append(Row(title, f"{starting:.2f} s", f"other steps {plain:.2f} s", ratio, BOUND))
+            if by_state["goes on"]:
+                slowest = max(by_state["goes on"])
+                title = f"slowest step while it is written, {name}, {ranks} × {2 // ranks}"
+                rows.append(Row(title, f"{slowest:.2f} s", f"other steps {plain:.2f} s", slowest / plain))
             cells = [spread(values) if values else "–" for values in by_state.values()]
-            lines.append([f"{name}, {ranks} × {2 // ranks}", f"{saved / 1e6:.0f} MB", *cells, f"{starting / plain:.3f}"])
+            lines.append([f"{name}, {ranks} × {2 // ranks}", f"{saved / 1e6:.0f} MB", *cells, f"{ratio:.3f}"])
             raw += [f"- {name}, {ranks} × {2 // ranks}, {state}: {listed(values)}" for state, values in by_state.items() if values]
-    head = ["ranks × threads", "largest shard", "nothing is being saved, s", "a save starts, s", "a save goes on, s", "starts / nothing"]
+    head = ["ranks × threads", "largest shard", "nothing is being saved, s", "a save starts, s", "a save goes on, s", "ratio"]
     text = "`sirocco train` with the recipes (8 sequences of 512 tokens a step, no recomputation), a save every "
     text += " or ".join(f"{every} steps ({name})" for _, name, every in KINDS) + ". A step's seconds\n"
-    text += "count from the end of the step before, so that the snapshot between them is in. Median and quartiles; "
+    text += "count from the end of the step before, so that the snapshot between them is in. Median and quartiles; the ratio\n"
+    text += "is the median over the saves of a starting step beside the steps before it since the last save; "
     text += f"{clock}.\n\n{table(head, lines)}\n\nEach, in order:\n" + "\n".join(raw)
     return Section("Steps that save", rows, text)

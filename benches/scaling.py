@@ -65,10 +65,10 @@ def summary(found):
     return table(["what", "measured", "beside", "ratio", "bound", ""], rows) + "\n" + NO_GPU
 
 
-def report(args, found, begun):
+def report(args, found, begun, known):
     """The whole report; what was tried is kept by hand in tried.md."""
     command = " ".join(["make bench  # benches/scaling.py", *(["--quick"] if args.quick else []), *(["--only", *args.only] if args.only else [])])
-    parts = [f"# Training on several ranks, {begun:%Y-%m-%d}", "\n".join(f"- {fact}" for fact in facts(args.bin)), f"```\n{command}\n```"]
+    parts = [f"# Training on several ranks, {begun:%Y-%m-%d}", "\n".join(f"- {fact}" for fact in known), f"```\n{command}\n```"]
     parts += [summary(found)] + [f"## {section.title}\n\n{section.text}" for section in found]
     parts += [(HERE / "tried.md").read_text(encoding="utf-8").strip()]
     return "\n\n".join(parts) + "\n"
@@ -87,8 +87,10 @@ def main():
         path.write_text(text, encoding="utf-8")
         return path.name
 
+    # Before the reports, which are tracked, change.
+    known = facts(args.bin)
     found = sections(args, pictures)
-    (args.reports / f"{name}.md").write_text(report(args, found, begun), encoding="utf-8")
+    (args.reports / f"{name}.md").write_text(report(args, found, begun, known), encoding="utf-8")
     print(summary(found))
     say(f"report: {args.reports / name}.md")
     return 0 if all(row.holds() is not False for section in found for row in section.rows) else 1

@@ -1,5 +1,5 @@
-//! `kill -9` of any rank at any moment, while a checkpoint is written too: what was published loads, little is lost, the others end and
-//! the message names the dead rank; and in the end the run is bit for bit the one that nobody disturbed.
+//! `kill -9` of any rank at any moment, while a checkpoint is written too: what was published loads, little is lost, the others
+//! end and the message names the dead rank; and in the end the run is bit for bit the one that nobody disturbed.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -89,7 +89,8 @@ fn kill_one(place: &Workplace, ranks: usize, settings: &str, random: &mut Random
     let took = killed.elapsed();
     assert!(took < SURVIVORS_END, "rank {rank}: ended after {took:?}\n{}", finished.stderr);
     let finished = finished.expect_code(1);
-    // Whoever is heard first names the dead rank: mpirun with the signal, or a survivor that has noticed and ended before mpirun did.
+    // Whoever is heard first names the dead rank: mpirun with the signal, or a survivor that has noticed and ended before mpirun
+    // did.
     let by_survivor = finished.stderr.contains(&format!("rank {rank} (process {process} on "));
     assert!(by_survivor || finished.stderr.contains("was killed by signal 9"), "{}", finished.stderr);
     // mpirun has no number yet for a rank that dies while it still starts others; nothing of ours has run then.
@@ -112,7 +113,8 @@ fn kill_one(place: &Workplace, ranks: usize, settings: &str, random: &mut Random
     during_save
 }
 
-/// Kills the same run again and again, lets it go on a little, and compares it with one that nobody disturbed. Returns what it did.
+/// Kills the same run again and again, lets it go on a little, and compares it with one that nobody disturbed. Returns what it
+/// did.
 fn kill_again_and_again(seed: u64, moments: usize, ranks: usize, settings: &str) -> String {
     let (place, mut random) = (Workplace::new(), Random(seed | 1));
     let (run, settings) = (place.path().join("run"), format!("{SETTINGS} {settings}"));

@@ -1,5 +1,5 @@
-//! The same run on one rank and on meshes of many, through the command line: the same losses and gradient norms, whatever is trained,
-//! however the data is packed, whatever the micro-batch. Every weight's gradient on a longer table of meshes is held by
+//! The same run on one rank and on meshes of many, through the command line: the same losses and gradient norms, whatever is
+//! trained, however the data is packed, whatever the micro-batch. Every weight's gradient on a longer table of meshes is held by
 //! crates/parallel/tests/meshes.
 
 use sirocco_tests::steps::{RELATIVE, assert_near};

@@ -1,12 +1,15 @@
-//! A run that was stopped and resumed: on the same mesh bit for bit the one that ran through; on another mesh the same samples in the
-//! same order, with the losses that the undisturbed run has.
+//! A run that was stopped and resumed: on the same mesh bit for bit the one that ran through; on another mesh the same samples in
+//! the same order, with the losses that the undisturbed run has.
 
+use std::fs;
+
+use sirocco_tests::program::run;
 use sirocco_tests::safetensors;
 use sirocco_tests::steps::{Step, assert_equal, assert_near};
 use sirocco_tests::workplace::Workplace;
 
-/// Four sequences a step of one conversation each, no two conversations alike in their counts of tokens: the counts of a step tell which
-/// ones it took.
+/// Four sequences a step of one conversation each, no two conversations alike in their counts of tokens: the counts of a step
+/// tell which ones it took.
 const SAMPLES: &str = "data.packing=false data.sequence_length=128 checkpoint.keep=9";
 const LORA: &str = "train.learning_rate=1e-3";
 const FULL: &str = "method.kind=full train.learning_rate=1e-4";
@@ -139,4 +142,27 @@ fn a_run_that_is_complete_says_so_and_changes_nothing() {
     let place = Workplace::new();
     let before = place.trained("run", "");
     assert_equal("resumed at its end", &before, &place.trained("run", ""));
+}
+
+#[test]
+fn settings_that_were_changed_by_hand_are_refused_before_and_by_training_with_the_same_words() {
+    let place = Workplace::new();
+    place.train("run", "--until 5").expect_code(75);
+    let check = || run("sirocco", &["check", "run"], place.path());
+    check().expect_code(0);
+    let file = place.file("run", "run.toml");
+    let text = fs::read_to_string(&file).expect("the run file");
+    let edit = |from: &str, to: &str| {
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replacen(from, to, 1)).expect("the run file");
+    };
+    edit("learning_rate = 0.01\n", "learning_rate = 0.02\n");
+    let words = [
+        "error: the checkpoint of step 5 was made with other settings than run.toml has now; of a run that has begun only",
+        "help: put the settings back as the run was started, or start a new run",
+    ];
+    check().expect_code(2).expect_words(&words);
+    place.train("run", "").expect_code(2).expect_words(&words);
+    edit("micro_batch = 1\n", "micro_batch = 2\n");
+    check().expect_code(0);
 }

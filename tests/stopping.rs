@@ -64,3 +64,26 @@ fn during_an_evaluation_between_two_steps() {
     assert!(finished.stdout.contains("goes on from step 3\n"), "{}", finished.stdout);
     place.train("run", "eval.every_steps=0 --until 4").expect_code(75).expect_words(&["3 of 1000000 steps done"]);
 }
+
+#[test]
+fn during_the_last_evaluation_which_is_then_all_that_is_left() {
+    let place = slow_to_evaluate();
+    let few = SETTINGS.replace("train.steps=1000000", "train.steps=3 eval.every_steps=0 parallel.dp=2");
+    let finished = stopped_while_it_evaluates(&place, &few, |log| log.contains("step=3 "));
+    assert!(finished.stdout.starts_with("stopped: run, step 3 of 3\n"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("goes on from step 3\n"), "{}", finished.stdout);
+    assert!(log(&place, 0).contains("the last evaluation is left"));
+    assert!(place.held_out_losses("run").is_empty());
+    // The same again: whoever stops it while nothing but that is left has lost nothing either.
+    let before = log(&place, 0).matches(" training ").count();
+    stopped_while_it_evaluates(&place, "", |log| log.matches(" training ").count() > before);
+    // With less to evaluate.
+    fs::write(place.path().join("valid.jsonl"), format!("{}\n", conversation("1 plus 1", "makes 2"))).expect("the data");
+    fs::remove_file(place.file("run", "tokens/valid.tokens")).expect("the tokens");
+    place.train("run", "").expect_code(0).expect_words(&["3 of 3 steps done and the last evaluation left"]);
+    assert_eq!(place.held_out_losses("run").len(), 1);
+    assert_eq!(place.steps("run").len(), 3);
+    let again = place.train("run", "").expect_code(0);
+    assert!(again.stdout.starts_with("nothing left to do: run, step 3 of 3\n"), "{}", again.stdout);
+    assert_eq!(place.held_out_losses("run").len(), 1);
+}

@@ -1,5 +1,5 @@
-//! A run watches itself: steps without a finite loss are skipped and counted, a hang is told with the rank and the collective, a slow rank
-//! is named, and every step says what its collectives moved.
+//! A run watches itself: steps without a finite loss are skipped and counted, a hang is told with the rank and the collective, a
+//! slow rank is named, and every step says what its collectives moved.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -71,8 +71,8 @@ fn too_many_steps_without_a_number_end_the_run_and_change_nothing() {
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
     let steps = place.steps("run");
     assert!(steps.len() >= 3 && steps.iter().all(is_skipped), "{steps:?}");
-    // What was saved at step 2 is what the run began with: the factors B are zeros, and A is as the seed made it, which is also what
-    // it is after one step with a number, because as long as B is zero A has no gradient.
+    // What was saved at step 2 is what the run began with: the factors B are zeros, and A is as the seed made it, which is also
+    // what it is after one step with a number, because as long as B is zero A has no gradient.
     let clean = Workplace::new();
     clean.train("run", "--until 1").expect_code(75);
     let factors = |place: &Workplace, options: &[&str]| {

@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::output::shell_word;
+use sirocco_config::shell_word;
 
 /// Fine-tunes Mistral-family language models on supercomputers and serves the result, without a byte leaving the machine.
 #[derive(Debug, Parser)]

@@ -25,7 +25,8 @@ pub(crate) fn libraries() -> Result<(PathBuf, Value), String> {
     }
 }
 
-/// Refuses a run on GPUs that this machine cannot have: no device that works, or fewer than ranks. `at` is where the device was typed.
+/// Refuses a run on GPUs that this machine cannot have: no device that works, or fewer than ranks. `at` is where the device was
+/// typed.
 pub(crate) fn expect_devices(ranks: u64, at: &Place) -> Result<(), Failure> {
     const ADVICE: &str = "sirocco doctor says what this machine has; model.device = \"cpu\" needs no GPU";
     let lacks =

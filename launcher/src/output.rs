@@ -1,5 +1,5 @@
-//! Standard output for results, standard error for everything else. A reader that has gone away (`| head`) ends the command, and is
-//! no error.
+//! Standard output for results, standard error for everything else. A reader that has gone away (`| head`) ends the command, and
+//! is no error.
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
 
@@ -64,12 +64,6 @@ pub(crate) fn mesh(parallel: &Parallel) -> String {
     if long.is_empty() { ranks } else { format!("{} = {ranks}", long.join(" × ")) }
 }
 
-/// A word as a shell takes it.
-pub(crate) fn shell_word(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./=:,+@%".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
 /// Bytes in the unit that suits them.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
@@ -104,13 +98,6 @@ mod tests {
         assert_eq!(of(&[]), "1 rank");
         assert_eq!(of(&["parallel.dp=2"]), "dp 2 = 2 ranks");
         assert_eq!(of(&["parallel.tp=2", "parallel.dp=2", "parallel.fsdp=2"]), "dp 2 × fsdp 2 × tp 2 = 8 ranks");
-    }
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(shell_word("train.steps=80"), "train.steps=80");
-        assert_eq!(shell_word("data.train=[a, 'b']"), "'data.train=[a, '\\''b'\\'']'");
-        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

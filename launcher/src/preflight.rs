@@ -1,4 +1,5 @@
-//! What model and machine say about a run, asked before anything is written: the refusals that `sirocco check` and `sirocco train` share.
+//! What model and machine say about a run, asked before anything is written: the refusals that `sirocco check` and
+//! `sirocco train` share.
 use std::path::PathBuf;
 
 use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};

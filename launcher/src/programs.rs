@@ -38,9 +38,10 @@ pub(crate) fn become_program(name: &str, arguments: impl IntoIterator<Item = OsS
 
 /// Settles how a program that computes waits and keeps memory, unless the user has said so.
 ///
-/// Freed memory is kept: a step frees gigabytes that the next one wants again, and faulting them in anew took a tenth of its time.
-/// Waiting threads give their cores up soon. OpenMP threads wait for each other many times in a token. By default they spin for milliseconds first; when something else wants
-/// the cores, a chat answer then takes ten times as long or more. Spinning briefly costs nothing on a machine of one's own.
+/// Freed memory is kept: a step frees gigabytes that the next one wants again, and faulting them in anew took a tenth of its
+/// time. Waiting threads give their cores up soon. OpenMP threads wait for each other many times in a token. By default they spin
+/// for milliseconds first; when something else wants the cores, a chat answer then takes ten times as long or more. Spinning
+/// briefly costs nothing on a machine of one's own.
 pub(crate) fn settle(command: &mut Command) -> &mut Command {
     let said = |variable: environment::Variable| std::env::var_os(variable.name).is_some();
     if !said(environment::PURGE_DELAY) {

@@ -1,15 +1,14 @@
 //! The one place where an error becomes words, advice, an exit code and, with `--json`, an object.
 use std::fmt::Display;
 use std::io::ErrorKind;
-use std::path::Path;
 
 use serde_json::json;
 use sirocco_checkpoint::CheckpointError;
-use sirocco_config::{ConfigError, ErrorClass};
+use sirocco_config::{ConfigError, ErrorClass, OtherOrigin, other_checkpoint};
 use sirocco_corpus::CorpusError;
 use sirocco_site::SiteError;
 
-use crate::output::{self, shell_word};
+use crate::output;
 
 /// An exit code and the word for it in `{"error":{"kind":…}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +152,13 @@ impl From<SiteError> for Failure {
     }
 }
 
+impl From<OtherOrigin> for Failure {
+    fn from(error: OtherOrigin) -> Failure {
+        let kind = if error.is_typed() { Kind::Usage } else { Kind::Input };
+        Failure::new(kind, &error).help(error.advice())
+    }
+}
+
 impl From<CorpusError> for Failure {
     fn from(error: CorpusError) -> Failure {
         let kind = match &error {
@@ -195,20 +201,6 @@ impl From<CheckpointError> for Failure {
     }
 }
 
-/// What to type where the newest checkpoint of a run cannot be used; `bad` is its directory, or LATEST.
-fn other_checkpoint(bad: &Path, good: Option<u64>) -> String {
-    let checkpoints = bad.parent().unwrap_or(bad);
-    let run = checkpoints.parent().unwrap_or(checkpoints).display().to_string();
-    let (directory, latest) = (shell_word(&run), shell_word(&format!("{run}/checkpoints/LATEST")));
-    match good {
-        Some(step) => format!("to go on from step {step}: echo step-{step:08} > {latest} && sirocco train {directory}"),
-        None => {
-            let (file, again) = (shell_word(&format!("{run}/run.toml")), shell_word(&format!("{run}-again")));
-            format!("no checkpoint of this run is whole; to do it again from its beginning: sirocco train {file} --dir {again}")
-        }
-    }
-}
-
 fn advice(error: &ConfigError) -> Option<String> {
     Some(match error {
         ConfigError::Read { .. } => "sirocco init DIR writes a commented run file to start from".to_owned(),
@@ -248,6 +240,7 @@ fn advice(error: &ConfigError) -> Option<String> {
 mod tests {
     use super::*;
     use sirocco_config::RunFile;
+    use std::path::Path;
 
     #[test]
     fn exit_codes_follow_the_class() {

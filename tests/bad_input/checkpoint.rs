@@ -162,7 +162,9 @@ fn a_checkpoint_of_another_model() {
     bytes[last] ^= 1;
     fs::write(&weights, bytes).expect("the weights");
     let words = ["checkpoint of step 5", "on base weights with SHA-256", "help: put the base model back"];
-    refused(run("sirocco", &["train", "run"], place.path()), 4, &words);
+    for command in ["check", "train"] {
+        refused(run("sirocco", &[command, "run"], place.path()), 4, &words);
+    }
 }
 
 #[test]

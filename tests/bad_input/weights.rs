@@ -114,12 +114,16 @@ fn base_weights_that_were_altered_between_two_jobs() {
 fn data_that_was_altered_between_two_jobs() {
     let place = place();
     train(place.path(), &["--until", "2"]).expect_code(75);
-    let data = place.path().join("train.jsonl");
+    let (data, tokens) = (place.path().join("train.jsonl"), place.path().join("runs/tiny/tokens"));
+    fs::remove_dir_all(&tokens).expect("the token caches");
+    run("sirocco", &["check", "runs/tiny"], place.path()).expect_code(0);
     let more = fs::read_to_string(&data).expect("the data") + &conversation("1 plus 1", "makes 3") + "\n";
     fs::write(&data, more).expect("the data");
-    fs::remove_dir_all(place.path().join("runs/tiny/tokens")).expect("the token caches");
-    let resumed = run("sirocco", &["train", "runs/tiny"], place.path());
-    refused(resumed, 4, &["the checkpoint of step 2", "training tokens with SHA-256", "found"]);
+    for command in ["check", "train"] {
+        assert!(!tokens.exists(), "a check writes nothing");
+        let resumed = run("sirocco", &[command, "runs/tiny"], place.path());
+        refused(resumed, 4, &["the checkpoint of step 2", "training tokens with SHA-256", "found"]);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sirocco_checkpoint::{
     AdapterConfig, Checkpoint, CheckpointError, Checkpoints, Dtype as FileType, ModelDir, ModelExport, OwnedTensor, TensorSpec,
     TensorView, write_adapter,
 };
-use sirocco_config::{Method, Run};
+use sirocco_config::{Method, Run, shell_word};
 use sirocco_model::weight::from_file;
 use sirocco_model::{Dtype, ModelConfig, ModelError, Network, Whole, lora};
 use tch::{Kind, Tensor};
@@ -55,7 +55,7 @@ fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
     };
     found.map_err(unusable)?.ok_or_else(|| {
         Failure::data(format!("{} has no checkpoint yet", directory.display()))
-            .help(format!("sirocco train {} goes on with the run", directory.display()))
+            .help(format!("sirocco train {} goes on with the run", shell_word(&directory.to_string_lossy())))
     })
 }
 

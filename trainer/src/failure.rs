@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
+use sirocco_config::{OtherOrigin, other_checkpoint};
 use sirocco_model::ModelError;
 use sirocco_parallel::ParallelError;
 
@@ -122,10 +122,16 @@ impl Failure {
         };
         match error {
             CheckpointError::DiskFull { .. } => failure.help("free some space and try again; what was published before is whole"),
-            CheckpointError::BadLatest { path, good, .. } => failure.help(without(&path, good)),
+            CheckpointError::BadLatest { path, good, .. } => failure.help(other_checkpoint(&path, good)),
             CheckpointError::Occupied { .. } => failure.help("choose a directory that does not exist yet"),
             _ => failure,
         }
+    }
+
+    /// A checkpoint that was made of something else than the run is made of now.
+    pub(crate) fn origin(error: OtherOrigin) -> Self {
+        let failure = if error.is_typed() { Self::usage(&error) } else { Self::data(&error) };
+        failure.help(error.advice())
     }
 
     /// A collective's error.
@@ -144,8 +150,8 @@ impl Failure {
         json!({"exit_code": self.kind as u8, "message": self.message, "help": self.help})
     }
 
-    /// The failure of another rank as that one has told it: of the same kind, with the same advice, so that it does not matter which
-    /// rank a person hears of first.
+    /// The failure of another rank as that one has told it: of the same kind, with the same advice, so that it does not matter
+    /// which rank a person hears of first.
     pub(crate) fn of_another(told: &Value, who: &str) -> Self {
         let kind = Kind::ALL.into_iter().find(|kind| told["exit_code"] == *kind as u8).unwrap_or(Kind::Failed);
         let failure = Self::new(kind, format_args!("{who}: {}", told["message"].as_str().unwrap_or_default()));
@@ -155,22 +161,6 @@ impl Failure {
     /// What goes into a log.
     pub(crate) fn message(&self) -> &str {
         &self.message
-    }
-}
-
-/// What to type where the newest checkpoint of a run cannot be used; `bad` is its directory, or LATEST.
-fn without(bad: &Path, good: Option<u64>) -> String {
-    let checkpoints = bad.parent().unwrap_or(bad);
-    let run = checkpoints.parent().unwrap_or(checkpoints).display().to_string();
-    let quoted =
-        |path: String| if path.contains([' ', '\'', '"', '$']) { format!("'{}'", path.replace('\'', "'\\''")) } else { path };
-    let (directory, latest) = (quoted(run.clone()), quoted(format!("{run}/checkpoints/LATEST")));
-    match good {
-        Some(step) => format!("to go on from step {step}: echo step-{step:08} > {latest} && sirocco train {directory}"),
-        None => {
-            let (file, again) = (quoted(format!("{run}/run.toml")), quoted(format!("{run}-again")));
-            format!("no checkpoint of this run is whole; to do it again from its beginning: sirocco train {file} --dir {again}")
-        }
     }
 }
 
@@ -205,17 +195,6 @@ pub(crate) fn print_line(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_to_type_beside_a_damaged_checkpoint_is_said_whole() {
-        let bad = Path::new("/data/my runs/x/checkpoints/step-00000010");
-        assert_eq!(
-            without(bad, Some(5)),
-            "to go on from step 5: echo step-00000005 > '/data/my runs/x/checkpoints/LATEST' && sirocco train '/data/my runs/x'"
-        );
-        let nothing = without(Path::new("/runs/x/checkpoints/LATEST"), None);
-        assert!(nothing.ends_with("sirocco train /runs/x/run.toml --dir /runs/x-again"), "{nothing}");
-    }
 
     #[test]
     fn a_failure_that_another_rank_has_told_is_of_the_same_kind() {

@@ -1,20 +1,23 @@
 //! How much of a core saving takes while others compute.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 /// Less work than this earns no rest yet: a wake-up costs the others something, too.
 const SHORT: Duration = Duration::from_micros(500);
 
-/// The share of a core's time that each thread of a save takes: it rests after each piece of work, until somebody waits for the save.
+/// The share of a core's time that each thread of a save takes: it rests after each piece of work, until the save has had its leisure or
+/// somebody waits for it.
 ///
 /// A lower priority is not enough: compute threads that wait for each other leave gaps, a thread of any priority fills them, and each of
 /// their wake-ups is then a little later (benches/tried.md).
 #[derive(Debug)]
 pub struct Pace {
     share: f64,
+    /// When rests end; never, if that is too far away to be told.
+    end: Option<Instant>,
     hurried: Mutex<bool>,
     wake: Condvar,
 }
@@ -22,12 +25,13 @@ pub struct Pace {
 impl Pace {
     /// No rests.
     pub fn full() -> Self {
-        Self::share(1.0)
+        Self::share(1.0, Duration::ZERO)
     }
 
-    /// A share of a core in 0 to 1; at least a thousandth.
-    pub fn share(share: f64) -> Self {
-        Self { share: share.clamp(0.001, 1.0), hurried: Mutex::new(false), wake: Condvar::new() }
+    /// A share of a core in 0 to 1 (at least a thousandth) for as long as `leisure`, and then no more rests.
+    pub fn share(share: f64, leisure: Duration) -> Self {
+        let end = Instant::now().checked_add(leisure);
+        Self { share: share.clamp(0.001, 1.0), end, hurried: Mutex::new(false), wake: Condvar::new() }
     }
 
     /// Ends all rests, those under way included.
@@ -38,6 +42,11 @@ impl Pace {
 
     fn is_hurried(&self) -> MutexGuard<'_, bool> {
         self.hurried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is left of the leisure.
+    fn left(&self) -> Duration {
+        self.end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
     }
 
     /// Begins the work of the calling thread.
@@ -58,10 +67,10 @@ impl Work<'_> {
     pub(crate) fn rest(&mut self) {
         let now = thread_time();
         let work = now.saturating_sub(self.worked);
-        if work < SHORT || self.pace.share == 1.0 {
+        let rest = work.mul_f64(1.0 / self.pace.share - 1.0).min(self.pace.left());
+        if work < SHORT || rest.is_zero() {
             return;
         }
-        let rest = work.mul_f64(1.0 / self.pace.share - 1.0);
         let hurried = self.pace.is_hurried();
         drop(self.pace.wake.wait_timeout_while(hurried, rest, |hurried| !*hurried).unwrap_or_else(PoisonError::into_inner));
         self.worked = thread_time();
@@ -76,9 +85,9 @@ fn thread_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
 
     fn work_for(time: Duration) {
         let start = thread_time();
@@ -87,32 +96,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_share_of_a_core_is_kept() {
-        let pace = Pace::share(0.1);
+    /// How long ten pieces of work of 2 ms take with their rests.
+    fn ten_pieces(pace: &Pace) -> Duration {
         let (start, mut work) = (Instant::now(), pace.begin());
-        for _ in 0..5 {
+        for _ in 0..10 {
             work_for(Duration::from_millis(2));
             work.rest();
         }
-        assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+        start.elapsed()
     }
 
     #[test]
+    fn a_share_of_a_core_is_kept() {
+        let took = ten_pieces(&Pace::share(0.1, LONG));
+        assert!(took >= Duration::from_millis(200), "{took:?}");
+    }
+
+    /// At a thousandth of a core, ten pieces take 20 s: the bounds below leave a busy machine half of that.
+    const UNHURRIED: Duration = Duration::from_secs(20);
+
+    #[test]
     fn whoever_waits_for_a_save_does_not_wait_for_its_rests() {
-        let pace = Pace::share(0.0);
-        std::thread::scope(|scope| {
-            let resting = scope.spawn(|| {
-                let mut work = pace.begin();
-                // Rests of a hundred seconds, if nobody hurries it.
-                for _ in 0..10 {
-                    work_for(Duration::from_millis(100));
-                    work.rest();
-                }
-            });
-            std::thread::sleep(Duration::from_millis(50));
+        let pace = Pace::share(0.001, LONG);
+        let took = std::thread::scope(|scope| {
+            let working = scope.spawn(|| ten_pieces(&pace));
+            // By now it rests for the first time.
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(!working.is_finished());
             pace.hurry();
-            resting.join().unwrap();
+            working.join().unwrap()
         });
+        assert!(took < UNHURRIED / 2, "{took:?}");
+    }
+
+    #[test]
+    fn rests_end_with_the_leisure() {
+        let took = ten_pieces(&Pace::share(0.001, Duration::from_secs(1)));
+        assert!(took >= Duration::from_secs(1) && took < UNHURRIED / 2, "{took:?}");
+        assert!(ten_pieces(&Pace::full()) < UNHURRIED / 2);
     }
 }

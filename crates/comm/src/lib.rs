@@ -10,8 +10,8 @@
 //!   the ranks it shares groups with.
 //! - **Overlap.** A call hands its buffer to one thread per rank ("the wire"), which makes every MPI call, and returns at once.
 //! - **Messages.** [`Communicator::send_bytes`] waits for nobody and holds nothing up: what is not received yet lies in an outbox.
-//!   [`Communicator::receive_bytes`] holds up what is submitted after it. Messages between two ranks arrive in the order sent, each
-//!   with a header whose name, group and number must be those expected.
+//!   Waiting for a send gives MPI's error where it could not be sent. [`Communicator::receive_bytes`] holds up what is submitted after
+//!   it. Messages between two ranks arrive in the order sent, each with a header whose name, group and number must be those expected.
 //! - **Determinism.** A sum is `((x₀ + x₁) + x₂) + …` in rank order, computed once per element by one rank and then copied, so it
 //!   is the same bits on every rank and in every run, whatever the message timing, the MPI library or the buffer length. Sums of `bf16`
 //!   are fp32 and rounded once.
@@ -19,8 +19,9 @@
 //!   rank of the job that can still be told, whichever groups it is in. From then on every call returns that first error at once.
 //! - **Time-outs** name who hangs. A rank that has waited in vain asks those it waits for what they are doing, then those that these
 //!   wait for; the error names the ranks that wait for nobody, what waits for them, and what they do instead ([`Standing`]).
-//! - **Traces.** [`Communicator::history`] has the newest collectives and messages one by one, also while one of them is stuck;
-//!   [`Communicator::traffic`] has the totals.
+//!   A device that waits in vain has its ranks asked in the same way.
+//! - **Traces.** [`Communicator::history`] has the newest collectives and messages one by one, also while one of them is stuck, whether
+//!   hosts or devices move them; [`Communicator::traffic`] has the totals.
 //!
 //! # How it is built
 //! A collective begins with a roll call: the first rank of the group compares what all ranks entered. Small payloads ride on it (one

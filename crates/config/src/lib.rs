@@ -5,11 +5,14 @@
 //! 2. [`Run`] is what will happen: every value checked, every default filled in, every path absolute.
 //!
 //! [`Run::to_toml`] writes the second stage so that the first reads it back equal; that text is `RUN/run.toml`.
+//! What the programs say alike about a run is here, too: what its checkpoints were made of ([`Origin`]), and commands to type.
 //! This crate opens one file, the run file, and reads no environment variable; it only lists them ([`environment`]).
 
+mod advice;
 mod check;
 pub mod environment;
 mod error;
+mod origin;
 mod parallel;
 mod place;
 mod reader;
@@ -17,7 +20,9 @@ mod run;
 mod run_file;
 mod settings;
 
+pub use advice::{other_checkpoint, shell_word};
 pub use error::{ConfigError, ErrorClass};
+pub use origin::{Origin, OtherOrigin};
 pub use parallel::{ModelSizes, Parallel, Recompute};
 pub use place::{Place, line_of};
 pub use run::{

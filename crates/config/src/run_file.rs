@@ -36,8 +36,8 @@ pub struct Ignored {
     pub because: &'static str,
 }
 
-/// The settings that may change when a run is resumed: how long, where and on which mesh, how patient, how often it saves and evaluates.
-/// Everything else decides what the run *is*, from its data order to its learning-rate curve.
+/// The settings that may change when a run is resumed: how long, where and on which mesh, how patient, how often it saves and
+/// evaluates. Everything else decides what the run *is*, from its data order to its learning-rate curve.
 const FREE_ON_RESUME: &[&str] = &["model.device", "train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
 const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval"];
 
@@ -121,8 +121,8 @@ impl RunFile {
     /// file and of the overrides so far.
     ///
     /// # Errors
-    /// [`ConfigError::RanksForMesh`] where fsdp × tp × pp does not divide `ranks`, [`ConfigError::SetTwice`] beside an override of
-    /// dp, [`ConfigError::Value`] where an axis is no number.
+    /// [`ConfigError::RanksForMesh`] where fsdp × tp × pp does not divide `ranks`, [`ConfigError::SetTwice`] beside an override
+    /// of dp, [`ConfigError::Value`] where an axis is no number.
     pub fn set_ranks(&mut self, ranks: u32) -> Result<(), ConfigError> {
         let (at, ranks) = (Place::Option("--ranks"), u64::from(ranks));
         if let Some(Typed { at: other @ Place::Override(_), .. }) = self.get("parallel.dp") {
@@ -193,8 +193,8 @@ impl RunFile {
         self.get(dotted).map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
     }
 
-    /// Where to look when several settings do not go together: the first that was typed on the command line, where the person is, else
-    /// the first in the file.
+    /// Where to look when several settings do not go together: the first that was typed on the command line, where the person is,
+    /// else the first in the file.
     pub fn to_blame(&self, settings: &[&str]) -> Place {
         let typed = || settings.iter().filter_map(|setting| self.get(setting));
         let blamed = typed().find(|typed| !matches!(typed.at, Place::Line { .. })).or_else(|| typed().next());

@@ -59,7 +59,8 @@ pub(crate) fn nearest_section(typed: &str) -> Option<String> {
     nearest(typed, SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty())).map(str::to_owned)
 }
 
-/// The setting nearest to `[section] key`: one of the same section (bare name), else the same or a near name elsewhere (with its section).
+/// The setting nearest to `[section] key`: one of the same section (bare name), else the same or a near name elsewhere (with its
+/// section).
 pub(crate) fn nearest_setting(in_section: &str, key: &str) -> Option<String> {
     let own = section(in_section).map_or(&[][..], |section| section.keys);
     let elsewhere = |wanted: &str| {

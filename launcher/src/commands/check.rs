@@ -1,10 +1,11 @@
 //! `sirocco check`: everything that would be refused later, now, of a run that would be started or resumed.
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sirocco_config::{Run, RunFile};
+use sirocco_checkpoint::{ModelDir, RunState};
+use sirocco_config::{Origin, Run, RunFile, shell_word};
 use tempfile::TempDir;
 
 use crate::cli;
@@ -15,7 +16,7 @@ use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
 use crate::train::tokens::{self, Split, Tokens};
-use crate::train::{directory_of, here, read_run_file, run_to_resume};
+use crate::train::{curve, directory_of, here, read_run_file, run_to_resume};
 
 /// The fields of `--json`, in their order.
 #[derive(Serialize)]
@@ -44,44 +45,91 @@ struct Subject {
     begun: Option<RunDirectory>,
 }
 
+/// What its files say.
+struct Contents {
+    data: Tokens,
+    /// Optimizer steps of the whole run.
+    steps: u64,
+    /// Step of the newest checkpoint.
+    checkpoint: Option<u64>,
+    /// Every step was done and, where something is held out, the loss on it measured.
+    complete: bool,
+}
+
 pub(crate) fn run(arguments: &cli::Check) -> Result<(), Failure> {
     let subject = if arguments.run.is_dir() { to_resume(arguments)? } else { to_begin(arguments)? };
-    let Subject { file, run, found, directory, begun } = &subject;
     let scratch = scratch()?;
     // The command ends then, with nobody left to care about what cannot be removed.
     let clear = || drop(std::fs::remove_dir_all(scratch.path()));
-    let cached = begun.as_ref().map_or_else(|| scratch.path().to_owned(), RunDirectory::tokens);
-    let data = unless_interrupted(arguments.json, clear, || tokens::open_or_build(run, &cached, scratch.path()))?;
-    let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
-    let steps = data.steps(file, run).map_err(wrong_length)?;
-    let checkpoint = begun.as_ref().map_or(Ok(None), RunDirectory::whole_checkpoint)?;
-    let (ranks, threads) = (run.ranks(), threads(run.ranks()));
-    if arguments.json {
-        let (parameters, run_dir) = (found.parameters, directory.display().to_string());
-        return output::json(&Checked { ok: true, run, run_dir, parameters, ranks, threads, steps, checkpoint, data: &data });
+    let read = || subject.read(scratch.path());
+    let contents = unless_interrupted(arguments.json, "the run was checked", clear, read)?;
+    if arguments.json { subject.print_json(&contents) } else { subject.print(&contents, arguments) }
+}
+
+impl Subject {
+    /// Reads all that a run reads before its first step: data, checkpoint, base. Token caches that are not there are made in
+    /// `scratch`.
+    fn read(&self, scratch: &Path) -> Result<Contents, Failure> {
+        let Subject { file, run, begun, .. } = self;
+        let cached = begun.as_ref().map_or_else(|| scratch.to_owned(), RunDirectory::tokens);
+        let data = tokens::open_or_build(run, &cached, scratch)?;
+        let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
+        let steps = data.steps(file, run).map_err(wrong_length)?;
+        let Some(directory) = begun else { return Ok(Contents { data, steps, checkpoint: None, complete: false }) };
+        let state = directory.whole_checkpoint()?;
+        state.as_ref().map_or(Ok(()), |state| belongs(state, run, &data.train))?;
+        let checkpoint = state.map(|state| state.step);
+        let complete = checkpoint.is_some_and(|step| step >= steps) && !curve(directory)?.lacks_last_evaluation(run, steps);
+        Ok(Contents { data, steps, checkpoint, complete })
     }
-    let sizes = (grouped(found.parameters), &found.architecture.class);
-    output::line(format_args!("model      {}: {}, {} parameters", run.model.path.display(), sizes.1, sizes.0))?;
-    describe("train", &data.train)?;
-    data.valid.iter().try_for_each(|split| describe("valid", split))?;
-    let (each, shown) = (run.train.global_batch, directory.display());
-    match (begun, checkpoint) {
-        (None, _) => output::line(format_args!("run        {steps} steps of {each} sequences, into {shown}"))?,
-        (Some(_), step) => {
-            let done = step.unwrap_or(0);
-            output::line(format_args!("run        {done} of {steps} steps of {each} sequences done, in {shown}"))?;
-            let step = step.map_or_else(|| "none yet: from the beginning".to_owned(), |step| format!("step {step}, whole"));
-            output::line(format_args!("checkpoint {step}"))?;
+
+    fn print_json(&self, contents: &Contents) -> Result<(), Failure> {
+        let Contents { data, steps, checkpoint, .. } = contents;
+        let ranks = self.run.ranks();
+        output::json(&Checked {
+            ok: true,
+            run: &self.run,
+            run_dir: self.directory.display().to_string(),
+            parameters: self.found.parameters,
+            ranks,
+            threads: threads(ranks),
+            steps: *steps,
+            checkpoint: *checkpoint,
+            data,
+        })
+    }
+
+    fn print(&self, contents: &Contents, arguments: &cli::Check) -> Result<(), Failure> {
+        let (run, Preflight { architecture, parameters, mpirun }) = (&self.run, &self.found);
+        let (model, parameters) = (run.model.path.display(), grouped(*parameters));
+        output::line(format_args!("model      {model}: {}, {parameters} parameters", architecture.class))?;
+        describe("train", &contents.data.train)?;
+        contents.data.valid.iter().try_for_each(|split| describe("valid", split))?;
+        self.print_steps(contents)?;
+        let under = mpirun.as_ref().map_or_else(String::new, |mpirun| format!(", {}", mpirun.version));
+        let ranks = run.ranks();
+        output::line(format_args!("mesh       {}", output::mesh(&run.parallel)))?;
+        output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads(ranks), "thread")))?;
+        if contents.complete {
+            return output::line("ok: nothing is left to do");
+        }
+        let typed = shell_word(&arguments.run.display().to_string());
+        output::line(format_args!("ok: sirocco train {typed}{}", arguments.overrides.again()))
+    }
+
+    /// How long the run is, and how far it is if it has begun.
+    fn print_steps(&self, contents: &Contents) -> Result<(), Failure> {
+        let (steps, each, shown) = (contents.steps, self.run.train.global_batch, self.directory.display());
+        if self.begun.is_none() {
+            return output::line(format_args!("run        {steps} steps of {each} sequences, into {shown}"));
+        }
+        let done = contents.checkpoint.unwrap_or(0);
+        output::line(format_args!("run        {done} of {steps} steps of {each} sequences done, in {shown}"))?;
+        match contents.checkpoint {
+            Some(step) => output::line(format_args!("checkpoint step {step}, whole")),
+            None => output::line("checkpoint none yet: from the beginning"),
         }
     }
-    let under = found.mpirun.as_ref().map_or_else(String::new, |mpirun| format!(", {}", mpirun.version));
-    output::line(format_args!("mesh       {}", output::mesh(&run.parallel)))?;
-    output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads, "thread")))?;
-    if checkpoint.is_some_and(|step| step >= steps) {
-        return output::line("ok: nothing is left to do");
-    }
-    let typed = output::shell_word(&arguments.run.display().to_string());
-    output::line(format_args!("ok: sirocco train {typed}{}", arguments.overrides.again()))
 }
 
 /// A run that `sirocco train RUN.toml` would start.
@@ -104,8 +152,16 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     Ok(Subject { file, run, found, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
+/// Compares what a checkpoint was made of with what is there now, as the ranks do; the base, which takes long, last.
+fn belongs(state: &RunState, run: &Run, train: &Split) -> Result<(), Failure> {
+    Origin::Settings.compare(state.step, &state.config_digest, &run.settled_digest())?;
+    Origin::Tokens.compare(state.step, &state.data_digest, &train.digest)?;
+    let base = ModelDir::open(&run.model.path)?.digest()?;
+    Ok(Origin::Base.compare(state.step, &state.model_digest, &base)?)
+}
+
 fn describe(name: &str, split: &Split) -> Result<(), Failure> {
-    let Split { documents, tokens, target_tokens, sequences, skipped } = *split;
+    let Split { documents, tokens, target_tokens, sequences, skipped, .. } = *split;
     let skipped = if skipped == 0 { String::new() } else { format!(", {} records skipped", grouped(skipped)) };
     let (documents, sequences) = (count(documents, "document"), count(sequences, "sequence"));
     let (tokens, targets) = (grouped(tokens), grouped(target_tokens));

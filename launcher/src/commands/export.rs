@@ -6,9 +6,13 @@ use crate::output::say;
 use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 
-/// Looks at the run directory among the arguments, which the trainer reads: of a run in progress only what it has saved can be exported.
+/// The options of the trainer's export with their value in the word behind them.
+const WITH_VALUE: [&str; 3] = ["--to", "--step", "--dtype"];
+
+/// Looks at the run directory among the arguments, which the trainer reads: of a run in progress only what it has saved can be
+/// exported.
 pub(crate) fn look(arguments: &[OsString]) -> Result<(), Failure> {
-    let Some(path) = arguments.iter().map(Path::new).find(|path| path.join("run.toml").is_file()) else { return Ok(()) };
+    let Some(path) = run_of(arguments).filter(|path| path.join("run.toml").is_file()) else { return Ok(()) };
     let directory = RunDirectory::existing(path)?;
     let Some(who) = directory.at_work() else { return directory.warn_of_missing_latest() };
     let shown = directory.shown();
@@ -19,7 +23,44 @@ pub(crate) fn look(arguments: &[OsString]) -> Result<(), Failure> {
         }
         None => {
             let message = format!("{shown} is in progress ({who}) and has saved no checkpoint yet");
-            Err(Failure::new(Kind::Input, message).help(format_args!("sirocco status {shown} says when there is one")))
+            Err(Failure::new(Kind::Input, message)
+                .help(format_args!("sirocco status {} says when there is one", directory.word())))
         }
+    }
+}
+
+/// The first argument that is neither an option nor the value of one.
+fn run_of(arguments: &[OsString]) -> Option<&Path> {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if WITH_VALUE.iter().any(|option| word == option) {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"-") {
+            return Some(Path::new(word));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_is_found_wherever_the_options_stand() {
+        let run = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+            run_of(&words).map(Path::to_owned)
+        };
+        for line in [
+            "new --to old --adapter",
+            "--to old new",
+            "--to=old new",
+            "--adapter --step 5 --dtype fp32 --to old --json new",
+            "--merge -- new",
+        ] {
+            assert_eq!(run(line).as_deref(), Some(Path::new("new")), "{line}");
+        }
+        assert_eq!(run("--to old"), None);
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &cli::Status) -> Result<(), Failure> {
     let step = curve.step();
     let state = match steps {
         _ if directory.at_work().is_some() => "running",
-        Some(steps) if checkpoint.is_some_and(|step| step >= steps) => "done",
+        Some(steps) if checkpoint.is_some_and(|step| step >= steps) && !curve.lacks_last_evaluation(&run, steps) => "done",
         _ if step > 0 => "stopped",
         _ => "ready",
     };

@@ -5,7 +5,8 @@ use crate::train::metrics::{SlowRank, Step};
 
 /// Between two lines about slowness, which tends to last.
 const PAUSE: Duration = Duration::from_secs(60);
-/// The share of a step's time that may go into waiting for data before it is worth a line; of a step that is over at once, nothing is.
+/// The share of a step's time that may go into waiting for data before it is worth a line; of a step that is over at once,
+/// nothing is.
 const DATA_SHARE: f64 = 0.2;
 const DATA_SECONDS: f64 = 0.1;
 

@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sirocco_checkpoint::Checkpoints;
-use sirocco_config::{Run, RunFile};
+use sirocco_checkpoint::{Checkpoints, RunState};
+use sirocco_config::{Run, RunFile, shell_word};
 
 use crate::output::say;
 use crate::programs::absolute;
@@ -16,7 +16,8 @@ use crate::train::metrics::Curve;
 /// What a preparation that was broken off can leave.
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
 
-/// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often as this.
+/// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often
+/// as this.
 const GLANCE: Duration = Duration::from_millis(10);
 const GLANCES: usize = 5;
 
@@ -63,8 +64,8 @@ impl RunDirectory {
             let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
             let step = Curve::read(&self.metrics()).map_or(0, |curve| curve.step());
             let (now, on) = match at_work {
-                Some(who) => (format!("which is in progress ({who})"), format!("sirocco status {shown} shows what it is doing")),
-                None => (format!("at step {step}"), format!("sirocco train {shown} resumes it")),
+                Some(who) => (format!("which is in progress ({who})"), self.watch_advice()),
+                None => (format!("at step {step}"), format!("sirocco train {} resumes it", self.word())),
             };
             let message = format!("{shown} already holds the run{name}, {now}: expected a directory without one");
             return Err(Failure::usage(message).help(format_args!("{on}; for a new run choose another name, or --dir")));
@@ -88,7 +89,7 @@ impl RunDirectory {
         // The failure that is about to be shown matters more than these.
         let _ = fs::remove_dir_all(self.tokens());
         let _ = fs::remove_file(self.path.join("run.toml.partial"));
-        let _ = fs::remove_file(self.path.join(".lock"));
+        let _ = fs::remove_file(self.lock_file());
         if made {
             let _ = fs::remove_dir(&self.path);
         }
@@ -107,8 +108,7 @@ impl RunDirectory {
     /// the process that is started (the only rank, or mpirun, which outlives its ranks): it holds until that has ended, even
     /// if this program is killed.
     pub(crate) fn lock(&self) -> Result<File, Failure> {
-        let path = self.path.join(".lock");
-        let open = || File::options().create(true).append(true).read(true).open(&path);
+        let open = || File::options().create(true).append(true).read(true).open(self.lock_file());
         let file = open().map_err(|error| self.failed("cannot be written", &error))?;
         let mut taken = file.try_lock();
         for _ in 0..GLANCES {
@@ -118,12 +118,7 @@ impl RunDirectory {
             }
         }
         match taken {
-            Err(TryLockError::WouldBlock) => {
-                let who = Holder::read(&path).map_or_else(String::new, |holder| format!(" ({holder})"));
-                let shown = self.shown.display();
-                let message = format!("{shown}: another sirocco train is at work on this run{who}");
-                Err(Failure::usage(message).help(format_args!("sirocco status {shown} shows what it is doing")))
-            }
+            Err(TryLockError::WouldBlock) => Err(self.is_at_work(&self.holder())),
             // Some parallel file systems have no locks; a run there is as safe as its owner is careful.
             Ok(()) | Err(TryLockError::Error(_)) => {
                 Holder::this_process().write(&file);
@@ -134,17 +129,28 @@ impl RunDirectory {
 
     /// Who is at work on the run, in words; none where nobody is.
     pub(crate) fn at_work(&self) -> Option<String> {
-        let path = self.path.join(".lock");
-        let held = File::open(&path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
-        held.then(|| Holder::read(&path).map_or_else(|| "by a process that left no name".to_owned(), |holder| holder.to_string()))
+        let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(self.lock_file()).is_ok_and(locked).then(|| self.holder())
     }
 
     /// Refuses a run that somebody is at work on; makes nothing.
     pub(crate) fn refuse_at_work(&self) -> Result<(), Failure> {
-        let Some(who) = self.at_work() else { return Ok(()) };
-        let shown = self.shown.display();
-        let message = format!("{shown}: another sirocco train is at work on this run ({who})");
-        Err(Failure::usage(message).help(format_args!("sirocco status {shown} shows what it is doing")))
+        self.at_work().map_or(Ok(()), |who| Err(self.is_at_work(&who)))
+    }
+
+    fn is_at_work(&self, who: &str) -> Failure {
+        let message = format!("{}: another sirocco train is at work on this run ({who})", self.shown.display());
+        Failure::usage(message).help(self.watch_advice())
+    }
+
+    /// Who took the lock, in words.
+    fn holder(&self) -> String {
+        let named = Holder::read(&self.lock_file()).map(|holder| holder.to_string());
+        named.unwrap_or_else(|| "started by a process that left no name".to_owned())
+    }
+
+    fn watch_advice(&self) -> String {
+        format!("sirocco status {} shows what it is doing", self.word())
     }
 
     /// Writes run.toml, whole or not at all.
@@ -165,9 +171,10 @@ impl RunDirectory {
         Ok(Checkpoints::new(&self.path).latest()?)
     }
 
-    /// The same, after reading every byte of it and comparing it with the digests of when it was written.
-    pub(crate) fn whole_checkpoint(&self) -> Result<Option<u64>, Failure> {
-        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().step))
+    /// What the newest checkpoint belongs to, after reading every byte of it and comparing it with the digests of when it was
+    /// written.
+    pub(crate) fn whole_checkpoint(&self) -> Result<Option<RunState>, Failure> {
+        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().clone()))
     }
 
     /// Says so where the file is missing that names the newest checkpoint.
@@ -187,6 +194,15 @@ impl RunDirectory {
 
     pub(crate) fn shown(&self) -> std::path::Display<'_> {
         self.shown.display()
+    }
+
+    /// The directory in a command to type.
+    pub(crate) fn word(&self) -> String {
+        shell_word(&self.shown.display().to_string())
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join(".lock")
     }
 
     pub(crate) fn run_file(&self) -> PathBuf {
@@ -247,12 +263,25 @@ mod tests {
     }
 
     #[test]
+    fn commands_to_type_are_whole_for_a_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, _) = RunDirectory::for_new_run(&dir.path().join("a;b")).unwrap();
+        let quoted = format!("'{}'", directory.shown());
+        fs::write(directory.run_file(), "").unwrap();
+        let help = directory.refuse_other_contents(None).unwrap_err().help.unwrap();
+        assert!(help.starts_with(&format!("sirocco train {quoted} resumes it")), "{help}");
+        let _held = directory.lock().unwrap();
+        let help = directory.refuse_at_work().unwrap_err().help.unwrap();
+        assert!(help.starts_with(&format!("sirocco status {quoted} shows")), "{help}");
+    }
+
+    #[test]
     fn a_run_has_one_trainer_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let (directory, _) = RunDirectory::for_new_run(dir.path()).unwrap();
         assert_eq!(directory.at_work(), None);
         let held = directory.lock().unwrap();
-        let who = format!("process {} on ", std::process::id());
+        let who = format!("started by process {} on ", std::process::id());
         assert!(directory.at_work().unwrap().starts_with(&who), "{:?}", directory.at_work());
         let refused = directory.lock().unwrap_err().message;
         assert!(refused.contains("at work on this run (") && refused.contains(&who), "{refused}");

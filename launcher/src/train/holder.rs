@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::output::duration;
 
-/// The `sirocco train` that took the lock.
+/// The `sirocco train` that took the lock. What holds it is the rank or the mpirun that it has started, which may outlive it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pid: u32,
@@ -39,8 +39,8 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let for_long = duration(now().saturating_sub(self.since) as f64);
-        write!(out, "process {} on {}, for {for_long}", self.pid, self.host)
+        let ago = duration(now().saturating_sub(self.since) as f64);
+        write!(out, "started by process {} on {}, {ago} ago", self.pid, self.host)
     }
 }
 
@@ -65,6 +65,7 @@ mod tests {
         let mut rest = String::new();
         file.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "");
-        assert!(Holder::read(&path).unwrap().to_string().starts_with("process 7 on cn1, for 1:1"));
+        let said = Holder::read(&path).unwrap().to_string();
+        assert!(said.starts_with("started by process 7 on cn1, 1:1") && said.ends_with(" min ago"), "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! A request to stop that comes while data is tokenised: before there are ranks to hand it on to.
+//! A request to stop that comes while much is read or tokenised: before there are ranks to hand it on to, or without any.
 use std::io::{IsTerminal as _, stderr};
 use std::process::exit;
 
@@ -8,11 +8,13 @@ use crate::output::say;
 use crate::report::{Failure, Kind};
 use crate::train::requests::stop_signals;
 
-/// Does `work`. A request to stop ends this program instead, after `clear` has removed what `work` had made.
+/// Does `work`, whatever takes long of a command: once it is done, no signal ends this program any more until somebody else
+/// listens. A request to stop ends it while it does what `doing` says, after `clear` has removed what `work` had made.
 ///
 /// Nothing is lost by ending in the middle: what is made under a temporary name was never there.
 pub(crate) fn unless_interrupted<T>(
     as_json: bool,
+    doing: &str,
     clear: impl FnOnce() + Send,
     work: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
@@ -27,7 +29,7 @@ pub(crate) fn unless_interrupted<T>(
                     // Below the progress, which is not drawn any more.
                     say(format_args!(""));
                 }
-                let stopped = Failure::new(Kind::Stopped, "stopped on request while the data was tokenised");
+                let stopped = Failure::new(Kind::Stopped, format_args!("stopped on request while {doing}"));
                 exit(stopped.help("the same command starts over").show(as_json).into());
             }
         });
@@ -53,8 +55,8 @@ mod tests {
     #[test]
     fn work_that_nobody_interrupts_has_its_own_result() {
         let cleared = || unreachable!("nothing is to be cleared");
-        assert_eq!(unless_interrupted(false, cleared, || Ok(3)).unwrap(), 3);
-        let failure = unless_interrupted(false, cleared, || Err::<(), _>(Failure::usage("no"))).unwrap_err();
+        assert_eq!(unless_interrupted(false, "it waited", cleared, || Ok(3)).unwrap(), 3);
+        let failure = unless_interrupted(false, "it waited", cleared, || Err::<(), _>(Failure::usage("no"))).unwrap_err();
         assert_eq!(failure.message, "no");
     }
 }

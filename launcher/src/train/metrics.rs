@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sirocco_config::Run;
 
 /// One line: an optimizer step, or an evaluation.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -71,18 +72,20 @@ pub(crate) struct Curve {
     pub(crate) first_valid: Option<f64>,
     pub(crate) last_valid: Option<f64>,
     pub(crate) evaluations: u64,
+    /// Steps that were done at the last evaluation.
+    pub(crate) evaluated: Option<u64>,
     /// Tokens of every step.
     pub(crate) tokens: u64,
     /// Seconds of every step.
     pub(crate) seconds: f64,
     pub(crate) skipped_steps: u64,
     /// Speed and memory since the mesh last changed: those of two meshes have nothing in common.
-    pub(crate) pace: Pace,
+    pub(crate) on_mesh: OnMesh,
 }
 
-/// What the steps on one mesh took.
+/// Speed and memory of the steps on one mesh.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Pace {
+pub(crate) struct OnMesh {
     /// The first of these steps.
     pub(crate) from: u64,
     /// Whether there are steps before it, on another mesh.
@@ -93,7 +96,7 @@ pub(crate) struct Pace {
     pub(crate) peak_memory_rank: Option<u64>,
 }
 
-impl Pace {
+impl OnMesh {
     fn add(&mut self, step: &Step) {
         self.tokens += step.tokens;
         self.seconds += step.seconds;
@@ -111,7 +114,8 @@ impl Curve {
     /// Adds one line.
     pub(crate) fn add(&mut self, record: Record) {
         match record {
-            Record::Valid { valid_loss, .. } => {
+            Record::Valid { step, valid_loss } => {
+                self.evaluated = Some(step);
                 self.first_valid.get_or_insert(valid_loss);
                 self.last_valid = Some(valid_loss);
                 self.evaluations += 1;
@@ -122,9 +126,9 @@ impl Curve {
                 self.skipped_steps += u64::from(step.skipped);
                 let is_later = self.last.as_ref().is_some_and(|last| last.mesh != step.mesh);
                 if is_later || self.last.is_none() {
-                    self.pace = Pace { from: step.step, is_later, ..Pace::default() };
+                    self.on_mesh = OnMesh { from: step.step, is_later, ..OnMesh::default() };
                 }
-                self.pace.add(&step);
+                self.on_mesh.add(&step);
                 self.losses += u64::from(step.loss.is_some());
                 self.first_loss = self.first_loss.or(step.loss);
                 self.last_loss = step.loss.or(self.last_loss);
@@ -144,6 +148,12 @@ impl Curve {
     /// The steps that are done.
     pub(crate) fn step(&self) -> u64 {
         self.last.as_ref().map_or(0, |step| step.step)
+    }
+
+    /// Whether every step of `run` was done and only its last evaluation was not: a stop was asked for before or during it. A run
+    /// whose metrics are gone has nothing left to do.
+    pub(crate) fn lacks_last_evaluation(&self, run: &Run, steps: u64) -> bool {
+        !run.data.valid.is_empty() && self.step() == steps && self.evaluated != Some(steps)
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
         assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25 }]);
         assert_eq!(follower.poll().unwrap(), []);
         let curve = Curve::read(&path).unwrap();
-        assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.pace.peak_memory_bytes), (1, Some(1.25), 20, 7));
+        assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.on_mesh.peak_memory_bytes), (1, Some(1.25), 20, 7));
     }
 
     #[test]
@@ -219,7 +229,7 @@ mod tests {
         std::fs::write(&path, format!("{skipped}\n{STEP}\n{skipped}\n")).unwrap();
         let curve = Curve::read(&path).unwrap();
         assert_eq!((curve.first_loss, curve.last_loss, curve.skipped_steps), (Some(2.5), Some(2.5), 2));
-        assert_eq!((curve.pace.peak_memory_bytes, curve.pace.peak_memory_rank), (9, Some(3)));
+        assert_eq!((curve.on_mesh.peak_memory_bytes, curve.on_mesh.peak_memory_rank), (9, Some(3)));
         std::fs::write(&path, format!("{full}\n")).unwrap();
         let last = Curve::read(&path).unwrap().last.unwrap();
         assert_eq!(last.slowest_rank, Some(SlowRank { rank: 1, seconds: 2.0, median_seconds: 1.0 }));
@@ -236,10 +246,10 @@ mod tests {
             serde_json::from_str(&text).unwrap()
         };
         [step(1, 2, 100, 9), step(2, 2, 300, 8)].into_iter().for_each(|record| curve.add(record));
-        assert_eq!((curve.pace.tokens_per_s(), curve.pace.is_later, curve.pace.peak_memory_bytes), (200.0, false, 9));
+        assert_eq!((curve.on_mesh.tokens_per_s(), curve.on_mesh.is_later, curve.on_mesh.peak_memory_bytes), (200.0, false, 9));
         [step(3, 1, 20, 5), step(4, 1, 40, 6)].into_iter().for_each(|record| curve.add(record));
-        assert_eq!((curve.pace.tokens_per_s(), curve.pace.from, curve.pace.peak_memory_bytes), (30.0, 3, 6));
-        assert_eq!((curve.tokens, curve.pace.is_later, curve.losses), (460, true, 4));
+        assert_eq!((curve.on_mesh.tokens_per_s(), curve.on_mesh.from, curve.on_mesh.peak_memory_bytes), (30.0, 3, 6));
+        assert_eq!((curve.tokens, curve.on_mesh.is_later, curve.losses), (460, true, 4));
     }
 
     #[test]

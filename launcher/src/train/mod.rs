@@ -29,6 +29,9 @@ use outcome::{STOPPED, State};
 use progress::Progress;
 use summary::Summary;
 
+/// What a stop ends before the ranks are started.
+const TOKENISING: &str = "the data was tokenised";
+
 /// A run that is ready for its ranks.
 struct Ready {
     run: Run,
@@ -44,12 +47,14 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let Ready { run, directory, lock, steps } = ready;
     let done = directory.newest_checkpoint()?.unwrap_or(0);
     let goal = arguments.until.map_or(steps, |until| until.min(steps));
-    if done >= goal {
+    let only_evaluation = done == steps && curve(&directory)?.lacks_last_evaluation(&run, steps);
+    if done >= goal && !only_evaluation {
         let (state, code) = if done >= steps { (State::Complete, 0) } else { (State::Stopped, STOPPED) };
         return Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread).map(|()| code);
     }
     let (mesh, threads) = (mesh(&run.parallel), count(ranks::threads(run.ranks()), "thread"));
-    say(format_args!("{}: {done} of {steps} steps done, {mesh} of {threads}", directory.shown()));
+    let left = if only_evaluation { " and the last evaluation left" } else { "" };
+    say(format_args!("{}: {done} of {steps} steps done{left}, {mesh} of {threads}", directory.shown()));
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
@@ -91,7 +96,7 @@ fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
     directory.refuse_other_contents(None)?;
     let prepare = || {
         let work = || tokens::prepare(&run, &directory.tokens());
-        let steps = unless_interrupted(arguments.json, || directory.clear(made), work)?.steps(&file, &run)?;
+        let steps = unless_interrupted(arguments.json, TOKENISING, || directory.clear(made), work)?.steps(&file, &run)?;
         directory.write_run(&run)?;
         Ok(steps)
     };
@@ -118,7 +123,7 @@ fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
     directory.warn_of_missing_latest()?;
     let tokens = directory.tokens();
     let work = || tokens::open_or_build(&run, &tokens, &tokens);
-    let data = unless_interrupted(arguments.json, || directory.clear_partial_tokens(), work)?;
+    let data = unless_interrupted(arguments.json, TOKENISING, || directory.clear_partial_tokens(), work)?;
     let steps = data.steps(&file, &run).map_err(Failure::on_resuming)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
         directory.write_run(&run)?;

@@ -77,7 +77,7 @@ fn failure(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Failure {
 
 /// What to type to go on, and from where that would be.
 fn resume_advice(directory: &RunDirectory) -> String {
-    let shown = directory.shown();
+    let shown = directory.word();
     match directory.newest_checkpoint() {
         Ok(Some(step)) => format!("sirocco train {shown} resumes from the newest checkpoint, step {step}"),
         Ok(None) => format!("no checkpoint was written yet: sirocco train {shown} starts from the beginning"),

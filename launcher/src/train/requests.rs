@@ -101,8 +101,8 @@ fn send(child: &Child, signal: Signal) {
     }
 }
 
-/// The signals that ask for a stop. SIGHUP is left alone where it is ignored already: who types `nohup` wants the run to outlive the
-/// terminal.
+/// The signals that ask for a stop. SIGHUP is left alone where it is ignored already: who types `nohup` wants the run to outlive
+/// the terminal.
 pub(crate) fn stop_signals() -> Vec<i32> {
     let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
     [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup).collect()

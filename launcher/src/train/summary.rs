@@ -1,11 +1,11 @@
 //! What `sirocco train` says at the end, in words or as one object.
 use serde::Serialize;
-use sirocco_config::{Method, Run};
+use sirocco_config::{Method, Run, shell_word};
 
-use crate::output::{self, bytes, duration, shell_word};
+use crate::output::{self, bytes, duration};
 use crate::report::Failure;
 use crate::train::directory::RunDirectory;
-use crate::train::metrics::{Curve, Pace};
+use crate::train::metrics::{Curve, OnMesh};
 use crate::train::outcome::State;
 
 /// The fields of `--json`, in their order.
@@ -47,7 +47,7 @@ pub(crate) struct Summary {
     #[serde(skip)]
     evaluations: u64,
     #[serde(skip)]
-    pace: Pace,
+    on_mesh: OnMesh,
 }
 
 impl Summary {
@@ -76,16 +76,16 @@ impl Summary {
             valid_loss: curve.last_valid,
             tokens: curve.tokens,
             seconds: curve.seconds,
-            tokens_per_s: curve.pace.tokens_per_s(),
-            peak_memory_bytes: curve.pace.peak_memory_bytes,
-            peak_memory_rank: curve.pace.peak_memory_rank,
+            tokens_per_s: curve.on_mesh.tokens_per_s(),
+            peak_memory_bytes: curve.on_mesh.peak_memory_bytes,
+            peak_memory_rank: curve.on_mesh.peak_memory_rank,
             skipped_steps: curve.skipped_steps,
             checkpoint,
             adapter: matches!(run.method, Method::Lora { .. }),
             directory_name: directory.path().file_name().map_or_else(|| run.name.clone(), |name| name.display().to_string()),
             losses: curve.losses,
             evaluations: curve.evaluations,
-            pace: curve.pace,
+            on_mesh: curve.on_mesh,
         })
     }
 
@@ -101,12 +101,12 @@ impl Summary {
         output::line(format_args!("{head}: {}, step {} of {}", self.run_dir, self.step, self.steps))?;
         fall("loss", (self.first_loss, self.loss), self.losses)?;
         fall("valid loss", (self.first_valid_loss, self.valid_loss), self.evaluations)?;
-        if self.pace.seconds > 0.0 {
+        if self.on_mesh.seconds > 0.0 {
             let several = self.peak_memory_rank.filter(|_| self.ranks > 1);
             let on = several.map_or_else(String::new, |rank| format!(" on rank {rank}"));
             let memory = format!("{}{on}", bytes(self.peak_memory_bytes));
-            let time = duration(self.pace.seconds);
-            let since = self.pace.is_later.then(|| format!(", since step {}, when the mesh changed", self.pace.from));
+            let time = duration(self.on_mesh.seconds);
+            let since = self.on_mesh.is_later.then(|| format!(", since step {}, when the mesh changed", self.on_mesh.from));
             let since = since.unwrap_or_default();
             let speed = self.tokens_per_s;
             output::line(format_args!("{:12}{speed:.0} tokens/s over {time}, peak memory {memory}{since}", "speed"))?;

@@ -34,6 +34,9 @@ pub(crate) struct Split {
     pub(crate) sequences: u64,
     /// Records that were bad or did not fit.
     pub(crate) skipped: u64,
+    /// SHA-256 of the cache.
+    #[serde(skip)]
+    pub(crate) digest: String,
 }
 
 impl Tokens {
@@ -49,9 +52,9 @@ impl Tokens {
     }
 }
 
-/// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with: it stays,
-/// even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that is made
-/// again holds is compared by the trainer with what its checkpoint began with.
+/// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with:
+/// it stays, even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that
+/// is made again holds is compared by the trainer with what its checkpoint began with.
 pub(crate) fn open_or_build(run: &Run, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
     let tokenizer = Tokenizer::open(&run.model.path)?.digest();
     split_by(run, |side, files| {
@@ -123,6 +126,7 @@ fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
         target_tokens: sum(|source| source.target_tokens),
         sequences: sequences.len() as u64,
         skipped: sum(|source| source.skipped.count),
+        digest: cache.digest().to_owned(),
     })
 }
 

@@ -23,8 +23,9 @@ impl Bench {
         Bench { dir }
     }
 
-    /// A bench whose trainer is `script`. `$job` is what it was asked for (`run`, `doctor`, …), `$dir` the run directory, `$rank` the rank, `$until` the step to stop after;
-    /// `step N LOSS` writes a line of metrics on rank 0 and `checkpoint N` a checkpoint.
+    /// A bench whose trainer is `script`. `$job` is what it was asked for (`run`, `doctor`, …), `$dir` the run directory,
+    /// `$rank` the rank, `$until` the step to stop after; `step N LOSS` writes a line of metrics on rank 0, `valid N LOSS`
+    /// one of an evaluation, and `checkpoint N` a checkpoint.
     pub(crate) fn with_trainer(script: &str) -> Bench {
         let bench = Bench::new();
         let text = format!("{}\n{script}\n", include_str!("trainer.sh"));

@@ -1,7 +1,9 @@
-//! What is said before a run is resumed: settings that do not fit, checkpoints that are damaged or unnamed, a run that is in progress.
+//! What is said before a run is resumed: settings that do not fit, checkpoints that are damaged or unnamed, a run that is in
+//! progress.
 use std::process::Stdio;
 
 use sirocco_tests::material::workplace;
+use sirocco_tests::program::Running;
 
 use crate::bench::{Bench, Finished};
 use crate::training::{send, wait_for};
@@ -93,7 +95,7 @@ fn a_run_in_progress_is_told_by_every_command_that_wants_it() {
     let mut command = bench.command(&["train", "run.toml"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
-    let who = format!("process {} on ", child.id());
+    let who = format!("started by process {} on ", child.id());
     let told = |arguments: &[&str], code: i32, words: &[&str]| {
         let finished = bench.run(arguments);
         assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
@@ -112,21 +114,26 @@ fn a_run_in_progress_is_told_by_every_command_that_wants_it() {
     told(&export, 4, &["runs/tiny is in progress (", "has saved no checkpoint yet", "sirocco status runs/tiny"]);
     bench.write("runs/tiny/save", "");
     wait_for("the checkpoint", || bench.path("runs/tiny/checkpoints/LATEST").exists());
-    let finished = Finished::new(&stopped(&bench, &export), &bench.path(""));
-    assert!(
-        finished.err.contains("note: runs/tiny is in progress (") && finished.err.contains("goes up to step 1"),
-        "{finished:?}"
-    );
+    // What it becomes is the trainer of shell, which then waits for ever.
+    let exporting = Running::start(&mut bench.command(&export));
+    wait_for("the note", || exporting.stderr().contains("goes up to step 1\n"));
+    let said = exporting.stderr();
+    assert!(said.starts_with(&format!("note: runs/tiny is in progress ({who}")), "{said}");
+    drop(exporting);
     send(&child, "TERM");
     let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
     assert_eq!(finished.code, Some(75), "{finished:?}");
     assert!(!bench.run(&["check", "run.toml"]).err.contains("in progress"));
 }
 
-/// Runs a command that becomes the trainer of shell, which then waits for ever, for as long as it needs to say something.
-fn stopped(bench: &Bench, arguments: &[&str]) -> std::process::Output {
-    let child = bench.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    send(&child, "KILL");
-    child.wait_with_output().unwrap()
+#[test]
+fn a_damaged_checkpoint_and_a_lock_are_told_with_commands_for_a_shell() {
+    let bench = bench("step 5 2.5; checkpoint 5; exit 75");
+    assert_eq!(bench.run(&["train", "run.toml", "--dir", "runs/a;b"]).code, Some(75));
+    let finished = bench.run(&["check", "runs/a;b"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    let again = "sirocco train 'BENCH/runs/a;b/run.toml' --dir 'BENCH/runs/a;b-again'\n";
+    assert!(finished.err.ends_with(again), "{finished:?}");
+    let finished = bench.run(&["train", "run.toml", "--dir", "runs/a;b"]);
+    assert!(finished.err.contains("help: sirocco train 'runs/a;b' resumes it; "), "{finished:?}");
 }

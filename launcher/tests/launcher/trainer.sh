@@ -18,6 +18,11 @@ step() {
   [ "$rank" = 0 ] || return 0
   printf '{"step":%s,"loss":%s,"target_tokens":10,"tokens":20,"grad_norm":1.0,"learning_rate":0.1,"seconds":0.5,"tokens_per_s":40.0,"peak_memory_bytes":1000000%s}\n' "$1" "$2" "${3:-}" >>"$dir/metrics.jsonl"
 }
+# valid STEPS LOSS: an evaluation after that many steps
+valid() {
+  [ "$rank" = 0 ] || return 0
+  printf '{"step":%s,"valid_loss":%s}\n' "$1" "$2" >>"$dir/metrics.jsonl"
+}
 checkpoint() {
   [ "$rank" = 0 ] || return 0
   name=$(printf 'step-%08d' "$1")

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sirocco_tests::material::workplace;
+use sirocco_tests::program::{LIMIT, Running, signal};
 
 use crate::bench::{Bench, Finished};
 
@@ -44,7 +45,7 @@ fn check_says_what_will_happen_and_writes_nothing() {
 
 #[test]
 fn a_run_from_start_to_summary() {
-    let bench = bench("for n in 1 2 3 4 5 6 7 8 9 10; do step $n 2.$n; done; checkpoint 10");
+    let bench = bench("for n in 1 2 3 4 5 6 7 8 9 10; do step $n 2.$n; done; checkpoint 10; valid 10 1.5");
     let finished = bench.run(&["train", "run.toml"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(finished.out.starts_with("done: runs/tiny, step 10 of 10\n"), "{finished:?}");
@@ -57,6 +58,25 @@ fn a_run_from_start_to_summary() {
     assert_eq!((&status["state"], &status["step"], &status["checkpoint"]), (&"done".into(), &10.into(), &10.into()));
     let words = bench.run(&["status", "runs/tiny"]).out;
     assert!(words.starts_with("runs/tiny: done, step 10 of 10\n"), "{words}");
+}
+
+#[test]
+fn a_run_whose_last_evaluation_was_given_up_is_not_done_before_that() {
+    let step = "for n in 1 2 3 4 5 6 7 8 9 10; do step $n 2.$n; done; checkpoint 10; exit 75";
+    let bench = bench(&format!("if [ -e \"$dir/checkpoints\" ]; then valid 10 1.5; else {step}; fi"));
+    let finished = bench.run(&["train", "run.toml"]);
+    assert_eq!(finished.code, Some(75), "{finished:?}");
+    assert!(finished.out.starts_with("stopped: runs/tiny, step 10 of 10\n"), "{finished:?}");
+    assert!(finished.out.ends_with("next: sirocco train runs/tiny goes on from step 10\n"), "{finished:?}");
+    let state = || bench.run(&["status", "runs/tiny", "--json"]).json()["state"].clone();
+    assert_eq!(state(), "stopped");
+    let finished = bench.run(&["train", "runs/tiny"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.err.contains("10 of 10 steps done and the last evaluation left"), "{finished:?}");
+    assert!(finished.out.starts_with("done: runs/tiny, step 10 of 10\n"), "{finished:?}");
+    assert_eq!(state(), "done");
+    let finished = bench.run(&["train", "runs/tiny"]);
+    assert!(finished.out.starts_with("nothing left to do: runs/tiny"), "{finished:?}");
 }
 
 #[test]
@@ -127,16 +147,15 @@ fn a_second_ctrl_c_is_a_stop_and_no_failure() {
     {
         let bench = bench(script);
         let until = if until.is_empty() { vec![] } else { vec!["--until", until] };
-        let mut command = bench.command(&[&["train", "run.toml", "--ranks", ranks], &until[..]].concat());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let running = Running::start(&mut bench.command(&[&["train", "run.toml", "--ranks", ranks], &until[..]].concat()));
         wait_for("the first step", || bench.path("runs/tiny/metrics.jsonl").exists());
-        send(&child, "INT");
-        std::thread::sleep(Duration::from_millis(300));
-        send(&child, "INT");
-        let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
-        assert_eq!(finished.code, Some(75), "{ranks}: {finished:?}");
-        assert!(finished.err.contains("stopping now") && !finished.err.contains("error: "), "{ranks}: {finished:?}");
-        assert!(finished.out.starts_with("stopped: runs/tiny") && finished.out.contains(next), "{ranks}: {finished:?}");
+        signal("INT", &running.id().to_string());
+        // A second signal before the first was taken would be the same one.
+        wait_for("the answer to the first", || running.stderr().contains("stopping after this step"));
+        signal("INT", &running.id().to_string());
+        let finished = running.wait(LIMIT).expect_code(75);
+        assert!(finished.stderr.contains("stopping now") && !finished.stderr.contains("error: "), "{ranks}: {finished:?}");
+        assert!(finished.stdout.starts_with("stopped: runs/tiny") && finished.stdout.contains(next), "{ranks}: {finished:?}");
     }
 }
 

@@ -3,7 +3,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use sirocco_checkpoint::{Checkpoints, Cursor, Dtype, Fragment, Mesh, Pace, Piece, RunState};
 use sirocco_tests::material::workplace;
+use sirocco_tests::program::{Running, signal};
+use sirocco_tests::safetensors::header_length;
 
 use crate::bench::{Bench, Finished};
 use crate::training::{send, wait_for};
@@ -89,5 +92,64 @@ fn a_stop_while_tokenising_leaves_nothing_behind() {
     let finished = interrupted(&bench, &["check", "run.toml", "--json"], "TERM", &|| holds_something(&bench.path("tmp")));
     assert_eq!(finished.code, Some(75), "{finished:?}");
     assert_eq!(finished.json()["error"]["kind"], "stopped");
+    assert!(!holds_something(&bench.path("tmp")));
+}
+
+/// Adds to the weights of a model a tensor that nobody asks for, of so many zeros that to read them takes many times as long as
+/// the test; they take no room on disk.
+fn make_long_to_read(weights: &Path) {
+    const BYTES: u64 = 200_000_000_000;
+    let file = std::fs::read(weights).unwrap();
+    let (header, data) = file[8..].split_at(header_length(&file));
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let from = data.len() as u64;
+    header["spare"] = serde_json::json!({"dtype": "U8", "shape": [BYTES], "data_offsets": [from, from + BYTES]});
+    let header = header.to_string();
+    std::fs::write(weights, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()).unwrap();
+    let file = std::fs::File::options().write(true).open(weights).unwrap();
+    file.set_len(8 + header.len() as u64 + from + BYTES).unwrap();
+}
+
+/// A checkpoint of step 5 as the run in `bench` would have saved it; the digest of its base aside.
+fn save_checkpoint(bench: &Bench) {
+    let run = sirocco_config::RunFile::read(&bench.path("runs/tiny/run.toml")).unwrap().check(&bench.path("")).unwrap();
+    let tokens = sirocco_tokens::TokenCache::open(&bench.path("runs/tiny/tokens/train.tokens")).unwrap();
+    let all = Checkpoints::new(&bench.path("runs/tiny"));
+    let writer = all.begin(5).unwrap();
+    let piece = Piece::whole(&[1]);
+    let fragment = Fragment { name: "w".into(), dtype: Dtype::F32, piece, data: &[0; 4] };
+    let record = writer.write_shard(0, &[fragment], &Pace::full()).unwrap();
+    let state = RunState {
+        step: 5,
+        cursor: Cursor { seed: 7, epoch: 0, sample: 20 },
+        mesh: Mesh { pp: 1, dp: 1, fsdp: 1, tp: 1 },
+        config_digest: run.settled_digest(),
+        model_digest: String::new(),
+        data_digest: tokens.digest().to_owned(),
+    };
+    all.publish(writer, vec![record], state).unwrap();
+}
+
+#[test]
+fn a_check_can_be_stopped_while_it_reads_the_base() {
+    let bench = bench("step 5 2.5; exit 75");
+    assert_eq!(bench.run(&["train", "run.toml"]).code, Some(75));
+    save_checkpoint(&bench);
+    let finished = bench.run(&["check", "runs/tiny"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.err.contains("made on base weights with SHA-256"), "{finished:?}");
+
+    make_long_to_read(&bench.path("model/model.safetensors"));
+    std::fs::create_dir(bench.path("tmp")).unwrap();
+    let running = Running::start(bench.command(&["check", "runs/tiny"]).env("TMPDIR", bench.path("tmp")));
+    // Headers are read before there is a directory to work in, and all else after.
+    let open_files = || std::fs::read_dir(format!("/proc/{}/fd", running.id())).unwrap().flatten();
+    let reads = || open_files().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path.ends_with("model.safetensors")));
+    wait_for("the base to be read", || holds_something(&bench.path("tmp")) && reads());
+    let start = Instant::now();
+    signal("INT", &running.id().to_string());
+    let finished = running.wait(Duration::from_secs(30)).expect_code(75);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(finished.stderr.starts_with("stopped on request while the run was checked\n"), "{finished:?}");
     assert!(!holds_something(&bench.path("tmp")));
 }

@@ -20,7 +20,8 @@ pub(super) enum Evaluated {
     Stopped,
 }
 
-/// Loss over all held-out sequences. `stop` says whether this rank was asked to stop; the ranks compare it every few micro-batches.
+/// Loss over all held-out sequences. `stop` says whether this rank was asked to stop; the ranks compare it every few
+/// micro-batches.
 pub(super) fn held_out_loss(
     engine: &mut Engine,
     held_out: &Sequences,
@@ -54,8 +55,8 @@ fn any_rank(communicator: &dyn Communicator, stop: bool) -> Result<bool, Failure
     Ok(wishes.iter().any(|wishes| *wishes > 0.0))
 }
 
-/// This rank's part of the held-out sequences. Ranks that hold pieces of the same weights must use them equally often, so a share that is
-/// shorter than the longest is filled up with a sequence of which nothing is a target.
+/// This rank's part of the held-out sequences. Ranks that hold pieces of the same weights must use them equally often, so a share
+/// that is shorter than the longest is filled up with a sequence of which nothing is a target.
 struct Share<'a> {
     held_out: &'a Sequences,
     own: Vec<usize>,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use sirocco_checkpoint::{FileDigest, ModelDir, RunState, digest_of};
 use sirocco_comm::Communicator;
-use sirocco_config::{Run, free_on_resume};
+use sirocco_config::{Origin, Run};
 use sirocco_corpus::sha256_hex;
 
 use super::together::{Round, everyone, together};
@@ -19,7 +18,8 @@ pub(crate) struct Identity {
     pub(super) data_digest: Option<String>,
 }
 
-/// SHA-256 of the base, of which each rank reads some of the files; and whether every rank has the same base and the same data before it.
+/// SHA-256 of the base, of which each rank reads some of the files; and whether every rank has the same base and the same data
+/// before it.
 pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data_digest: &str) -> Result<String, Failure> {
     let specs: Vec<_> = base.specs().collect();
     let headers = sha256_hex(format!("{}{specs:?}", base.config_text()).as_bytes());
@@ -42,37 +42,20 @@ pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data
 impl Identity {
     /// The identity of a run as its directory and its base are now.
     pub(crate) fn new(run: &Run, model_digest: String, data_digest: Option<&str>) -> Self {
-        let (data, train) = (&run.data, &run.train);
-        let fixed = json!([
-            [run.seed, run.model.dtype, run.method, data.format, data.sequence_length, data.packing, data.on_bad],
-            [train.global_batch, train.learning_rate, train.schedule, train.warmup_steps, train.weight_decay],
-            [train.max_grad_norm, train.betas, train.epsilon],
-        ]);
-        let config_digest = sha256_hex(fixed.to_string().as_bytes());
-        Self { config_digest, model_digest, data_digest: data_digest.map(str::to_string) }
+        Self { config_digest: run.settled_digest(), model_digest, data_digest: data_digest.map(str::to_string) }
     }
 
     /// Refuses a checkpoint that belongs to something else.
     pub(crate) fn verify(&self, state: &RunState) -> Result<(), Failure> {
-        let of = format!("the checkpoint of step {}", state.step);
-        if state.config_digest != self.config_digest {
-            return Err(Failure::usage(format!(
-                "{of} was made with other settings than run.toml has now; of a run that has begun only {} may change",
-                free_on_resume()
-            ))
-            .help("put the settings back as the run was started, or start a new run"));
-        }
-        let differs = |what: &str, found: &str, expected: &str| format!("{of} was made {what} {expected}, found {found}");
-        if state.model_digest != self.model_digest {
-            let words = differs("on base weights with SHA-256", &self.model_digest, &state.model_digest);
-            return Err(Failure::data(words).help("put the base model back as it was, or start a new run"));
-        }
-        match &self.data_digest {
-            Some(found) if *found != state.data_digest => {
-                let words = differs("on training tokens with SHA-256", found, &state.data_digest);
-                Err(Failure::data(words).help("put the data files back as they were and remove RUN/tokens, or start a new run"))
-            }
-            _ => Ok(()),
-        }
+        let step = state.step;
+        let tokens = || match &self.data_digest {
+            Some(found) => Origin::Tokens.compare(step, &state.data_digest, found),
+            None => Ok(()),
+        };
+        Origin::Settings
+            .compare(step, &state.config_digest, &self.config_digest)
+            .and_then(|()| Origin::Base.compare(step, &state.model_digest, &self.model_digest))
+            .and_then(|()| tokens())
+            .map_err(Failure::origin)
     }
 }

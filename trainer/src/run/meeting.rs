@@ -9,8 +9,8 @@ use sirocco_corpus::{sha256_file, sha256_hex};
 
 use crate::failure::Failure;
 
-/// How far two clocks may be apart. Less would blame a node for the time that ranks take to leave a barrier; more makes time-outs,
-/// file times and logs of several nodes worthless.
+/// How far two clocks may be apart. Less would blame a node for the time that ranks take to leave a barrier; more makes
+/// time-outs, file times and logs of several nodes worthless.
 const MOST_APART_MS: u64 = 30_000;
 
 /// What a rank says of itself.
@@ -27,8 +27,8 @@ struct Greeting {
     clock_ms: u64,
 }
 
-/// Compares this rank with all others. Every rank sees the same greetings, so that all of them go on or all of them end, with the same
-/// words.
+/// Compares this rank with all others. Every rank sees the same greetings, so that all of them go on or all of them end, with the
+/// same words.
 pub(super) fn meet(communicator: &dyn Communicator, run_text: &str) -> Result<(), Failure> {
     let program = sha256_file(Path::new("/proc/self/exe")).map_err(Failure::failed)?;
     let run_file = sha256_hex(run_text.as_bytes());

@@ -115,14 +115,16 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     };
     let first = newest.map_or(0, |checkpoint| checkpoint.state().step);
     let metrics = if communicator.rank() == 0 { Some(Metrics::open(&job.dir, first, &run.parallel)?) } else { None };
+    // The memory of saves is taken now rather than during a step.
+    let mut memory = Snapshot::default();
+    memory.take(&engine, &optimizer);
     let (held_bytes, largest_unit_bytes) = engine.held_bytes();
-    tracing::info!(first, steps, sequences = training.len(), mesh = %engine.layout().mesh(), held_bytes, largest_unit_bytes, "training");
+    let (mesh, saved_bytes) = (engine.layout().mesh(), memory.bytes());
+    tracing::info!(first, steps, sequences = training.len(), %mesh, held_bytes, largest_unit_bytes, saved_bytes, "training");
 
     // 6. The steps.
     let schedule = settings::schedule(run, steps);
     let plan = Plan { run, data: &training, order, schedule, communicator };
-    // The memory of saves is taken now rather than during a step.
-    let memory = Snapshot::of(&engine, &optimizer);
     let saver = Saver { run, checkpoints, identity, order, communicator, memory, under_way: UnderWay::Nothing };
     let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps) };
     let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics };

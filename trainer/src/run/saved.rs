@@ -29,15 +29,11 @@ pub(crate) struct Snapshot(Vec<(String, Piece, Vec<f32>)>);
 const CHUNK: usize = 1 << 16;
 
 impl Snapshot {
-    /// A copy of the pieces of which this rank is the first replica: over all ranks, each element once.
-    pub(super) fn of(engine: &Engine, optimizer: &Optimizer) -> Self {
-        let mut snapshot = Self(engine.led().flat_map(room).collect());
-        snapshot.take(engine, optimizer);
-        snapshot
-    }
-
-    /// Copies the values as they are now over those of before.
+    /// Copies the pieces of which this rank is the first replica (over all ranks, each element once), over those of before.
     pub(super) fn take(&mut self, engine: &Engine, optimizer: &Optimizer) {
+        if self.0.is_empty() {
+            self.0 = engine.led().flat_map(room).collect();
+        }
         for (shard, room) in engine.led().zip(self.0.chunks_exact_mut(3)) {
             let [first, second] = optimizer.moments(shard.name()).map_or([None, None], |moments| moments.map(Some));
             for ((_, _, room), values) in room.iter_mut().zip([Some(shard.master()), first, second]) {
@@ -50,6 +46,11 @@ impl Snapshot {
                 }
             }
         }
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, _, elements)| size_of_val(elements.as_slice())).sum()
     }
 
     /// Writes the copy as the shard of `rank`.

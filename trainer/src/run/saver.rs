@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, Pace, RunState, ShardRecord};
 use sirocco_comm::Communicator;
@@ -48,8 +49,12 @@ type Thread<T> = JoinHandle<Result<T, Failure>>;
 /// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
 
-/// The share of a core that a thread which saves takes while the cores compute and nobody waits for the save.
-const SHARE: f64 = 0.01;
+/// The share of a core that each of the two threads of a save takes while the cores compute and nobody waits for it. What they take from one
+/// thread that computes, all wait for (benches/tried.md).
+const SHARE: f64 = 0.006;
+
+/// For how long it is content with that: what is done while a save is written is lost with what was done before, if a rank dies.
+const LEISURE: Duration = Duration::from_secs(120);
 
 const SAVING: Round = Round { name: "checkpoint", failed: "could not save" };
 
@@ -75,7 +80,7 @@ impl Saver<'_> {
         let mut snapshot = std::mem::take(&mut self.memory);
         snapshot.take(engine, optimizer);
         let pace = Arc::new(match engine.device() {
-            Device::Cpu => Pace::share(SHARE),
+            Device::Cpu => Pace::share(SHARE, LEISURE),
             _ => Pace::full(),
         });
         let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());

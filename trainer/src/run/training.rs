@@ -24,9 +24,11 @@ impl Training<'_> {
     pub(super) fn go(&mut self, first: u64, end: u64, signalled: &Signalled) -> Result<(), Failure> {
         let (steps, run) = (self.plan.schedule.steps, self.plan.run);
         let mut completed = first;
-        // Whoever asks for a stop may not wait for an evaluation, the one before the first step included.
-        let mut stopped = first == 0 && run.eval.every_steps > 0 && self.evaluate(0, signalled)?;
-        let mut saved = first;
+        // Whoever asks for a stop may not wait for an evaluation. Of a run that was stopped in the last one, that is all that is
+        // left.
+        let at_once = first == steps || (first == 0 && run.eval.every_steps > 0);
+        let mut given_up = at_once && self.evaluate(first, signalled)?;
+        let (mut stopped, mut saved) = (given_up, first);
         while completed < end && !stopped {
             stopped = self.step(completed, signalled)?;
             completed += 1;
@@ -40,20 +42,15 @@ impl Training<'_> {
                 self.saver.complete()?;
             }
             if completed == steps || (due(run.eval.every_steps) && !stopped) {
-                stopped |= self.evaluate(completed, signalled)?;
+                given_up = self.evaluate(completed, signalled)?;
+                stopped |= given_up;
             }
         }
         if saved < completed {
             self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
         }
         self.saver.complete()?;
-        if completed == 0 {
-            return Err(Failure::stopped("stopped on request before the first step"));
-        }
-        if completed < steps {
-            return Err(Failure::stopped(format!("stopped on request after step {completed} of {steps}, with a checkpoint")));
-        }
-        Ok(())
+        ended(completed, steps, given_up)
     }
 
     /// One step and its record; whether any rank wants to stop.
@@ -95,5 +92,36 @@ impl Training<'_> {
             metrics.held_out(completed, loss)?;
         }
         Ok(false)
+    }
+}
+
+/// What a run that does no more has come to. `given_up` says that its newest evaluation was not done.
+fn ended(completed: u64, steps: u64, given_up: bool) -> Result<(), Failure> {
+    let stopped = |when: &str| Err(Failure::stopped(format!("stopped on request {when}")));
+    match completed {
+        0 => stopped("before the first step"),
+        _ if completed < steps => stopped(&format!("after step {completed} of {steps}, with a checkpoint")),
+        _ if given_up => stopped(&format!("after the last of {steps} steps, with a checkpoint; the last evaluation is left")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_done_when_its_last_step_is_done_and_measured() {
+        let said = |completed, given_up| ended(completed, 10, given_up).map_err(|failure| failure.message().to_owned());
+        assert_eq!(said(10, false), Ok(()));
+        assert_eq!(said(12, false), Ok(()), "a run that was shortened");
+        for (completed, given_up, when) in [
+            (0, true, "before the first step"),
+            (4, false, "after step 4 of 10, with a checkpoint"),
+            (4, true, "after step 4 of 10, with a checkpoint"),
+            (10, true, "after the last of 10 steps, with a checkpoint; the last evaluation is left"),
+        ] {
+            assert_eq!(said(completed, given_up), Err(format!("stopped on request {when}")));
+        }
     }
 }

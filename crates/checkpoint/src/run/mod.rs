@@ -199,4 +199,4 @@ mod leftover_tests;
 #[cfg(test)]
 mod reshard_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

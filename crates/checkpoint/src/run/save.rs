@@ -27,8 +27,8 @@ pub struct Fragment<'a> {
     pub data: &'a [u8],
 }
 
-/// A checkpoint being written; it may be used from another thread. The one from [`Checkpoints::begin`] owns the temporary directory: dropped before it is
-/// published, it removes it, so that a failed save leaves nothing.
+/// A checkpoint being written; it may be used from another thread. The one from [`Checkpoints::begin`] owns the temporary directory:
+/// dropped before it is published, it removes it, so that a failed save leaves nothing.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     step: u64,

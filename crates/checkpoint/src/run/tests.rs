@@ -184,7 +184,7 @@ fn pruning_keeps_the_newest_and_a_step_can_be_saved_again() {
 }
 
 /// Mounts a file system of 1 MiB at `at`, where the system allows it.
-pub(super) fn mount_small(at: &Path) -> bool {
+pub(crate) fn mount_small(at: &Path) -> bool {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
     let mounted = mounted.is_ok_and(|done| done.status.success());
     if !mounted {
@@ -193,7 +193,7 @@ pub(super) fn mount_small(at: &Path) -> bool {
     mounted
 }
 
-pub(super) fn unmount(at: &Path) {
+pub(crate) fn unmount(at: &Path) {
     assert!(Command::new("umount").arg("-l").arg(at).status().unwrap().success());
 }
 

@@ -87,21 +87,32 @@ fn set_direct(file: &File, direct: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::tests::{mount_small, unmount};
+
+    fn write(writer: &mut Blocks<'_>, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = &bytes[writer.take(bytes)?..];
+        }
+        Ok(())
+    }
+
+    fn numbers(size: usize) -> Vec<u8> {
+        (0..size).map(|i| (i % 251) as u8).collect()
+    }
 
     #[test]
     fn files_of_all_sizes_are_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
         for size in [0, 1, ALIGNMENT, ALIGNMENT + 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + ALIGNMENT] {
-            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            let path = dir.path().join("file");
+            let bytes = numbers(size);
             for direct in [true, false] {
                 let file = File::create(&path).unwrap();
                 let mut writer = Blocks::new(&file, direct);
-                for mut part in bytes.chunks(3_000_001) {
-                    while !part.is_empty() {
-                        part = &part[writer.take(part).unwrap()..];
-                    }
-                }
+                // Whatever this file system allows is what is done, until the tail.
+                assert_eq!(fcntl_getfl(&file).unwrap().contains(OFlags::DIRECT), writer.direct);
+                assert!(direct || !writer.direct);
+                bytes.chunks(3_000_001).try_for_each(|part| write(&mut writer, part)).unwrap();
                 writer.finish().unwrap();
                 assert!(std::fs::read(&path).unwrap() == bytes, "{size} bytes");
             }
@@ -109,10 +120,32 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_room_is_an_error() {
-        let Ok(full) = File::options().write(true).open("/dev/full") else { return };
-        let mut writer = Blocks::new(&full, true);
-        writer.take(b"a").unwrap();
-        assert_eq!(writer.finish().unwrap_err().raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+    fn a_file_system_that_refuses_in_the_middle_is_written_through_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, bytes) = (dir.path().join("file"), numbers(3 * BLOCK + 5));
+        let file = File::create(&path).unwrap();
+        let mut writer = Blocks::new(&file, true);
+        write(&mut writer, &bytes[..BLOCK]).unwrap();
+        // Memory that is not aligned is what most of them refuse.
+        writer.begin += 1;
+        write(&mut writer, &bytes[BLOCK..]).unwrap();
+        writer.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_in_the_first_block_and_in_the_tail() {
+        for (direct, size) in [(true, 2 * BLOCK), (false, 2 * BLOCK), (true, (1 << 20) + 1), (false, (1 << 20) + 1)] {
+            let mount = tempfile::tempdir().unwrap();
+            if !mount_small(mount.path()) {
+                return;
+            }
+            let file = File::create(mount.path().join("file")).unwrap();
+            let mut writer = Blocks::new(&file, direct);
+            let written = write(&mut writer, &numbers(size)).and_then(|()| writer.finish());
+            drop(file);
+            unmount(mount.path());
+            assert_eq!(written.unwrap_err().raw_os_error(), Some(Errno::NOSPC.raw_os_error()), "{size} bytes, direct: {direct}");
+        }
     }
 }

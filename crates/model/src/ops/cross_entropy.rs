@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn the_heads_gradient_is_that_of_one_product_however_large_the_vocabulary() {
+        let vocabulary = 2 * IDS + 3;
+        let (dlogits, h, start) = (random(&[5, vocabulary], 1), random(&[5, 4], 2), random(&[vocabulary, 4], 3));
+        let mut found = start.copy();
+        add_product(&mut found, &dlogits, &h);
+        assert_close("dhead", &found, &(start + dlogits.tr().matmul(&h)));
+    }
+
+    #[test]
     fn no_targets_is_no_loss() {
         let loss = forward_backward(&random(&[3, 4], 1), whole(&random(&[5, 4], 2)), &[-1, -1, -1], 1.0, None).unwrap();
         assert_eq!(loss.sum, 0.0);
