@@ -136,11 +136,14 @@ fn partitions(said: &str) -> Vec<Partition> {
     all
 }
 
-/// The digits at the beginning: `4` and `4+` are both at least 4.
+/// More than any cluster has of anything, and few enough to compute with.
+const MOST: u64 = 1_000_000_000_000;
+
+/// The digits at the beginning, [`MOST`] at most: `4` and `4+` are both at least 4.
 fn number(text: &str) -> u64 {
     let text = text.trim();
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    text[..end].parse().unwrap_or(0)
+    text[..end].parse().unwrap_or(0).min(MOST)
 }
 
 /// GPUs in a list of generic resources: `gpu:4`, `gpu:a100:4(S:0-1)`, `gpu:a100:2,gpu:h100:2`, `(null)`.
@@ -180,6 +183,11 @@ mod tests {
         assert_eq!((found[0].nodes, found[0].cpus, found[0].memory_mb, found[0].gpus), (200, 128, 490_000, 4));
         assert_eq!(found[0].max_time.map(|time| time.to_string()).as_deref(), Some("2-00:00:00"));
         assert_eq!((found[1].name.as_str(), found[1].gpus, found[1].max_time), ("cpu", 0, None));
+    }
+
+    #[test]
+    fn numbers_are_ones_to_compute_with() {
+        assert_eq!(["4", "4+", "", "x", "18446744073709551615"].map(number), [4, 4, 0, 0, MOST]);
     }
 
     #[test]
