@@ -9,8 +9,16 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 7] =
-    ["sirocco", "sirocco-optim", "sirocco-config", "sirocco-corpus", "sirocco-tokens", "sirocco-comm", "sirocco-checkpoint"];
+const WITHOUT_LIBTORCH: [&str; 8] = [
+    "sirocco",
+    "sirocco-optim",
+    "sirocco-config",
+    "sirocco-site",
+    "sirocco-corpus",
+    "sirocco-tokens",
+    "sirocco-comm",
+    "sirocco-checkpoint",
+];
 
 const LONGEST_FILE: usize = 400;
 

@@ -7,6 +7,7 @@ mod output;
 mod preflight;
 mod programs;
 mod report;
+mod site;
 mod train;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, ModelAction};
+use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
 use programs::{SERVER, TRAINER};
 use report::Failure;
 
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<u8, Failure> {
             return Err(programs::become_program(TRAINER, with_name("export", passed.arguments)));
         }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
+        Command::Site(site) => site::run(&site.action)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -69,6 +71,11 @@ fn wants_json(command: &Command) -> bool {
         Command::Check(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
         Command::Status(arguments) => arguments.json,
+        Command::Site(site) => match &site.action {
+            SiteAction::List(arguments) => arguments.json,
+            SiteAction::Show(arguments) => arguments.json,
+            SiteAction::Check(arguments) => arguments.json,
+        },
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {
             passed.arguments.iter().any(|word| word == "--json")

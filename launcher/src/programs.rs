@@ -108,6 +108,11 @@ fn on_path(name: &str) -> PathBuf {
     found.unwrap_or_else(|| PathBuf::from(name))
 }
 
+/// Whether a program of that name is on PATH; it is not started.
+pub(crate) fn is_on_path(name: &str) -> bool {
+    on_path(name) != Path::new(name)
+}
+
 /// How a machine gets MPI.
 pub(crate) const MPI_ADVICE: &str =
     "make setup installs it on Debian and Ubuntu; on a cluster: module load OpenMPI; elsewhere name it with SIROCCO_MPIRUN";

@@ -6,6 +6,7 @@ use serde_json::json;
 use sirocco_checkpoint::CheckpointError;
 use sirocco_config::{ConfigError, ErrorClass, OtherOrigin, other_checkpoint};
 use sirocco_corpus::CorpusError;
+use sirocco_site::SiteError;
 
 use crate::output;
 
@@ -138,6 +139,16 @@ impl From<ConfigError> for Failure {
             Some(advice) => failure.help(advice),
             None => failure,
         }
+    }
+}
+
+impl From<SiteError> for Failure {
+    fn from(error: SiteError) -> Failure {
+        let help = match &error {
+            SiteError::Read { .. } => "sirocco site list names the sites that have a profile",
+            _ => "sirocco site show meluxina shows a whole profile; configs/sites/slurm.toml is one to start from",
+        };
+        Failure::usage(error).help(help)
     }
 }
 

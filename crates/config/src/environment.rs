@@ -43,6 +43,20 @@ pub const NODES: Variable = Variable {
     meaning: "nodes over which mpirun spreads the ranks; without it: this one, and ranks are compared with its GPUs",
 };
 
+/// The compute node on which Slurm has started this command.
+pub const NODE_NAME: Variable = Variable {
+    name: "SLURMD_NODENAME",
+    read_by: "sirocco",
+    meaning: "the compute node that sirocco site check looks at; without it: this host is none, if the site has Slurm",
+};
+
+/// Where environment modules are looked for.
+pub const MODULE_PATH: Variable = Variable {
+    name: "MODULEPATH",
+    read_by: "sirocco",
+    meaning: "where sirocco site check looks for the modules of a site; without it: there are none to see",
+};
+
 /// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
 pub const SPIN_COUNT: Variable = Variable {
     name: "GOMP_SPINCOUNT",
@@ -66,7 +80,7 @@ pub const PURGE_DELAY: Variable = Variable {
 };
 
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MPIRUN, NODES, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] = &[LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
 
 #[cfg(test)]
 mod tests {

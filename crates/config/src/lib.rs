@@ -24,13 +24,13 @@ pub use advice::{other_checkpoint, shell_word};
 pub use error::{ConfigError, ErrorClass};
 pub use origin::{Origin, OtherOrigin};
 pub use parallel::{ModelSizes, Parallel, Recompute};
-pub use place::Place;
+pub use place::{Place, line_of};
 pub use run::{
     CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
     SiteProfile, Targets, Train,
 };
-pub use run_file::{Ignored, RunFile, free_on_resume};
-pub use settings::{SECTIONS, Section};
+pub use run_file::{Ignored, RunFile, free_on_resume, show};
+pub use settings::{SECTIONS, Section, nearest};
 
 /// The only policy set of this version: it allows everything and enforces nothing.
 pub const OPEN_POLICY: &str = "configs/policies/open";

@@ -32,7 +32,7 @@ impl fmt::Display for Place {
 }
 
 /// The line, counted from 1, of a byte offset in `text`.
-pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+pub fn line_of(text: &str, offset: usize) -> usize {
     let end = offset.min(text.len());
     text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
 }

@@ -249,7 +249,7 @@ fn bare_value(text: &str) -> Value {
 }
 
 /// A value as messages show it: TOML on one line, cut when long.
-pub(crate) fn show(value: &Value) -> String {
+pub fn show(value: &Value) -> String {
     let text = match value {
         Value::Table(_) => "a table".to_owned(),
         other => other.to_string().replace('\n', " "),

@@ -73,7 +73,7 @@ pub(crate) fn nearest_setting(in_section: &str, key: &str) -> Option<String> {
 }
 
 /// The candidate nearest to `typed` by Damerau-Levenshtein distance, if at most a third of its letters (at least one) differ.
-pub(crate) fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase().replace('-', "_");
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(&typed, candidate), candidate))

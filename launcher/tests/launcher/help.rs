@@ -22,6 +22,10 @@ fn help_of_every_command() {
         &["check"],
         &["train"],
         &["status"],
+        &["site"],
+        &["site", "list"],
+        &["site", "show"],
+        &["site", "check"],
         &["doctor"],
     ];
     for command in commands {

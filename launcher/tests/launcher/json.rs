@@ -29,6 +29,9 @@ fn every_field_is_documented() {
         ("check", &["check", "run.toml", "--json"]),
         ("train", &["train", "run.toml", "--json"]),
         ("status", &["status", "runs/tiny", "--json"]),
+        ("site list", &["site", "list", "--json"]),
+        ("site show", &["site", "show", "lumi", "--json"]),
+        ("site check", &["site", "check", "local", "--json"]),
         ("doctor", &["doctor", "--json"]),
     ];
     for (command, arguments) in commands {

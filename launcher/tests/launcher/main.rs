@@ -8,5 +8,6 @@ mod machine;
 mod mesh;
 mod resuming;
 mod run_files;
+mod site;
 mod training;
 mod watching;
