@@ -1,4 +1,4 @@
-"""Logits in fp32: Sirocco against Transformers for the base and the merged model, against PEFT for the adapter."""
+"""Logits of Sirocco in fp32, against Transformers in fp64 for the base and the merged model, against PEFT for the adapter."""
 
 import sys
 

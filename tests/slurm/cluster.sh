@@ -89,10 +89,12 @@ apart() { exec setsid unshare --net --uts --ipc --mount --pid --fork --kill-chil
 
 # Ends what the process, which is an unshare, keeps apart; it ends itself when the last of them is gone.
 end_all_of() { # PROCESS
-  local below=/proc/$1/task/$1/children
-  kill -9 "$(cat "$below")" 2>/dev/null || true
+  local below=/proc/$1/task/$1/children child
   for _ in $(seq 500); do
-    [ -n "$(cat "$below" 2>/dev/null)" ] || return 0
+    child=$(cat "$below" 2>/dev/null) || return 0
+    [ -n "$child" ] || return 0
+    # Whether it is gone is seen in the next round, however this one went.
+    if kill -9 "$child" 2>/dev/null; then :; fi
     sleep 0.02
   done
   echo "cluster.sh: process $1 does not end" >&2

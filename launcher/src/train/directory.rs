@@ -72,11 +72,11 @@ impl RunDirectory {
     /// Refuses a directory that holds a run, or anything that is not ours. `at_work` is who works on that run, if anybody does.
     pub(crate) fn refuse_other_contents(&self, at_work: Option<&str>) -> Result<(), Failure> {
         let shown = self.shown.display();
-        if self.run_file().is_file() && !self.was_begun() {
-            let message = format!("{shown} holds a run file: expected a directory of its own for the run");
-            return Err(Failure::usage(message).help("leave --dir out, or name a new directory"));
-        }
         if self.run_file().is_file() {
+            if !self.was_begun() {
+                let message = format!("{shown} holds a run file: expected a directory of its own for the run");
+                return Err(Failure::usage(message).help("leave --dir out, or name a new directory"));
+            }
             let name = RunFile::read(&self.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()).map(|run| run.name);
             let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
             let step = Curve::read(&self.metrics()).map_or(0, |curve| curve.step());
