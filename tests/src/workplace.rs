@@ -32,6 +32,16 @@ impl Workplace {
         place
     }
 
+    /// The same with a model whose checkpoints take longer to write than its steps to compute.
+    ///
+    /// # Panics
+    /// When a file cannot be written.
+    pub fn wide() -> Self {
+        let place = Self::new();
+        material::widen(&place.path().join("model"));
+        place
+    }
+
     /// The same with conversations of which no two have equally many tokens and equally many target tokens.
     ///
     /// # Panics

@@ -74,6 +74,11 @@ impl Agreed {
         self.0.iter().all(|told| told.settled)
     }
 
+    /// Seconds of computing of the rank that took longest.
+    pub(crate) fn slowest_seconds(&self) -> f64 {
+        self.0.iter().map(|told| told.seconds).fold(0.0, f64::max)
+    }
+
     /// The highest memory, and whose it is.
     pub(crate) fn memory(&self) -> (usize, u64) {
         let highest =
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(Told::from_bytes(&[0; 40]), None);
         let agreed = Agreed(vec![own, told(0.25, 2e9)]);
         assert_eq!((agreed.loss_sum(), agreed.norm(), agreed.memory()), (3.0, 8.0f64.sqrt(), (1, 2_000_000_000)));
+        assert_eq!(agreed.slowest_seconds(), 0.25);
         assert!(agreed.stop() && !agreed.all_settled());
     }
 

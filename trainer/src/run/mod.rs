@@ -118,6 +118,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     // The memory of saves is taken now rather than during a step.
     let mut memory = Snapshot::default();
     memory.take(&engine, &optimizer);
+    let largest_bytes = saver::largest(communicator, &memory)?;
     let (held_bytes, largest_unit_bytes) = engine.held_bytes();
     let (mesh, saved_bytes) = (engine.layout().mesh(), memory.bytes());
     tracing::info!(first, steps, sequences = training.len(), %mesh, held_bytes, largest_unit_bytes, saved_bytes, "training");
@@ -125,8 +126,8 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     // 6. The steps.
     let schedule = settings::schedule(run, steps);
     let plan = Plan { run, data: &training, order, schedule, communicator };
-    let saver = Saver { run, checkpoints, identity, order, communicator, memory, under_way: UnderWay::Nothing };
-    let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps) };
+    let saver = Saver { run, checkpoints, identity, order, communicator, memory, largest_bytes, under_way: UnderWay::Nothing };
+    let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps), step_seconds: 0.0 };
     let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics };
     training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)
 }

@@ -10,13 +10,12 @@ use std::time::Duration;
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, Pace, RunState, ShardRecord};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
-use sirocco_parallel::Engine;
 use sirocco_tokens::Order;
 use tch::Device;
 
 use super::identity::Identity;
-use super::optimizer::Optimizer;
 use super::saved::Snapshot;
+use super::step::State;
 use super::together::{Round, everyone, until_all};
 use crate::failure::Failure;
 
@@ -29,6 +28,8 @@ pub(crate) struct Saver<'a> {
     pub(crate) communicator: &'a dyn Communicator,
     /// Memory for the next snapshot, while no thread writes from it.
     pub(crate) memory: Snapshot,
+    /// The largest rank's, as [`largest`] gives it.
+    pub(crate) largest_bytes: usize,
     pub(crate) under_way: UnderWay,
 }
 
@@ -39,7 +40,13 @@ pub(crate) enum UnderWay {
     #[default]
     Nothing,
     /// Every rank writes its shard; the first one owns the directory.
-    Writing { step: u64, pace: Arc<Pace>, writer: Option<Arc<CheckpointWriter>>, thread: Thread<(Snapshot, ShardRecord)> },
+    Writing {
+        step: u64,
+        pace: Arc<Pace>,
+        writer: Option<Arc<CheckpointWriter>>,
+        is_awaited: bool,
+        thread: Thread<(Snapshot, ShardRecord)>,
+    },
     /// Every shard is written; the first rank publishes them.
     Publishing { thread: Option<Thread<()>> },
 }
@@ -49,7 +56,14 @@ type Thread<T> = JoinHandle<Result<T, Failure>>;
 /// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
 
-/// The share of a core that each of the two threads of a save takes while the cores compute and nobody waits for it. What they take from one
+/// Bytes of a rank that are written during one step without being felt, for each second that the step takes: a disk keeps up with that, and it
+/// is a fortieth of two cores.
+const FITS_A_SECOND: f64 = 64e6;
+
+/// Bytes that fit any step.
+const FITS_ANY_STEP: f64 = 16e6;
+
+/// Of a save that does not fit a step, the share of a core that each of the two threads of a save takes while the cores compute and nobody waits for it. What they take from one
 /// thread that computes, all wait for (benches/tried.md).
 const SHARE: f64 = 0.006;
 
@@ -69,7 +83,7 @@ impl Saver<'_> {
     }
 
     /// Starts to save `step` completed steps, after the save before is complete. Returns as soon as the values are copied.
-    pub(crate) fn start(&mut self, engine: &Engine, optimizer: &Optimizer, step: u64) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, state: &State, step: u64) -> Result<(), Failure> {
         self.complete()?;
         let rank = self.communicator.rank();
         let (begun, outcome) = match (rank == 0).then(|| self.checkpoints.begin(step)).transpose() {
@@ -78,9 +92,10 @@ impl Saver<'_> {
         };
         everyone(self.communicator, SAVING, outcome)?;
         let mut snapshot = std::mem::take(&mut self.memory);
-        snapshot.take(engine, optimizer);
-        let pace = Arc::new(match engine.device() {
-            Device::Cpu => Pace::share(SHARE, LEISURE),
+        snapshot.take(&state.engine, &state.optimizer);
+        let is_awaited = fits_a_step(self.largest_bytes, state.step_seconds);
+        let pace = Arc::new(match state.engine.device() {
+            Device::Cpu if !is_awaited => Pace::share(SHARE, LEISURE),
             _ => Pace::full(),
         });
         let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());
@@ -92,8 +107,13 @@ impl Saver<'_> {
             Ok((snapshot, record))
         };
         let thread = in_the_background(write)?;
-        self.under_way = UnderWay::Writing { step, pace, writer: begun, thread };
+        self.under_way = UnderWay::Writing { step, pace, writer: begun, is_awaited, thread };
         Ok(())
+    }
+
+    /// Whether the save under way is to be published before another step counts as done.
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self.under_way, UnderWay::Writing { is_awaited: true, .. })
     }
 
     /// After `completed` steps: a save that is still being written after half of the steps to the next one no longer takes its time.
@@ -200,6 +220,16 @@ impl Saver<'_> {
     }
 }
 
+/// Bytes of the rank that has the largest snapshot: the same on every rank.
+pub(crate) fn largest(communicator: &dyn Communicator, snapshot: &Snapshot) -> Result<usize, Failure> {
+    Ok(everyone(communicator, SAVING, Ok(snapshot.bytes()))?.into_iter().max().unwrap_or(0))
+}
+
+/// Whether saving `bytes` during a step of so many seconds is not felt.
+fn fits_a_step(bytes: usize, seconds: f64) -> bool {
+    bytes as f64 <= (FITS_A_SECOND * seconds).max(FITS_ANY_STEP)
+}
+
 /// Starts a thread that gives way to those that compute; so do threads that it starts.
 fn in_the_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -217,4 +247,18 @@ fn in_the_background<T: Send + 'static>(
 /// What a thread returned. One that panicked has printed why.
 fn joined<T>(thread: Thread<T>) -> Result<T, Failure> {
     thread.join().unwrap_or_else(|_| Err(Failure::failed("the thread that saves ended before its work was done")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_a_step_grows_with_the_step() {
+        for (bytes, seconds, fits) in
+            [(16_000_000, 0.0, true), (17_000_000, 0.1, false), (60_000_000, 1.0, true), (1_600_000_000, 5.0, false)]
+        {
+            assert_eq!(fits_a_step(bytes, seconds), fits, "{bytes} bytes, {seconds} s");
+        }
+    }
 }

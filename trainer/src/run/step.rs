@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     pub(crate) optimizer: Optimizer,
     pub(crate) watch: Watch,
+    /// Seconds that the slowest rank computed in the newest step; the same on every rank.
+    pub(crate) step_seconds: f64,
 }
 
 /// What this rank has to tell at the end of a step.
@@ -73,6 +75,7 @@ pub(crate) fn step(plan: &Plan<'_>, state: &mut State, step: u64, wishes: &dyn F
     let Wishes { stop, settled } = wishes();
     let own = Told { loss_sum, squares, seconds, memory, stop, settled };
     let agreed = agree(plan.communicator, own)?;
+    state.step_seconds = agreed.slowest_seconds();
 
     let learning_rate = plan.schedule.rate(step);
     let (loss, norm) = (agreed.loss_sum() / count.targets as f64, agreed.norm());

@@ -34,7 +34,7 @@ impl Training<'_> {
             completed += 1;
             let due = |every: u64| every > 0 && completed.is_multiple_of(every);
             if stopped || due(run.checkpoint.every_steps) || completed == end {
-                self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
+                self.saver.start(&self.state, completed)?;
                 saved = completed;
             }
             if completed == steps {
@@ -47,7 +47,7 @@ impl Training<'_> {
             }
         }
         if saved < completed {
-            self.saver.start(&self.state.engine, &self.state.optimizer, completed)?;
+            self.saver.start(&self.state, completed)?;
         }
         self.saver.complete()?;
         ended(completed, steps, given_up)
@@ -61,6 +61,10 @@ impl Training<'_> {
         tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
         if record.skipped {
             tracing::warn!(step = record.step, loss = record.loss, grad_norm = record.grad_norm, "skipped: not a finite number");
+        }
+        if self.saver.is_awaited() {
+            // A step is done when it is recorded: no more than one interval of them is without a checkpoint.
+            self.saver.complete()?;
         }
         if let Some(metrics) = &mut self.metrics {
             metrics.step(&record)?;

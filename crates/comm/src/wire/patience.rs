@@ -17,8 +17,12 @@ const SPIN: Duration = Duration::from_micros(20);
 /// Naps while an answer is likely soon, and for how long it is.
 const SHORT_NAP: Duration = Duration::from_micros(50);
 const SOON: Duration = Duration::from_millis(5);
-/// Naps after that: at most this much is added to a wait that is long anyway.
+/// Naps after that.
 pub(super) const LONG_NAP: Duration = Duration::from_micros(200);
+/// Naps of a wait that lasts: each one costs 15 to 30 µs of a core that others want.
+const LONGEST_NAP: Duration = Duration::from_millis(2);
+/// A nap adds at most this part of it to a wait.
+const PART_OF_A_WAIT: u32 = 100;
 /// How often a wire with nothing to do looks at the other ranks' reports.
 const IDLE_NAP: Duration = Duration::from_millis(100);
 /// How often the peers and the other ranks' reports are looked at.
@@ -100,7 +104,7 @@ impl Wire {
             if still >= self.timeout {
                 return Err(self.inquire(call, flights.missing())?);
             }
-            thread::sleep(if still < SOON { SHORT_NAP } else { LONG_NAP });
+            thread::sleep((still / PART_OF_A_WAIT).clamp(SHORT_NAP, LONGEST_NAP));
         }
     }
 
