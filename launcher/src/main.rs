@@ -1,12 +1,13 @@
 //! `sirocco`: everything that a person types. Small, links no tensor code, starts on a login node.
 
+mod chain;
 mod cli;
 mod commands;
+mod failure;
 mod machine;
 mod output;
 mod preflight;
 mod programs;
-mod report;
 mod site;
 mod train;
 
@@ -17,8 +18,8 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
+use failure::Failure;
 use programs::{SERVER, TRAINER};
-use report::Failure;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

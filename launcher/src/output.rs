@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 use sirocco_config::Parallel;
 
-use crate::report::{Failure, Kind};
+use crate::failure::{Failure, Kind};
 
 /// One line of results.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {

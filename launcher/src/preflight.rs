@@ -6,10 +6,10 @@ use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
 use sirocco_config::{Data, Device, ModelSizes, Run, RunFile};
 use sirocco_tokens::Tokenizer;
 
+use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output;
 use crate::programs::{Mpirun, TRAINER, beside};
-use crate::report::{Failure, Kind};
 
 /// What was found, read from headers only.
 pub(crate) struct Preflight {

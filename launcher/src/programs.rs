@@ -6,7 +6,7 @@ use std::process::Command;
 
 use sirocco_config::environment;
 
-use crate::report::{Failure, Kind};
+use crate::failure::{Failure, Kind};
 
 /// One MPI rank of a run; export and evaluation.
 pub(crate) const TRAINER: &str = "sirocco-train";

@@ -19,6 +19,8 @@ mod reader;
 mod run;
 mod run_file;
 mod settings;
+mod site;
+mod time;
 
 pub use advice::{other_checkpoint, shell_word};
 pub use error::{ConfigError, ErrorClass};
@@ -26,11 +28,13 @@ pub use origin::{Origin, OtherOrigin};
 pub use parallel::{ModelSizes, Parallel, Recompute};
 pub use place::{Place, line_of};
 pub use run::{
-    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
-    SiteProfile, Targets, Train,
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule,
+    Targets, Train,
 };
 pub use run_file::{Ignored, RunFile, free_on_resume, show};
 pub use settings::{SECTIONS, Section, nearest};
+pub use site::Site;
+pub use time::WallTime;
 
 /// The only policy set of this version: it allows everything and enforces nothing.
 pub const OPEN_POLICY: &str = "configs/policies/open";

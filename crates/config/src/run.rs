@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::error::ConfigError;
 use crate::parallel::Parallel;
 use crate::place::Place;
+use crate::site::Site;
 
 /// A whole run: what a trainer needs to know besides the model's own config.json and the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -295,21 +296,6 @@ pub struct CheckpointPlan {
 pub struct EvalPlan {
     /// Steps between evaluations; 0 means only at the end.
     pub every_steps: u64,
-}
-
-/// `[site]`: the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Site {
-    /// Its rules.
-    pub profile: SiteProfile,
-}
-
-/// A cluster and its rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SiteProfile {
-    /// This machine, without a scheduler.
-    Local,
 }
 
 /// `[policy]`: what is allowed.

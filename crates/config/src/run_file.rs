@@ -39,7 +39,7 @@ pub struct Ignored {
 /// The settings that may change when a run is resumed: how long, where and on which mesh, how patient, how often it saves and
 /// evaluates. Everything else decides what the run *is*, from its data order to its learning-rate curve.
 const FREE_ON_RESUME: &[&str] = &["model.device", "train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
-const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval"];
+const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval", "site"];
 
 /// The same as messages and run files say it: `model.device, train.steps, …, [checkpoint] and [eval]`.
 pub fn free_on_resume() -> String {

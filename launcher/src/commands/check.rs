@@ -9,9 +9,9 @@ use sirocco_config::{Origin, Run, RunFile, shell_word};
 use tempfile::TempDir;
 
 use crate::cli;
+use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};
 use crate::preflight::{Preflight, preflight};
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;

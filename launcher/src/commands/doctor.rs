@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::Doctor;
+use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output::{self, bytes};
 use crate::programs::{MPI_ADVICE, Mpirun, SERVER, beside};
-use crate::report::{Failure, Kind};
 
 /// One thing that was looked for.
 struct Finding {

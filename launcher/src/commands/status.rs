@@ -3,8 +3,8 @@ use serde::Serialize;
 use sirocco_config::{Length, RunFile};
 
 use crate::cli;
+use crate::failure::Failure;
 use crate::output;
-use crate::report::Failure;
 use crate::train::directory::RunDirectory;
 use crate::train::summary::skipped;
 use crate::train::{curve, here, tokens};

@@ -11,8 +11,8 @@ mod slurm;
 use serde_json::{Value, json};
 
 use crate::cli::{SiteAction, SiteList, SiteShow};
+use crate::failure::{Failure, Kind};
 use crate::output;
-use crate::report::{Failure, Kind};
 use find::Found;
 
 pub(crate) fn run(action: &SiteAction) -> Result<(), Failure> {

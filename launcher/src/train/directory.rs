@@ -7,9 +7,9 @@ use std::time::Duration;
 use sirocco_checkpoint::{Checkpoints, RunState};
 use sirocco_config::{Run, RunFile, shell_word};
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::absolute;
-use crate::report::{Failure, Kind};
 use crate::train::holder::Holder;
 use crate::train::metrics::Curve;
 

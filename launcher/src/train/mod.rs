@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use sirocco_config::{Run, RunFile};
 
 use crate::cli::{self, Overrides};
+use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
 use crate::preflight::preflight;
-use crate::report::{Failure, Kind};
 use directory::RunDirectory;
 use interrupt::unless_interrupted;
 use metrics::Curve;

@@ -5,8 +5,8 @@ use std::process::ExitStatus;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::signal_name;
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, ended_by};
 use crate::train::voices::{Death, Voices};

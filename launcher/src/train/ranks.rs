@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use crate::failure::{Failure, Kind};
 use crate::programs::{Mpirun, TRAINER, beside, settle};
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::Follower;
 use crate::train::progress::Progress;

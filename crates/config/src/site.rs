@@ -1,0 +1,77 @@
+//! `[site]`: where a run computes, and what its jobs ask for there.
+//!
+//! Whether a site has what is asked for is for its profile to say; here is only what a run file can be wrong about by itself.
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::check::ANY;
+use crate::error::ConfigError;
+use crate::reader::Reader;
+use crate::time::WallTime;
+
+/// `[site]`: the cluster, and what a job asks of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// The name of a site's profile, or the path of one; `local` is this machine, without a scheduler.
+    pub profile: String,
+    /// Who pays.
+    pub account: Option<String>,
+    /// Where; without one, the default of the site.
+    pub partition: Option<String>,
+    /// Quality of service.
+    pub qos: Option<String>,
+    /// How long one job may take; a longer run becomes a chain of jobs.
+    pub time: Option<WallTime>,
+    /// Nodes of a job; each has the same number of ranks.
+    pub nodes: u64,
+    /// Nodes beyond those, to take the place of ones that fail their test.
+    pub spare_nodes: u64,
+    /// How often a run may go on by itself after a failure before a person has to look.
+    pub restarts: u64,
+    /// Variables of the environment that go into a job although they lead out of the site: proxies, keys of services.
+    pub keep_environment: Vec<String>,
+}
+
+/// Most nodes that are asked for: no cluster has more.
+const MOST_NODES: u64 = 100_000;
+
+/// What `[site]` says. Paths start at `base`.
+pub(crate) fn site(reader: &Reader<'_>, base: &Path) -> Result<Site, ConfigError> {
+    let name =
+        |key| reader.map(key, "a name, without spaces", |value| value.as_str().filter(|text| is_name(text)).map(str::to_owned));
+    let time = "a length of time as Slurm writes it, at least a minute: \"30\" (minutes), \"06:00:00\", \"1-12:00:00\"";
+    let variables = "a list of names of environment variables, such as [\"https_proxy\"]";
+    Ok(Site {
+        profile: profile(reader, base)?,
+        account: name("account")?,
+        partition: name("partition")?,
+        qos: name("qos")?,
+        time: reader.map("time", time, |value| WallTime::parse(value.as_str()?).filter(|time| time.seconds() >= 60))?,
+        nodes: reader.whole("nodes", 1, MOST_NODES)?.unwrap_or(1),
+        spare_nodes: reader.whole("spare_nodes", 0, MOST_NODES)?.unwrap_or(0),
+        restarts: reader.whole("restarts", 0, ANY)?.unwrap_or(3),
+        keep_environment: reader
+            .map("keep_environment", variables, |value| {
+                let name = |item: &toml::Value| item.as_str().filter(|text| is_name(text)).map(str::to_owned);
+                value.as_array()?.iter().map(name).collect()
+            })?
+            .unwrap_or_default(),
+    })
+}
+
+/// A name stays as it is; what has a `/` or `.toml` in it is a path.
+fn profile(reader: &Reader<'_>, base: &Path) -> Result<String, ConfigError> {
+    let typed = reader.text("profile", "the name of a site, or the path of a profile")?;
+    Ok(match typed {
+        None => "local".to_owned(),
+        Some(path) if path.contains('/') || path.ends_with(".toml") => base.join(path).display().to_string(),
+        Some(name) => name,
+    })
+}
+
+/// What can stand in a line of a job script as it is.
+fn is_name(text: &str) -> bool {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-+@:,".contains(letter);
+    !text.is_empty() && text.len() <= 128 && !text.starts_with('-') && text.chars().all(fits)
+}
