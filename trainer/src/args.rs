@@ -95,6 +95,9 @@ pub(crate) struct RunJob {
     /// Stop after this step, with a checkpoint.
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) until: Option<u64>,
+    /// When the job ends, in seconds since 1970: stop before, in time for a checkpoint.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ends: Option<f64>,
 }
 
 /// How a data file is written.

@@ -1,6 +1,7 @@
 //! The loop over steps: when to measure, when to save, when to stop.
 
 use super::data::Sequences;
+use super::deadline::Deadline;
 use super::evaluate::{Evaluated, held_out_loss};
 use super::metrics::Metrics;
 use super::saver::Saver;
@@ -17,6 +18,8 @@ pub(super) struct Training<'a> {
     pub(super) state: State,
     /// Of rank 0.
     pub(super) metrics: Option<Metrics>,
+    /// Of the job, where it has one.
+    pub(super) deadline: Option<Deadline>,
 }
 
 impl Training<'_> {
@@ -55,8 +58,10 @@ impl Training<'_> {
 
     /// One step and its record; whether any rank wants to stop.
     fn step(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
-        let saver = &self.saver;
-        let wishes = || Wishes { stop: signalled.stop_is_wanted(), settled: saver.is_settled() };
+        self.deadline.as_mut().map(Deadline::step_begins);
+        let (saver, deadline) = (&self.saver, &self.deadline);
+        let time_is_up = || deadline.as_ref().is_some_and(|deadline| deadline.is_near(saver.expected()));
+        let wishes = || Wishes { stop: signalled.stop_is_wanted() || time_is_up(), settled: saver.is_settled() };
         let Stepped { record, stop, all_settled, failure } = caught(|| step(&self.plan, &mut self.state, completed, &wishes))?;
         tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
         if record.skipped {
@@ -83,7 +88,8 @@ impl Training<'_> {
     fn evaluate(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
         let Some(held_out) = self.held_out else { return Ok(false) };
         let (micro_batch, communicator) = (self.plan.run.train.micro_batch as usize, self.plan.communicator);
-        let stop = || signalled.stop_is_wanted();
+        let save = self.saver.expected();
+        let stop = || signalled.stop_is_wanted() || self.deadline.as_ref().is_some_and(|deadline| deadline.is_here(save));
         let loss = match caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, communicator, &stop))? {
             Evaluated::Whole(loss) => loss,
             Evaluated::Stopped => {
