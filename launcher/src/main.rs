@@ -42,6 +42,9 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Data(data) => commands::data::run(&data.action)?,
         Command::Check(arguments) => commands::check::run(&arguments)?,
         Command::Train(arguments) => return train::run(&arguments),
+        Command::Submit(arguments) => chain::submit::run(&arguments)?,
+        Command::Cancel(arguments) => chain::cancel::run(&arguments)?,
+        Command::Job(arguments) => return chain::job::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
         Command::Export(passed) => {
@@ -71,6 +74,9 @@ fn wants_json(command: &Command) -> bool {
         },
         Command::Check(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
+        Command::Submit(arguments) => arguments.json,
+        Command::Cancel(arguments) => arguments.json,
+        Command::Job(_) => false,
         Command::Status(arguments) => arguments.json,
         Command::Site(site) => match &site.action {
             SiteAction::List(arguments) => arguments.json,

@@ -43,6 +43,34 @@ pub const NODES: Variable = Variable {
     meaning: "nodes over which mpirun spreads the ranks; without it: this one, and ranks are compared with its GPUs",
 };
 
+/// The job that this command runs in.
+pub const JOB_ID: Variable = Variable {
+    name: "SLURM_JOB_ID",
+    read_by: "sirocco",
+    meaning: "the job whose ranks sirocco job starts; without it: there is none, and sirocco job is refused",
+};
+
+/// Its nodes.
+pub const JOB_NODES: Variable = Variable {
+    name: "SLURM_JOB_NODELIST",
+    read_by: "sirocco",
+    meaning: "the nodes on which sirocco job starts ranks; without it: there is no job, and sirocco job is refused",
+};
+
+/// CPUs of the node that the job's script runs on.
+pub const JOB_CPUS: Variable = Variable {
+    name: "SLURM_CPUS_ON_NODE",
+    read_by: "sirocco",
+    meaning: "CPUs that the ranks of a node share; without it: 1",
+};
+
+/// How often Slurm has started the job again.
+pub const JOB_RESTARTS: Variable = Variable {
+    name: "SLURM_RESTART_COUNT",
+    read_by: "sirocco",
+    meaning: "how often Slurm had started the job before, for its record; without it: never",
+};
+
 /// The compute node on which Slurm has started this command.
 pub const NODE_NAME: Variable = Variable {
     name: "SLURMD_NODENAME",
@@ -80,7 +108,9 @@ pub const PURGE_DELAY: Variable = Variable {
 };
 
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] = &[
+    JOB_CPUS, JOB_ID, JOB_NODES, JOB_RESTARTS, LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY,
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,7 +33,7 @@ pub use run::{
 };
 pub use run_file::{Ignored, RunFile, free_on_resume, show};
 pub use settings::{SECTIONS, Section, nearest};
-pub use site::Site;
+pub use site::{LOCAL_SITE, Site};
 pub use time::WallTime;
 
 /// The only policy set of this version: it allows everything and enforces nothing.

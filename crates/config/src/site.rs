@@ -33,6 +33,9 @@ pub struct Site {
     pub keep_environment: Vec<String>,
 }
 
+/// The profile of a machine without a scheduler, which a run has unless it names another.
+pub const LOCAL_SITE: &str = "local";
+
 /// Most nodes that are asked for: no cluster has more.
 const MOST_NODES: u64 = 100_000;
 
@@ -64,7 +67,7 @@ pub(crate) fn site(reader: &Reader<'_>, base: &Path) -> Result<Site, ConfigError
 fn profile(reader: &Reader<'_>, base: &Path) -> Result<String, ConfigError> {
     let typed = reader.text("profile", "the name of a site, or the path of a profile")?;
     Ok(match typed {
-        None => "local".to_owned(),
+        None => LOCAL_SITE.to_owned(),
         Some(path) if path.contains('/') || path.ends_with(".toml") => base.join(path).display().to_string(),
         Some(name) => name,
     })

@@ -1,3 +1,11 @@
-//! The chain of a run: its jobs on a cluster, one after the other, and what was recorded of them.
+//! The chain of a run: its jobs on a cluster, one after the other. A person submits the first ([`submit`]); each job ([`job`]) tests its nodes,
+//! starts the ranks, records how they end ([`record`]) and sees to the next.
 
+pub(crate) mod cancel;
+mod environment;
+pub(crate) mod job;
 pub(crate) mod record;
+mod script;
+mod slurm;
+pub(crate) mod submit;
+mod sweep;

@@ -4,14 +4,16 @@
 mod files;
 mod run;
 mod site;
+mod slurm;
 
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
-pub(crate) use run::{Check, Overrides, Status, Train};
+pub(crate) use run::{Check, Overrides, Status, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
+pub(crate) use slurm::{Cancel, Job, Submit};
 
 /// Fine-tunes Mistral-family language models on supercomputers and serves the result, without a byte leaving the machine.
 #[derive(Debug, Parser)]
@@ -81,6 +83,26 @@ Examples:
   sirocco train runs/demo --set train.steps=80     resume and go on for longer
   sirocco train runs/demo --set parallel.dp=1      resume on another mesh; other axes stay")]
     Train(Train),
+    /// Train on a cluster with Slurm: a job, and others after it until the run is done
+    #[command(after_help = "\
+Checks the run, tokenises its data, writes RUN_DIR/job.sh and submits it. The job goes on by itself
+over the end of its time, lost nodes and dead ranks; an error that repeats ends it. [site] says where:
+profile, account, partition, qos, time, nodes.
+
+Examples:
+  sirocco submit run.toml --set site.profile=meluxina --set site.account=p200000 --dry-run
+  sirocco submit run.toml
+  sirocco submit runs/demo                         go on with a run that has ended early
+  sirocco submit run.toml --sweep train.learning_rate=1e-4,2e-4 --sweep method.rank=8,16")]
+    Submit(Submit),
+    /// End the jobs of a run, with a checkpoint
+    #[command(
+        after_help = "Examples:\n  sirocco cancel runs/demo\n  sirocco cancel runs/demo --now      at once, without another checkpoint"
+    )]
+    Cancel(Cancel),
+    /// What RUN_DIR/job.sh does inside a job: start the ranks, record their end, see to what follows
+    #[command(hide = true)]
+    Job(Job),
     /// What a run is doing: step, loss, newest checkpoint
     #[command(after_help = "Example:\n  sirocco status runs/demo --json")]
     Status(Status),

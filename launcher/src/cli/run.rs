@@ -35,7 +35,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Train {
+pub(crate) struct Wanted {
     /// A run file to start from, or a run directory to resume
     #[arg(value_name = "RUN.toml|RUN_DIR")]
     pub(crate) run: PathBuf,
@@ -44,6 +44,12 @@ pub(crate) struct Train {
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
     /// Stop after this step, with a checkpoint
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) until: Option<u64>,

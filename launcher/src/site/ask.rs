@@ -26,12 +26,16 @@ pub(crate) enum Answer {
 
 /// Asks `program`, which gets nothing to read.
 pub(crate) fn ask(program: &str, arguments: &[&str]) -> Answer {
-    within(LIMIT, program, arguments)
+    ask_command(Command::new(program).args(arguments))
 }
 
-fn within(limit: Duration, program: &str, arguments: &[&str]) -> Answer {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// The same for a command with an environment of its own.
+pub(crate) fn ask_command(command: &mut Command) -> Answer {
+    within(LIMIT, command)
+}
+
+fn within(limit: Duration, command: &mut Command) -> Answer {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: what the command starts is ended with it, and lets go of the pipes.
     let mut child = match command.process_group(0).spawn() {
         Ok(child) => child,
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_ended_with_what_it_started() {
         let start = Instant::now();
-        assert_eq!(within(Duration::from_millis(200), "sh", &["-c", "sleep 60 & sleep 60"]), Answer::TooLate);
+        assert_eq!(within(Duration::from_millis(200), Command::new("sh").args(["-c", "sleep 60 & sleep 60"])), Answer::TooLate);
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }

@@ -9,5 +9,6 @@ mod mesh;
 mod resuming;
 mod run_files;
 mod site;
+mod submit;
 mod training;
 mod watching;

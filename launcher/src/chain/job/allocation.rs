@@ -1,0 +1,52 @@
+//! What Slurm has given to this job.
+use std::time::{Duration, Instant};
+
+use sirocco_config::environment;
+
+use crate::chain::record::now;
+use crate::chain::slurm;
+use crate::failure::{Failure, Kind};
+
+/// The job that this program runs in.
+pub(crate) struct Allocation {
+    /// Its number.
+    pub(crate) id: String,
+    /// In the order of Slurm; the first is the one that this program runs on.
+    pub(crate) nodes: Vec<String>,
+    /// CPUs of this node that the job may use.
+    pub(crate) cpus: u64,
+    /// How often Slurm had started it before.
+    pub(crate) restarts: u64,
+    end: Option<Instant>,
+}
+
+impl Allocation {
+    /// Asks the environment, and Slurm for the time that is left.
+    pub(crate) fn here() -> Result<Allocation, Failure> {
+        let said = |variable: environment::Variable| std::env::var(variable.name).ok().filter(|value| !value.is_empty());
+        let (Some(id), Some(nodes)) = (said(environment::JOB_ID), said(environment::JOB_NODES)) else {
+            let message =
+                format!("no job of Slurm here: expected {} and {}", environment::JOB_ID.name, environment::JOB_NODES.name);
+            return Err(Failure::new(Kind::Usage, message).help("sirocco submit RUN_DIR submits a job that runs this command"));
+        };
+        let number = |variable| said(variable).and_then(|value| value.parse().ok());
+        let left = slurm::job(&id)?.and_then(|job| job.left);
+        Ok(Allocation {
+            nodes: slurm::hosts(&nodes)?,
+            cpus: number(environment::JOB_CPUS).unwrap_or(1),
+            restarts: number(environment::JOB_RESTARTS).unwrap_or(0),
+            end: left.and_then(|left| Instant::now().checked_add(left)),
+            id,
+        })
+    }
+
+    /// Until Slurm ends the job; `None` where it has no end.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.end.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// The same as a time, in seconds since 1970.
+    pub(crate) fn ends(&self) -> Option<f64> {
+        self.left().map(|left| (now() + left.as_secs_f64()).round())
+    }
+}

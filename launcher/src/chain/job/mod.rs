@@ -1,0 +1,233 @@
+//! `sirocco job`: what a job does from its start to its end. It starts the ranks, writes down how they end, and sees to what follows.
+
+mod allocation;
+mod decide;
+mod ranks;
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use sirocco_config::{Run, RunFile};
+use sirocco_site::MpiStart;
+
+use crate::chain::record::{self, Event, Next, Outcome, Unfit, What};
+use crate::chain::script::job_name;
+use crate::chain::slurm::{self, Submission};
+use crate::cli;
+use crate::failure::{Failure, Kind};
+use crate::output::say;
+use crate::site::find;
+use crate::train::directory::RunDirectory;
+use crate::train::outcome::{STOPPED, State, judge};
+use crate::train::{here, steps_of};
+use allocation::Allocation;
+use decide::{Decision, Ending, Left, decide};
+use ranks::{Asked, Start};
+
+/// How long a job waits for the one before it to let go of the run.
+const HANDOVER: Duration = Duration::from_secs(60);
+
+/// Runs the job. Returns the exit code: 0 when the run is done, 75 when it is not and goes on elsewhere.
+pub(crate) fn run(arguments: &cli::Job) -> Result<u8, Failure> {
+    let directory = RunDirectory::existing(&arguments.run)?;
+    let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
+    let asked = Asked::listen()?;
+    let allocation = Allocation::here()?;
+    let past = read(&directory)?;
+    if let Some(next) = handed_over(&past, &allocation.id) {
+        say(format_args!("this run has gone on in job {next}"));
+        return Ok(STOPPED);
+    }
+    let _lock = lock(&directory)?;
+    let mpi = find::site(&run.site.profile)?.site.mpi.map_or(MpiStart::Srun, |known| known.facts.start);
+    Job { directory, run, allocation, mpi, asked }.go()
+}
+
+/// The job that this one has handed the run to, if Slurm starts it again all the same.
+fn handed_over(past: &[Event], id: &str) -> Option<String> {
+    past.iter()
+        .rev()
+        .filter(|event| event.job == id)
+        .find_map(|event| match &event.what {
+            What::Ended { next, .. } => Some(next),
+            _ => None,
+        })
+        .and_then(|next| match next {
+            Next::Job(job) => Some(job.clone()),
+            _ => None,
+        })
+}
+
+/// The run's lock, as soon as the job before this one has ended.
+fn lock(directory: &RunDirectory) -> Result<File, Failure> {
+    let until = Instant::now() + HANDOVER;
+    loop {
+        match directory.lock() {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(200)),
+            taken => return taken,
+        }
+    }
+}
+
+fn read(directory: &RunDirectory) -> Result<Vec<Event>, Failure> {
+    record::read(directory.path()).map_err(|error| {
+        Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", directory.path().join(record::FILE).display()))
+    })
+}
+
+/// A job at work.
+struct Job {
+    directory: RunDirectory,
+    run: Run,
+    allocation: Allocation,
+    mpi: MpiStart,
+    asked: Asked,
+}
+
+impl Job {
+    fn go(mut self) -> Result<u8, Failure> {
+        let Allocation { nodes, restarts, .. } = &self.allocation;
+        self.add(What::Started { nodes: nodes.clone(), ends: self.allocation.ends(), restarts: *restarts })?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let ending = self.attempt(attempt)?;
+            let past = read(&self.directory)?;
+            let left = Left { time: self.allocation.left(), nodes: self.fit(&past).len() as i64 - self.run.site.nodes as i64 };
+            let decision = decide(&past, &ending, &left, self.run.site.restarts);
+            let (next, code) = self.follow(&decision, &past)?;
+            let why = match &decision {
+                Decision::GiveUp(reason) => format!("{}; {reason}", ending.why),
+                _ => ending.why.clone(),
+            };
+            say(format_args!("{why}: {}", words(&next, &decision)));
+            let (outcome, unfit, step) = (ending.outcome, ending.unfit, ending.steps.1);
+            self.add(What::Ended { attempt, outcome, step, why, unfit, next })?;
+            if decision != Decision::Again {
+                return Ok(code);
+            }
+        }
+    }
+
+    /// Starts the ranks once.
+    fn attempt(&mut self, attempt: u64) -> Result<Ending, Failure> {
+        let past = read(&self.directory)?;
+        let nodes: Vec<String> = self.fit(&past).into_iter().take(self.run.site.nodes as usize).collect();
+        let from = self.directory.newest_checkpoint()?.unwrap_or(0);
+        self.add(What::Ranks { attempt, nodes: nodes.clone(), ranks: self.run.ranks(), from_step: from })?;
+        let start =
+            Start { run: &self.run, directory: &self.directory, allocation: &self.allocation, mpi: self.mpi, nodes: &nodes };
+        let (ended, lost) = ranks::run(&start, &mut self.asked)?;
+        let judged = judge(&ended, &self.directory, self.run.ranks());
+        let to = self.directory.newest_checkpoint()?.unwrap_or(0);
+        let ending = |outcome, kind, why: String, unfit| Ending {
+            outcome,
+            kind,
+            steps: (from, to),
+            why,
+            unfit,
+            terminated: self.asked.terminated,
+        };
+        let steps = steps_of(&self.directory, &self.run)?;
+        Ok(match judged {
+            Ok((State::Stopped, _)) => {
+                ending(Outcome::Stopped, Kind::Stopped, format!("stopped at step {to} of {steps}, with a checkpoint"), vec![])
+            }
+            Ok(_) => ending(Outcome::Done, Kind::Stopped, format!("all {steps} steps are done"), vec![]),
+            Err(failure) => {
+                let unfit = if lost { silent(&nodes, &failure.message) } else { vec![] };
+                ending(Outcome::Failed, failure.kind, failure.message, unfit)
+            }
+        })
+    }
+
+    /// The nodes of the job about which nothing bad is recorded.
+    fn fit(&self, past: &[Event]) -> Vec<String> {
+        let bad = unfit_nodes(past);
+        self.allocation.nodes.iter().filter(|node| !bad.contains(*node)).cloned().collect()
+    }
+
+    /// Does what was decided; what comes next, and the exit code of this job.
+    fn follow(&self, decision: &Decision, past: &[Event]) -> Result<(Next, u8), Failure> {
+        Ok(match decision {
+            Decision::Done => (Next::Nothing, 0),
+            Decision::Again => (Next::Again, STOPPED),
+            Decision::LeaveToSlurm => (Next::Requeued, STOPPED),
+            Decision::GiveUp(reason) => (Next::Nothing, if reason == "cancelled" { STOPPED } else { 1 }),
+            Decision::Successor => match self.submit(past) {
+                Ok(job) => (Next::Job(job), STOPPED),
+                Err(failure) => {
+                    say(format_args!(
+                        "no other job could be submitted from here ({}): asking Slurm to start this one again",
+                        failure.message
+                    ));
+                    slurm::requeue(&self.allocation.id)?;
+                    (Next::Requeued, STOPPED)
+                }
+            },
+        })
+    }
+
+    fn submit(&self, past: &[Event]) -> Result<String, Failure> {
+        let mut known: Vec<String> = past.iter().map(|event| event.job.clone()).collect();
+        known.push(self.allocation.id.clone());
+        let excluded = unfit_nodes(past);
+        let submission = Submission {
+            script: &self.directory.path().join("job.sh"),
+            name: &job_name(&self.run.name, self.directory.path()),
+            known: &known,
+            excluded: &excluded,
+            leading_out: &[],
+        };
+        let job = slurm::submit(&submission)?;
+        let after = Some(self.allocation.id.clone());
+        self.note(&Event::now(&job, What::Submitted { after, excluded }))?;
+        Ok(job)
+    }
+
+    fn add(&self, what: What) -> Result<(), Failure> {
+        self.note(&Event::now(&self.allocation.id, what))
+    }
+
+    fn note(&self, event: &Event) -> Result<(), Failure> {
+        record::add(self.directory.path(), event).map_err(|error| {
+            Failure::new(
+                Kind::Failed,
+                format_args!("{}: cannot be written: {error}", self.directory.path().join(record::FILE).display()),
+            )
+        })
+    }
+}
+
+/// Nodes that were found unfit since a person last looked.
+fn unfit_nodes(past: &[Event]) -> Vec<String> {
+    let mut nodes: Vec<String> = Vec::new();
+    for event in past {
+        match &event.what {
+            What::Submitted { after: None, .. } => nodes.clear(),
+            What::Submitted { excluded, .. } => nodes.extend(excluded.iter().cloned()),
+            What::Tested { unfit, .. } | What::Ended { unfit, .. } => nodes.extend(unfit.iter().map(|unfit| unfit.node.clone())),
+            _ => {}
+        }
+    }
+    nodes.sort();
+    nodes.dedup();
+    nodes
+}
+
+/// Those of the nodes that the ranks' message says they lost.
+fn silent(nodes: &[String], message: &str) -> Vec<Unfit> {
+    let is_named = |node: &&String| message.contains(&format!(" on {node}:")) || message.contains(&format!(" on {node})"));
+    let why = "its ranks do not answer, and it does not end them".to_owned();
+    nodes.iter().filter(is_named).map(|node| Unfit { node: node.clone(), why: why.clone() }).collect()
+}
+
+fn words(next: &Next, decision: &Decision) -> String {
+    match (next, decision) {
+        (Next::Again, _) => "starting the ranks again".to_owned(),
+        (Next::Job(job), _) => format!("the run goes on in job {job}"),
+        (Next::Requeued, _) => "Slurm starts this job again, unless it was cancelled".to_owned(),
+        (Next::Nothing, Decision::Done) => "nothing is left to do".to_owned(),
+        (Next::Nothing, _) => "the chain ends here".to_owned(),
+    }
+}
