@@ -344,6 +344,11 @@ mod tests {
         assert_eq!((found.profile.as_str(), found.time.unwrap().seconds(), found.nodes), ("/base/sites/ours.toml", 129_600, 1));
         assert_eq!((found.account.as_deref(), found.restarts, found.spare_nodes), (Some("p200"), 3, 0));
         assert!(message(&["site.time=0:30"]).ends_with("\"06:00:00\", \"1-12:00:00\""), "less than a minute");
+        let time = |text: &str| site(&[text]).unwrap().time.unwrap().to_string();
+        assert_eq!(
+            (time("site.time=90"), time("site.time=10:00"), time("site.time=06:00:00")),
+            ("01:30:00".into(), "00:10:00".into(), "06:00:00".into())
+        );
         for wrong in ["site.account=a b", "site.partition=--exclusive", "site.qos=a\nb", "site.keep_environment=['$(reboot)']"] {
             assert!(site(&[wrong]).is_err(), "{wrong}");
         }

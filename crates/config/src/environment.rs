@@ -58,11 +58,8 @@ pub const JOB_NODES: Variable = Variable {
 };
 
 /// CPUs of the node that the job's script runs on.
-pub const JOB_CPUS: Variable = Variable {
-    name: "SLURM_CPUS_ON_NODE",
-    read_by: "sirocco",
-    meaning: "CPUs that the ranks of a node share; without it: 1",
-};
+pub const JOB_CPUS: Variable =
+    Variable { name: "SLURM_CPUS_ON_NODE", read_by: "sirocco", meaning: "CPUs that the ranks of a node share; without it: 1" };
 
 /// How often Slurm has started the job again.
 pub const JOB_RESTARTS: Variable = Variable {
@@ -109,7 +106,20 @@ pub const PURGE_DELAY: Variable = Variable {
 
 /// Every variable.
 pub const ALL: &[Variable] = &[
-    JOB_CPUS, JOB_ID, JOB_NODES, JOB_RESTARTS, LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY,
+    JOB_CPUS,
+    JOB_ID,
+    JOB_NODES,
+    JOB_RESTARTS,
+    LOG,
+    MODULE_PATH,
+    MPIRUN,
+    NODES,
+    NODE_NAME,
+    PATH,
+    PURGE_DELAY,
+    SPIN_COUNT,
+    TMPDIR,
+    WAIT_POLICY,
 ];
 
 #[cfg(test)]

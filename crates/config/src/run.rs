@@ -39,7 +39,7 @@ pub struct Run {
 const MEANINGS: [(&str, &str); 2] = [
     (
         "site",
-        "# Where the run is and what rules its scheduler has. \"local\": this machine, without one. This version knows no other.",
+        "# Where jobs of the run are submitted, and what they ask for. \"local\" is a machine without a scheduler.",
     ),
     ("policy", "# What is allowed. This set allows everything and enforces nothing. This version takes no other."),
 ];

@@ -238,7 +238,8 @@ fn known_section(name: &str, at: &Place) -> Result<(), ConfigError> {
 fn bare_value(text: &str) -> Value {
     let table = toml::from_str::<toml::Table>(&format!("value = {text}"));
     if let Some(value) = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value")) {
-        return value;
+        // No setting is a time of day, as which TOML reads 06:00:00.
+        return if value.is_datetime() { Value::String(text.to_owned()) } else { value };
     }
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(items) if !items.contains(['[', '"', '\'']) => {

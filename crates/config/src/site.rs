@@ -50,7 +50,7 @@ pub(crate) fn site(reader: &Reader<'_>, base: &Path) -> Result<Site, ConfigError
         account: name("account")?,
         partition: name("partition")?,
         qos: name("qos")?,
-        time: reader.map("time", time, |value| WallTime::parse(value.as_str()?).filter(|time| time.seconds() >= 60))?,
+        time: reader.map("time", time, wall_time)?,
         nodes: reader.whole("nodes", 1, MOST_NODES)?.unwrap_or(1),
         spare_nodes: reader.whole("spare_nodes", 0, MOST_NODES)?.unwrap_or(0),
         restarts: reader.whole("restarts", 0, ANY)?.unwrap_or(3),
@@ -61,6 +61,12 @@ pub(crate) fn site(reader: &Reader<'_>, base: &Path) -> Result<Site, ConfigError
             })?
             .unwrap_or_default(),
     })
+}
+
+/// A whole number is minutes, as with sbatch.
+fn wall_time(value: &toml::Value) -> Option<WallTime> {
+    let text = value.as_integer().map_or_else(|| value.as_str().map(str::to_owned), |minutes| Some(minutes.to_string()))?;
+    WallTime::parse(&text).filter(|time| time.seconds() >= 60)
 }
 
 /// A name stays as it is; what has a `/` or `.toml` in it is a path.

@@ -40,6 +40,13 @@ impl Allocation {
         })
     }
 
+    /// Asks Slurm again for the time that is left, which an operator may have changed. What was known stays where it does not say.
+    pub(crate) fn refresh(&mut self) {
+        if let Ok(Some(left)) = slurm::job(&self.id).map(|job| job.and_then(|job| job.left)) {
+            self.end = Instant::now().checked_add(left);
+        }
+    }
+
     /// Until Slurm ends the job; `None` where it has no end.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.end.map(|end| end.saturating_duration_since(Instant::now()))

@@ -93,6 +93,7 @@ impl Job {
             attempt += 1;
             let ending = self.attempt(attempt)?;
             let past = read(&self.directory)?;
+            self.allocation.refresh();
             let left = Left { time: self.allocation.left(), nodes: self.fit(&past).len() as i64 - self.run.site.nodes as i64 };
             let decision = decide(&past, &ending, &left, self.run.site.restarts);
             let (next, code) = self.follow(&decision, &past)?;
