@@ -1,5 +1,5 @@
-//! Twenty runs, each hit once at a moment that nobody chose: by signals, by a requeue, by the end of its time, by dead and stopped ranks, by power
-//! cuts. Each finishes by itself, with the adapter of the run that nobody hit, bit for bit.
+//! Twenty runs, each hit at a moment that nobody chose: by signals, by a requeue, by dead and stopped ranks, by power cuts, by the end of its time.
+//! Each finishes by itself, with the adapter of the run that nobody hit, bit for bit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,8 +30,6 @@ enum Hit {
     Signal,
     /// `scontrol requeue`
     Requeue,
-    /// An operator shortens its time, and it ends.
-    Time,
     /// `kill -9` of a rank.
     Kill,
     /// `kill -STOP` of a rank.
@@ -45,7 +43,7 @@ enum Hit {
 impl Hit {
     /// Whether the ranks can save what they have done.
     fn is_polite(self) -> bool {
-        matches!(self, Hit::Signal | Hit::Requeue | Hit::Time)
+        matches!(self, Hit::Signal | Hit::Requeue)
     }
 }
 
@@ -60,7 +58,6 @@ fn hit(cluster: &Cluster, job: &str, run: &Path, hit: Hit) {
     match hit {
         Hit::Signal => drop(cluster.say("scancel", &["--signal=USR1", job])),
         Hit::Requeue => drop(cluster.say("scontrol", &["requeue", job])),
-        Hit::Time => drop(cluster.say("scontrol", &["update", &format!("JobId={job}"), "EndTime=now+5"])),
         Hit::Kill | Hit::Stop => {
             let process = wait_for("process of a rank", LIMIT, || rank_process(run, rank as usize));
             signal(if hit == Hit::Kill { "KILL" } else { "STOP" }, &process);
@@ -100,7 +97,6 @@ fn undisturbed() -> &'static (Workplace, Vec<u8>) {
 #[rstest]
 #[case::signal(Hit::Signal)]
 #[case::requeue(Hit::Requeue)]
-#[case::time(Hit::Time)]
 #[case::kill(Hit::Kill)]
 #[case::stop(Hit::Stop)]
 #[case::first_node(Hit::FirstNode)]
@@ -129,12 +125,13 @@ fn a_run_that_is_hit_finishes_by_itself(#[case] by: Hit, #[values(1, 2, 3)] _tim
     assert!(again <= most, "{by:?} after step {first}: {again} steps were done again, expected at most {most}\n{}", told(&run));
 }
 
-/// A job of a minute, which the ranks know to end: they leave in time, another job goes on, and no step is done twice.
-#[test]
-fn a_run_goes_from_job_to_job_over_the_end_of_their_time() {
+/// Jobs of a minute, whose end the ranks know: they leave in time, another job goes on, and no step is done twice.
+#[rstest]
+fn a_run_goes_from_job_to_job_over_the_end_of_their_time(#[values(1, 2)] _time: u64) {
     let Some(cluster) = Cluster::start() else { return };
     let place = Workplace::new();
-    let settings = "train.steps=1000000 train.schedule=constant checkpoint.every_steps=1000000 eval.every_steps=0";
+    let settings =
+        "train.steps=1000000 train.global_batch=32 train.schedule=constant checkpoint.every_steps=1000000 eval.every_steps=0";
     submit(&cluster, &place, &format!("{SITE} site.time=1 {settings}"));
     let run = place.path().join("run");
     let of_kind = |kind: &str| events(&run).into_iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
@@ -147,7 +144,11 @@ fn a_run_goes_from_job_to_job_over_the_end_of_their_time() {
     sirocco(&cluster, &place, "cancel run").expect_code(0);
     ended(&run, LIMIT);
     assert!(done(&run).values().all(|times| *times == 1), "a step was done twice\n{}", told(&run));
-    assert_eq!(done(&run).len() as u64, place.steps("run").last().expect("steps").step, "every step was done");
+    let steps = place.steps("run").last().expect("steps").step;
+    assert_eq!(done(&run).len() as u64, steps, "every step was done");
+    let there = Workplace::new();
+    there.start("run", &format!("{settings} parallel.dp=2 parallel.tp=2 --until {steps}")).wait(2 * FINISHES).expect_code(75);
+    assert!(adapter(&there) == adapter(&place), "the adapters differ");
 }
 
 /// An error that comes back is no accident: the chain ends, and says so.
