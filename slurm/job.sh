@@ -3,13 +3,12 @@
 {% for option in options -%}
 #SBATCH {{ option }}
 {% endfor %}
-set -u
 {% if modules -%}
 module load {{ modules | join(" ") }}
 {% endif -%}
 {% for name, value in exports -%}
 export {{ name }}={{ value }}
-{% endfor %}
+{% endfor -%}
 # Tests the nodes, starts the ranks with `{{ starter }}`, writes down how they end in jobs.jsonl of the run,
 # and sees to what follows: the same ranks again, another job, or nothing.
 exec {{ sirocco }} job {{ run }}

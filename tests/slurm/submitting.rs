@@ -7,7 +7,7 @@ use serde_json::Value;
 use sirocco_tests::processes::rank_process;
 use sirocco_tests::program::{Finished, LIMIT, Running, path, signal, wait_for};
 use sirocco_tests::slurm::Cluster;
-use sirocco_tests::steps::assert_equal;
+use sirocco_tests::steps::{RELATIVE, assert_equal};
 use sirocco_tests::workplace::Workplace;
 
 /// Four ranks on two of the four nodes.
@@ -108,4 +108,101 @@ fn a_dead_rank_costs_no_more_than_an_interval_and_nobody_has_to_look() {
     assert_eq!(last["outcome"], "stopped", "{}", told(&run));
     let first = events(&run).into_iter().find(|event| event["event"] == "ended").expect("an end");
     assert!(first["why"].as_str().expect("words").contains("rank 2"), "{}", told(&run));
+}
+
+/// Slurm's own words about a script of ours; those options left out that only the site's Slurm knows, and sizes that only its nodes have.
+fn test_only(cluster: &Cluster, place: &Workplace, script: &str) -> Finished {
+    const OF_THE_SITE: [&str; 6] = ["--account=", "--partition=", "--qos=", "--gres=", "--gpus-per-node=", "--cpus-per-task="];
+    let known = |line: &&str| !OF_THE_SITE.iter().any(|option| line.starts_with(&format!("#SBATCH {option}")));
+    let text: String =
+        script.lines().filter(known).map(|line| line.replace("--ntasks-per-node=4", "--ntasks-per-node=2") + "\n").collect();
+    let file = place.path().join("script.sh");
+    std::fs::write(&file, text).expect("a script");
+    Running::start(&mut cluster.command("sbatch", &["--test-only", &file.display().to_string()], place.path())).wait(LIMIT)
+}
+
+#[test]
+fn sbatch_takes_the_script_of_every_site() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = Workplace::new();
+    for settings in [
+        "site.profile=slurm",
+        "site.profile=meluxina model.device=auto site.account=p200000 site.qos=default site.time=1-00:00:00",
+        "site.profile=leonardo model.device=auto site.account=b site.time=24:00:00",
+        "site.profile=marenostrum5 model.device=auto site.account=ehpc000 site.qos=acc_ehpc site.time=10:00",
+        "site.profile=lumi site.account=project_1 site.time=90",
+    ] {
+        let sets: String = settings.split_whitespace().map(|setting| format!(" --set {setting}")).collect();
+        let more = "--set site.nodes=2 --set parallel.dp=4 --set parallel.tp=2";
+        let script = sirocco(&cluster, &place, &format!("submit run.toml --dry-run{sets} {more}")).expect_code(0).stdout;
+        let tested = test_only(&cluster, &place, &script);
+        assert_eq!(tested.code, Some(0), "{settings}\n{script}\n{}", tested.stderr);
+        assert!(tested.stderr.contains("to start at"), "{}", tested.stderr);
+    }
+    let broken = test_only(&cluster, &place, "#!/bin/bash\n#SBATCH --no-such-option\n");
+    assert_ne!(broken.code, Some(0), "a script that it does not take");
+}
+
+#[test]
+fn what_slurm_refuses_is_told_with_the_setting_to_change() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = Workplace::new();
+    for (setting, words) in [("site.partition=gpux", "help: [site] partition"), ("site.nodes=8", "help: [site] nodes")] {
+        let sets: String = format!("{SITE} parallel.dp=8 train.global_batch=8 {setting}")
+            .split_whitespace()
+            .map(|set| format!(" --set {set}"))
+            .collect();
+        let finished = sirocco(&cluster, &place, &format!("submit run.toml --dir run-{}{sets}", setting.len())).expect_code(2);
+        assert!(
+            finished.stderr.contains(words) && finished.stderr.contains("error: Slurm refused: "),
+            "{setting}: {}",
+            finished.stderr
+        );
+    }
+    assert_eq!(cluster.say("squeue", &["--noheader"]), "", "nothing was submitted");
+}
+
+#[test]
+fn a_sweep_trains_every_point() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = Workplace::new();
+    let sets = "--set site.profile=slurm --set eval.every_steps=0 --sweep train.learning_rate=1e-3,1e-2 --sweep seed=1,2";
+    let finished = sirocco(&cluster, &place, &format!("submit run.toml --dir sweep --json {sets}")).expect_code(0);
+    let said: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
+    assert_eq!(said["runs"].as_array().map(Vec::len), Some(4), "{said}");
+    let runs: Vec<_> = (0..4).map(|number| place.path().join(format!("sweep/{number:04}"))).collect();
+    for run in &runs {
+        assert_eq!(ended(run, LIMIT)["outcome"], "done", "{}", told(run));
+    }
+    let alone = Workplace::new();
+    let steps = alone.trained("run", "train.learning_rate=1e-2 seed=1 eval.every_steps=0");
+    // Another number of threads, so not bit for bit.
+    for (alone, swept) in steps.iter().zip(place.steps("sweep/0002")) {
+        assert!(
+            (alone.loss - swept.loss).abs() <= RELATIVE * alone.loss
+                && alone.record["learning_rate"] == swept.record["learning_rate"]
+        );
+    }
+}
+
+/// The controller falls silent while a job is submitted: it has taken the job, and nobody knows. The job is found, and not submitted twice.
+#[test]
+fn nothing_is_submitted_twice() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = Workplace::new();
+    let controller = cluster.controller();
+    let sets: String = SITE.split_whitespace().map(|setting| format!(" --set {setting}")).collect();
+    // Everything but the controller's answer is ready in less than this.
+    let running = std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| sirocco(&cluster, &place, &format!("submit run.toml --dir run --json{sets}")));
+        signal("STOP", &controller);
+        std::thread::sleep(Duration::from_secs(14));
+        signal("CONT", &controller);
+        submitting.join().expect("a submission")
+    });
+    let job: Value = serde_json::from_str(running.expect_code(0).stdout.trim()).expect("JSON");
+    let last = ended(&place.path().join("run"), LIMIT);
+    assert_eq!((last["outcome"].as_str(), &last["job"]), (Some("done"), &job["job"]), "{}", told(&place.path().join("run")));
+    let all = cluster.say("squeue", &["--noheader", "--states=all", "--format=%i"]);
+    assert_eq!(all.lines().count(), 1, "{all}");
 }

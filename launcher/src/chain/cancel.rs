@@ -29,13 +29,18 @@ struct Cancelled {
 pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
-    let jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
+    let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
+    // A run of a sweep began as one job of an array, which has another name.
+    for event in record::read(directory.path()).map_err(unread)? {
+        if !jobs.contains(&event.job) && slurm::job(&event.job)?.is_some_and(|job| is_active(&job.state)) {
+            jobs.push(event.job);
+        }
+    }
     let (mut stopping, mut removed) = (vec![], vec![]);
     for id in jobs {
         // First the record, which the job reads before it goes on.
         let event = Event::now(&id, What::Cancelled);
-        record::add(directory.path(), &event)
-            .map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be written: {error}", record::FILE)))?;
+        record::add(directory.path(), &event).map_err(unread)?;
         let runs = slurm::job(&id)?.is_some_and(|job| job.state == "RUNNING");
         slurm::cancel(&id, (runs && !arguments.now).then_some("USR1"))?;
         if runs { stopping.push(id) } else { removed.push(id) }
@@ -54,4 +59,12 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
         output::line(format_args!("{shown}: job {} was removed before it ran", removed.join(", ")))?;
     }
     output::line(format_args!("to go on: sirocco submit {}", directory.word()))
+}
+
+fn is_active(state: &str) -> bool {
+    ["PENDING", "RUNNING", "CONFIGURING", "SUSPENDED", "REQUEUED"].contains(&state)
+}
+
+fn unread(error: std::io::Error) -> Failure {
+    Failure::new(Kind::Failed, format_args!("{}: {error}", record::FILE))
 }

@@ -79,6 +79,17 @@ pub(crate) fn submit(wanted: &Submission<'_>) -> Result<String, Failure> {
     }
 }
 
+/// Has Slurm say whether it would ever run a script; nothing is submitted. A controller that does not answer is no refusal.
+pub(crate) fn test(script: &Path, leading_out: &[String]) -> Result<(), Failure> {
+    let mut command = Command::new("sbatch");
+    environment::keep_out_of_jobs(command.arg("--test-only").arg(script), leading_out);
+    match ask_command(&mut command) {
+        Answer::NotThere => Err(not_there("sbatch")),
+        Answer::Failed(why) if !is_unreachable(&why) => Err(refused(&why)),
+        _ => Ok(()),
+    }
+}
+
 /// The jobs of that name that wait or run.
 pub(crate) fn jobs_called(name: &str, until: Instant) -> Result<Vec<String>, Failure> {
     let named = format!("--name={name}");
@@ -168,7 +179,7 @@ fn not_there(command: &str) -> Failure {
 }
 
 fn refused(why: &str) -> Failure {
-    let why = why.trim_start_matches("sbatch: error: ").trim_start_matches("slurm_").to_owned();
+    let why = why.trim_start_matches("allocation failure: ").trim_start_matches("sbatch: error: ").to_owned();
     Failure::new(Kind::Usage, format!("Slurm refused: {why}")).help(advice(&why))
 }
 

@@ -98,6 +98,7 @@ fn submit_run(arguments: &cli::Submit) -> Result<Submitted, Failure> {
     let known: Vec<String> =
         record::read(directory).map_err(|error| unwritten(&path, &error))?.into_iter().map(|event| event.job).collect();
     let submission = Submission { script: &path, name: &name, known: &known, excluded: &[], leading_out: &dropped };
+    slurm::test(&path, &dropped)?;
     let job = slurm::submit(&submission)?;
     note(directory, &job)?;
     let run_dir = ready.directory.shown().to_string();
@@ -138,6 +139,7 @@ fn submit_sweep(arguments: &cli::Submit, directory: &Path, points: &[Vec<String>
     }
     let first = &ready[0].run;
     let (name, dropped) = (job_name(&first.name, &absolute(directory)?), dropped(first));
+    slurm::test(&path, &dropped)?;
     let job = slurm::submit(&Submission { script: &path, name: &name, known: &[], excluded: &[], leading_out: &dropped })?;
     let mut runs = vec![];
     for (number, run) in ready.iter().enumerate() {

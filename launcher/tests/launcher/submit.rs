@@ -33,10 +33,33 @@ fn the_script_of_every_site_can_be_read() {
     let bench = bench();
     for (site, settings) in [
         ("slurm", &["site.nodes=2", "parallel.dp=4"][..]),
-        ("meluxina", &["site.account=p200000", "site.qos=default", "site.time=24:00:00", "site.nodes=2", "parallel.dp=4", "parallel.tp=2"]),
+        (
+            "meluxina",
+            &[
+                "model.device=auto",
+                "site.account=p200000",
+                "site.qos=default",
+                "site.time=24:00:00",
+                "site.nodes=2",
+                "parallel.dp=4",
+                "parallel.tp=2",
+            ],
+        ),
         ("lumi", &["site.account=project_465000000", "model.device=cpu", "site.time=30", "parallel.dp=4"]),
-        ("leonardo", &["site.account=EUHPC_A00", "site.time=1-00:00:00", "site.nodes=2", "site.spare_nodes=1", "parallel.fsdp=4", "parallel.dp=2", "train.global_batch=8"]),
-        ("marenostrum5", &["site.account=ehpc000", "site.qos=acc_ehpc", "site.time=10:00", "parallel.dp=4"]),
+        (
+            "leonardo",
+            &[
+                "model.device=auto",
+                "site.account=EUHPC_A00",
+                "site.time=1-00:00:00",
+                "site.nodes=2",
+                "site.spare_nodes=1",
+                "parallel.fsdp=4",
+                "parallel.dp=2",
+                "train.global_batch=8",
+            ],
+        ),
+        ("marenostrum5", &["model.device=auto", "site.account=ehpc000", "site.qos=acc_ehpc", "site.time=10:00", "parallel.dp=4"]),
     ] {
         let profile = format!("site.profile={site}");
         let more = ["train.global_batch=8"];
@@ -46,6 +69,26 @@ fn the_script_of_every_site_can_be_read() {
         insta::assert_snapshot!(format!("script-{site}"), without_number(&finished.out));
     }
     assert!(!bench.path("runs").exists(), "nothing is made");
+}
+
+#[test]
+fn a_sweep_is_an_array_of_jobs() {
+    let bench = bench();
+    let words = [
+        "submit",
+        "run.toml",
+        "--dry-run",
+        "--set",
+        "site.profile=slurm",
+        "--sweep",
+        "train.learning_rate=1e-4,2e-4",
+        "--sweep",
+        "method.rank=8,16",
+    ];
+    insta::assert_snapshot!("script-sweep", without_number(&bench.run(&words).out));
+    let refused = bench.run(&[&words[..6], &["method.rank"]].concat());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("--sweep method.rank: expected SECTION.KEY=VALUE,VALUE"), "{refused:?}");
 }
 
 #[test]
