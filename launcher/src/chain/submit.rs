@@ -231,7 +231,7 @@ pub(crate) fn site_of(file: &RunFile, run: &Run) -> Result<Site, Failure> {
 }
 
 /// GPUs that each node has to give: one for each of its ranks, unless the run computes on the hosts.
-fn gpus_per_node(run: &Run, site: &Site) -> u64 {
+pub(crate) fn gpus_per_node(run: &Run, site: &Site) -> u64 {
     let name = run.site.partition.as_deref().or(site.default_partition.as_deref());
     let gpus = name.and_then(|name| site.partition(name)).and_then(|partition| partition.gpus.as_ref());
     let on_gpus = match run.model.device {

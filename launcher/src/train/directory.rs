@@ -259,6 +259,12 @@ impl RunDirectory {
         self.path.join("tokens")
     }
 
+    /// Bytes of a checkpoint; 0 of one that is not there.
+    pub(crate) fn checkpoint_bytes(&self, step: u64) -> u64 {
+        let files = fs::read_dir(self.path.join(format!("checkpoints/step-{step:08}"))).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    }
+
     /// The log of a rank, as the trainer names it.
     pub(crate) fn log(&self, rank: u64) -> PathBuf {
         self.path.join("logs").join(format!("rank-{rank:05}.log"))

@@ -3,6 +3,7 @@
 mod allocation;
 mod decide;
 mod ranks;
+mod test;
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use sirocco_site::MpiStart;
 use crate::chain::record::{self, Event, Next, Outcome, Unfit, What};
 use crate::chain::script::job_name;
 use crate::chain::slurm::{self, Submission};
+use crate::chain::submit::gpus_per_node;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
@@ -23,6 +25,7 @@ use crate::train::{here, steps_of};
 use allocation::Allocation;
 use decide::{Decision, Ending, Left, decide};
 use ranks::{Asked, Start};
+use test::Test;
 
 /// How long a job waits for the one before it to let go of the run.
 const HANDOVER: Duration = Duration::from_secs(60);
@@ -39,8 +42,10 @@ pub(crate) fn run(arguments: &cli::Job) -> Result<u8, Failure> {
         return Ok(STOPPED);
     }
     let _lock = lock(&directory)?;
-    let mpi = find::site(&run.site.profile)?.site.mpi.map_or(MpiStart::Srun, |known| known.facts.start);
-    Job { directory, run, allocation, mpi, asked }.go()
+    let site = find::site(&run.site.profile)?.site;
+    let gpus = gpus_per_node(&run, &site);
+    let mpi = site.mpi.map_or(MpiStart::Srun, |known| known.facts.start);
+    Job { directory, run, allocation, mpi, gpus, asked }.go()
 }
 
 /// The job that this one has handed the run to, if Slurm starts it again all the same.
@@ -81,6 +86,8 @@ struct Job {
     run: Run,
     allocation: Allocation,
     mpi: MpiStart,
+    /// Of each node.
+    gpus: u64,
     asked: Asked,
 }
 
@@ -88,10 +95,13 @@ impl Job {
     fn go(mut self) -> Result<u8, Failure> {
         let Allocation { nodes, restarts, .. } = &self.allocation;
         self.add(What::Started { nodes: nodes.clone(), ends: self.allocation.ends(), restarts: *restarts })?;
-        let mut attempt = 0;
+        let (mut attempt, mut is_tested) = (0, false);
         loop {
             attempt += 1;
-            let ending = self.attempt(attempt)?;
+            let unfit = if is_tested { None } else { self.test()? };
+            let ending = unfit.map_or_else(|| self.attempt(attempt), Ok)?;
+            // Whoever stops when asked has shown what it is worth.
+            is_tested = ending.outcome != Outcome::Failed;
             let past = read(&self.directory)?;
             self.allocation.refresh();
             let left = Left { time: self.allocation.left(), nodes: self.fit(&past).len() as i64 - self.run.site.nodes as i64 };
@@ -108,6 +118,27 @@ impl Job {
                 return Ok(code);
             }
         }
+    }
+
+    /// Tests the nodes, and says why ranks cannot be started on them, if they cannot.
+    fn test(&mut self) -> Result<Option<Ending>, Failure> {
+        let nodes = self.fit(&read(&self.directory)?);
+        let step = self.directory.newest_checkpoint()?.unwrap_or(0);
+        let (directory, allocation) = (&self.directory, &self.allocation);
+        let checkpoint_bytes = self.directory.checkpoint_bytes(step);
+        let test = Test { run: &self.run, directory, allocation, mpi: self.mpi, gpus: self.gpus, checkpoint_bytes };
+        let (seconds, verdict) = test.of(&nodes)?;
+        self.add(What::Tested { seconds, unfit: verdict.unfit.clone() })?;
+        let (bad, wanted) = (verdict.unfit.len(), self.run.site.nodes as usize);
+        if nodes.len() - bad >= wanted {
+            return Ok(None);
+        }
+        let each: Vec<String> = verdict.unfit.iter().map(|unfit| format!("{}: {}", unfit.node, unfit.why)).collect();
+        let why = format!("{} of {} nodes fit, and the run needs {wanted}: {}", nodes.len() - bad, nodes.len(), each.join("; "));
+        // What most nodes lack is not the fault of a node.
+        let kind = if bad > 1 && 2 * bad > nodes.len() { Kind::Usage } else { Kind::Machine };
+        let (outcome, terminated) = (Outcome::Failed, self.asked.terminated);
+        Ok(Some(Ending { outcome, kind, steps: (step, step), why, unfit: vec![], terminated }))
     }
 
     /// Starts the ranks once.
