@@ -1,6 +1,6 @@
 //! `sirocco site`: the profiles of clusters, and whether one holds here.
 
-mod ask;
+pub(crate) mod ask;
 mod check;
 mod find;
 mod host;
