@@ -64,7 +64,7 @@ fn an_export_never_overwrites() {
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let place = TempDir::new().expect("a temporary directory");
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 16] = [
         &["init"],
         &["model", "inspect"],
         &["model", "convert"],
@@ -75,6 +75,8 @@ fn every_command_explains_itself_with_an_example() {
         &["check"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
         &["eval"],
         &["export"],
         &["serve"],

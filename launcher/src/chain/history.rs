@@ -115,6 +115,8 @@ impl Job {
                     (Next::Again, _) => JobState::Starting,
                     (Next::Requeued, _) => JobState::Queued,
                     (_, Outcome::Done) => JobState::Done,
+                    // The ranks end because somebody cancelled the chain.
+                    _ if self.state == JobState::Cancelled => JobState::Cancelled,
                     (_, Outcome::Stopped) => JobState::Stopped,
                     (_, Outcome::Failed) => JobState::Failed,
                 };
@@ -166,8 +168,9 @@ pub(crate) fn jobs(events: impl IntoIterator<Item = Event>) -> Vec<Job> {
 pub(crate) fn current(jobs: &[Job]) -> Option<&Job> {
     let begun = jobs.iter().rev().find(|job| job.started.is_some());
     let waiting = || jobs.iter().find(|job| job.started.is_none() && !job.state.is_over());
+    let cancelled = || jobs.iter().rev().find(|job| job.state == JobState::Cancelled);
     match begun {
-        Some(job) if job.state.is_over() && !job.is_last() => waiting().or(begun),
+        Some(job) if job.state.is_over() && !job.is_last() => waiting().or_else(cancelled).or(begun),
         Some(_) => begun,
         None => waiting().or(jobs.last()),
     }
@@ -240,6 +243,12 @@ pub(crate) mod tests {
         events.push(event(602.0, "8", r#""event":"cancelled""#));
         let all = jobs(events);
         assert_eq!((all[0].state, all[1].state, all[1].is_last()), (JobState::Stopped, JobState::Cancelled, true));
+        assert_eq!(current(&all).map(|job| job.job.as_str()), Some("8"));
+        // While its ranks run: they are told to stop, and do.
+        let mut events = two_jobs();
+        events.insert(5, event(599.0, "7", r#""event":"cancelled""#));
+        let all = jobs(events);
+        assert_eq!((all[0].state, all[0].step), (JobState::Cancelled, Some(40)));
         assert!(current(&[]).is_none());
     }
 }

@@ -109,10 +109,10 @@ impl Shown {
     }
 }
 
-/// `rank 3, 1.8 × the median`
+/// `rank 3, 1.8 × median`
 pub(crate) fn slow_words(slow: SlowRank) -> String {
     if slow.median_seconds > 0.0 {
-        format!("rank {}, {:.1} × the median", slow.rank, slow.seconds / slow.median_seconds)
+        format!("rank {}, {:.1} × median", slow.rank, slow.seconds / slow.median_seconds)
     } else {
         format!("rank {}, {:.2} s", slow.rank, slow.seconds)
     }
@@ -178,6 +178,6 @@ mod tests {
     #[test]
     fn a_slow_rank_is_put_in_words_whatever_the_median() {
         let slow = |median_seconds| slow_words(SlowRank { rank: 3, seconds: 1.8, median_seconds });
-        assert_eq!((slow(1.0).as_str(), slow(0.0).as_str()), ("rank 3, 1.8 × the median", "rank 3, 1.80 s"));
+        assert_eq!((slow(1.0).as_str(), slow(0.0).as_str()), ("rank 3, 1.8 × median", "rank 3, 1.80 s"));
     }
 }

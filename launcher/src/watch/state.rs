@@ -52,6 +52,7 @@ impl State {
         match job.map(|job| job.state) {
             _ if is_at_work => State::Running,
             Some(JobState::Queued) => State::Queued,
+            _ if job.is_some_and(|job| job.state.is_over() && !job.is_last()) => State::Queued,
             Some(JobState::Starting) => State::Starting,
             Some(JobState::Running) => State::Running,
             Some(JobState::Failed) if !is_done => State::Failed,

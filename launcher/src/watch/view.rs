@@ -14,7 +14,7 @@ use crate::watch::state::State;
 const ROOMY: (u16, u16) = (70, 18);
 
 /// The width of the numbers beside the curve.
-const NUMBERS: u16 = 38;
+const NUMBERS: u16 = 40;
 
 /// What fills the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, shown: &Shown, look: Look) {
     let [title, bar, middle, bottom] = parts.areas(area);
     frame.render_widget(title_line(shown, look, area.width), title);
     frame.render_widget(progress_line(shown, bar.width), bar);
-    frame.render_widget(footer_line(look, area.width), bottom);
+    frame.render_widget(footer_line(shown, look, area.width), bottom);
     if look.help {
         frame.render_widget(help(), middle);
         return;
@@ -152,14 +152,18 @@ fn progress_line(shown: &Shown, width: u16) -> Line<'static> {
     Line::from(format!("[{}{}]{words}", "#".repeat(full), "-".repeat(room - full)))
 }
 
-fn footer_line(look: Look, width: u16) -> Line<'static> {
-    let page =
-        Page::ALL.map(|page| if page == look.page { format!("[{}]", page.title()) } else { format!(" {} ", page.title()) });
-    let pages = format!("q quit  ? help  tab {}", page.concat());
-    if pages.chars().count() <= usize::from(width) {
-        return Line::from(pages);
-    }
-    Line::from(format!("q quit  ? help  tab [{}]", look.page.title()))
+/// The keys and the pages, with how much stands on those that cannot be seen; what does not fit is left out whole.
+fn footer_line(shown: &Shown, look: Look, width: u16) -> Line<'static> {
+    let title = |page: Page| match page {
+        Page::Warnings if !shown.warnings.is_empty() => format!("warnings {}", shown.warnings.len()),
+        page => page.title().to_owned(),
+    };
+    let marked = |page: Page| if page == look.page { format!("[{}]", title(page)) } else { format!(" {} ", title(page)) };
+    let short = format!("q quit  ? help  tab [{}]", title(look.page));
+    let warned = format!("{short} {}", title(Page::Warnings));
+    let all = format!("q quit  ? help  tab {}", Page::ALL.map(marked).concat());
+    let fits = |line: &String| line.chars().count() <= usize::from(width);
+    Line::from([all, warned].into_iter().find(fits).unwrap_or(short))
 }
 
 fn help() -> Paragraph<'static> {
