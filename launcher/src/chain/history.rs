@@ -164,16 +164,12 @@ pub(crate) fn jobs(events: impl IntoIterator<Item = Event>) -> Vec<Job> {
     all
 }
 
-/// The job that says where the chain is: the newest that Slurm has started, or the first that waits once that is over and another follows.
+/// The job that says where the chain is: of those since a person last submitted the run the one that runs, or the first that waits, or the last.
 pub(crate) fn current(jobs: &[Job]) -> Option<&Job> {
-    let begun = jobs.iter().rev().find(|job| job.started.is_some());
-    let waiting = || jobs.iter().find(|job| job.started.is_none() && !job.state.is_over());
-    let cancelled = || jobs.iter().rev().find(|job| job.state == JobState::Cancelled);
-    match begun {
-        Some(job) if job.state.is_over() && !job.is_last() => waiting().or_else(cancelled).or(begun),
-        Some(_) => begun,
-        None => waiting().or(jobs.last()),
-    }
+    let begins = jobs.iter().rposition(|job| job.submitted.is_some() && job.after.is_none()).unwrap_or(0);
+    let chain = jobs.get(begins..)?;
+    let runs = chain.iter().rfind(|job| matches!(job.state, JobState::Starting | JobState::Running));
+    runs.or_else(|| chain.iter().find(|job| job.state == JobState::Queued)).or(chain.last())
 }
 
 #[cfg(test)]
@@ -247,8 +243,11 @@ pub(crate) mod tests {
         // While its ranks run: they are told to stop, and do.
         let mut events = two_jobs();
         events.insert(5, event(599.0, "7", r#""event":"cancelled""#));
-        let all = jobs(events);
+        let all = jobs(events.clone());
         assert_eq!((all[0].state, all[0].step), (JobState::Cancelled, Some(40)));
+        // Submitted again, whatever became of the jobs before.
+        events.push(event(700.0, "9", r#""event":"submitted","after":null,"excluded":[]"#));
+        assert_eq!(current(&jobs(events)).map(|job| job.job.as_str()), Some("9"));
         assert!(current(&[]).is_none());
     }
 }

@@ -206,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
         let mut source = source(&path);
-        fs::write(path.join("metrics.jsonl"), b"\xff\xfe\n[]\n{\"step\":\"two\"}\n\n".to_vec()).unwrap();
+        fs::write(path.join("metrics.jsonl"), b"\xff\xfe\n[]\n{\"step\":\"two\"}\n\n").unwrap();
         fs::write(path.join("jobs.jsonl"), "{\"time\":1,\"job\":\"7\",\"event\":\"of a later version\"}\nnothing\n").unwrap();
         source.poll();
         assert_eq!((source.shown(0.0).step, source.shown(0.0).jobs.len()), (0, 0));

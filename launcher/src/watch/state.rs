@@ -50,10 +50,10 @@ impl State {
     /// `is_at_work`: this machine sees somebody at work. `job`: where the chain is. `is_done`: every step and evaluation is.
     pub(crate) fn of(is_at_work: bool, job: Option<&Job>, is_done: bool, step: u64) -> State {
         match job.map(|job| job.state) {
+            Some(JobState::Starting) => State::Starting,
             _ if is_at_work => State::Running,
             Some(JobState::Queued) => State::Queued,
             _ if job.is_some_and(|job| job.state.is_over() && !job.is_last()) => State::Queued,
-            Some(JobState::Starting) => State::Starting,
             Some(JobState::Running) => State::Running,
             Some(JobState::Failed) if !is_done => State::Failed,
             Some(JobState::Cancelled) if !is_done => State::Cancelled,

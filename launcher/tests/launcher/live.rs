@@ -71,7 +71,7 @@ fn with_squeue(bench: &Bench, script: &str, arguments: &[&str]) -> Finished {
 fn status_tells_the_chain_and_what_slurm_says_of_it() {
     let bench = far_away();
     a_chain(&bench);
-    let said = "echo \"$*\" >&2; echo '8|PENDING|Resources|2026-11-22T13:30:00'";
+    let said = "echo \"$*\" >&2; echo '8|8|PENDING|Resources|2026-11-22T13:30:00'";
     let words = with_squeue(&bench, said, &["status", RUN]);
     assert_eq!(words.code, Some(0), "{words:?}");
     for line in [

@@ -156,9 +156,9 @@ fn signals_and_ctrl_c_give_the_terminal_back() {
         let coloured = written.split('\u{1b}').any(|part| part.starts_with("[38;5") || part.starts_with("[1m"));
         assert!(!coloured, "{written:?}");
         if leave == "\u{3}" {
-            terminal.press(leave)
+            terminal.press(leave);
         } else {
-            terminal.signal(leave)
+            terminal.signal(leave);
         }
         assert!(terminal.left().contains("left with 0"), "{leave:?}");
     }

@@ -25,7 +25,7 @@ pub(super) fn show(status: &Status) -> Result<(), Failure> {
         ("valid loss", status.valid_loss.map(|loss| format!("{loss:.4}"))),
         ("speed", status.tokens_per_s.map(|speed| format!("{speed:.0} tokens/s"))),
         ("skipped", (status.skipped_steps > 0).then(|| skipped(status.skipped_steps))),
-        ("memory", memory.map(|memory| format!("{memory} at most"))),
+        ("peak memory", memory),
         ("slowest", status.slowest_rank.map(slow_words)),
         ("checkpoint", Some(status.checkpoint.map_or_else(|| "none yet".to_owned(), |step| format!("step {step}")))),
     ];

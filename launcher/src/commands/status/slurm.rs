@@ -42,7 +42,7 @@ pub(super) fn ask_about(jobs: &[Job]) -> Asked {
         return Asked::Nothing;
     }
     let jobs = format!("--jobs={}", open.join(","));
-    understood(ask("squeue", &["--noheader", "--states=all", "--format=%i|%T|%r|%S", &jobs]))
+    understood(ask("squeue", &["--noheader", "--array", "--states=all", "--format=%A|%i|%T|%r|%S", &jobs]))
 }
 
 /// The record is a file that anybody may have written: what is no number of a job is no argument of a command.
@@ -53,7 +53,7 @@ fn is_number(id: &str) -> bool {
 
 fn understood(answer: Answer) -> Asked {
     match answer {
-        Answer::Said(said) => Asked::Answered(said.lines().filter_map(line).collect()),
+        Answer::Said(said) => Asked::Answered(said.lines().filter_map(line).flatten().collect()),
         // Of one job alone Slurm says so; of several it leaves out those that it does not know.
         Answer::Failed(why) if why.contains("Invalid job id") => Asked::Answered(BTreeMap::new()),
         Answer::Failed(why) => Asked::Silent(format!("Slurm does not answer ({why})")),
@@ -62,15 +62,16 @@ fn understood(answer: Answer) -> Asked {
     }
 }
 
-/// `8|PENDING|Dependency|2026-11-22T13:30:00`, with `None` or `N/A` for what does not apply.
-fn line(said: &str) -> Option<(String, Seen)> {
+/// `8|8|PENDING|Dependency|2026-11-22T13:30:00`, with `None` or `N/A` for what does not apply. A job of an array has two names, `9` and `8_1`.
+fn line(said: &str) -> Option<[(String, Seen); 2]> {
     let fields: Vec<_> = said.trim().split('|').map(str::trim).collect();
-    let [id, state, reason, start] = fields[..] else { return None };
+    let [id, in_array, state, reason, start] = fields[..] else { return None };
     let is_known = |text: &&str| !["", "None", "N/A", "(null)", "Unknown"].contains(text);
     let is_pending = state == "PENDING";
     let reason = Some(reason).filter(is_known).map(str::to_owned);
     let expected_start = Some(start).filter(is_known).filter(|_| is_pending).map(str::to_owned);
-    Some((id.to_owned(), Seen { state: state.to_owned(), reason, expected_start }))
+    let seen = Seen { state: state.to_owned(), reason, expected_start };
+    Some([(id.to_owned(), seen.clone()), (in_array.to_owned(), seen)])
 }
 
 #[cfg(test)]
@@ -79,10 +80,9 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_silence_is_told() {
-        let said =
-            "8|PENDING|Dependency|N/A\n7|RUNNING|None|2026-11-22T13:00:00\n9|PENDING|Resources|2026-11-22T13:30:00\nnot this\n";
+        let said = "8|8|PENDING|Dependency|N/A\n7|7|RUNNING|None|2026-11-22T13:00:00\n10|9_1|PENDING|Resources|2026-11-22T13:30:00\nnot this\n";
         let asked = understood(Answer::Said(said.to_owned()));
-        assert_eq!(asked.of("9").and_then(|seen| seen.expected_start.as_deref()), Some("2026-11-22T13:30:00"));
+        assert_eq!(asked.of("9_1").and_then(|seen| seen.expected_start.as_deref()), Some("2026-11-22T13:30:00"));
         assert_eq!(
             asked.of("8").map(|seen| (seen.reason.as_deref(), seen.expected_start.as_deref())),
             Some((Some("Dependency"), None))
