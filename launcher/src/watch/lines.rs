@@ -100,12 +100,16 @@ impl Lines {
 
     fn say_state(&mut self, shown: &Shown) -> Result<(), Failure> {
         let jobs: Vec<_> = shown.jobs.iter().map(|job| (job.job.clone(), job.state.word())).collect();
-        let changed: Vec<_> = jobs.iter().filter(|job| !self.jobs.contains(job)).cloned().collect();
+        // Of what was before the watch began, only where the chain is.
+        let begins = self.jobs.is_empty();
+        let now = current(&shown.jobs).map(|job| job.job.as_str());
+        let is_news = |job: &&(String, &str)| !self.jobs.contains(job) && (!begins || Some(job.0.as_str()) == now);
+        let changed: Vec<_> = jobs.iter().filter(is_news).cloned().collect();
         self.jobs = jobs;
         if self.json {
             return Ok(());
         }
-        changed.iter().try_for_each(|(job, state)| output::line(format_args!("job {job}  {state}")))?;
+        changed.iter().try_for_each(|(job, state)| output::line(format_args!("job {}  {state}", one_line(job))))?;
         if shown.state != self.state && shown.state.is_some_and(|state| !state.is_over()) {
             output::line(format_args!("{}: {}, {}", one_line(&shown.directory), shown.state_word(), shown.step_words()))?;
         }

@@ -271,6 +271,21 @@ fn a_run_is_told_in_lines_until_its_end() {
 }
 
 #[test]
+fn of_a_chain_that_is_under_way_only_the_job_that_counts_is_told() {
+    let bench = far_away();
+    a_chain(&bench);
+    let watching = Running::start(&mut bench.command(&["watch", RUN]));
+    wait_for("a first line", || watching.stdout().contains("step 40/60"));
+    append(&bench.path("runs/far/jobs.jsonl"), &event("8", r#""event":"cancelled""#));
+    let said = watching.wait(LIMIT).expect_code(0).stdout;
+    assert!(said.starts_with("job 8  queued\nruns/far: queued, step 40 of 60\nstep 40/60  loss 3.2500"), "{said}");
+    assert!(
+        said.ends_with("job 8  cancelled\ncancelled: runs/far, step 40 of 60, loss 3.2500\n") && !said.contains("job 7"),
+        "{said}"
+    );
+}
+
+#[test]
 fn one_line_in_so_many_seconds_is_one() {
     let bench = far_away();
     let metrics = bench.path("runs/far/metrics.jsonl");
