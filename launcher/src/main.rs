@@ -10,6 +10,7 @@ mod preflight;
 mod programs;
 mod site;
 mod train;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Cancel(arguments) => chain::cancel::run(&arguments)?,
         Command::Job(arguments) => return chain::job::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
+        Command::Watch(arguments) => watch::run(&arguments)?,
+        Command::Logs(arguments) => commands::logs::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
         Command::Export(passed) => {
             commands::export::look(&passed.arguments)?;
@@ -78,6 +81,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Cancel(arguments) => arguments.json,
         Command::Job(_) => false,
         Command::Status(arguments) => arguments.json,
+        Command::Watch(arguments) => arguments.json,
+        Command::Logs(arguments) => arguments.json,
         Command::Site(site) => match &site.action {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,

@@ -3,6 +3,7 @@
 mod document;
 mod hits;
 mod submitting;
+mod status;
 
 use std::path::Path;
 use std::process::Command;

@@ -82,6 +82,17 @@ pub const MODULE_PATH: Variable = Variable {
     meaning: "where sirocco site check looks for the modules of a site; without it: there are none to see",
 };
 
+/// What the terminal can do.
+pub const TERMINAL: Variable =
+    Variable { name: "TERM", read_by: "sirocco", meaning: "dumb: sirocco watch writes plain lines; without it: the same" };
+
+/// Whether a terminal gets colours (no-color.org).
+pub const NO_COLOUR: Variable = Variable {
+    name: "NO_COLOR",
+    read_by: "sirocco",
+    meaning: "anything: sirocco watch draws without colours; without it: with them",
+};
+
 /// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
 pub const SPIN_COUNT: Variable = Variable {
     name: "GOMP_SPINCOUNT",
@@ -115,9 +126,11 @@ pub const ALL: &[Variable] = &[
     MPIRUN,
     NODES,
     NODE_NAME,
+    NO_COLOUR,
     PATH,
     PURGE_DELAY,
     SPIN_COUNT,
+    TERMINAL,
     TMPDIR,
     WAIT_POLICY,
 ];

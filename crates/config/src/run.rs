@@ -37,10 +37,7 @@ pub struct Run {
 
 /// What stands above sections that nobody typed and whose one value does not explain itself.
 const MEANINGS: [(&str, &str); 2] = [
-    (
-        "site",
-        "# Where jobs of the run are submitted, and what they ask for. \"local\" is a machine without a scheduler.",
-    ),
+    ("site", "# Where jobs of the run are submitted, and what they ask for. \"local\" is a machine without a scheduler."),
     ("policy", "# What is allowed. This set allows everything and enforces nothing. This version takes no other."),
 ];
 

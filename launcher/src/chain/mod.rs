@@ -3,6 +3,7 @@
 
 pub(crate) mod cancel;
 mod environment;
+pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod record;
 mod script;

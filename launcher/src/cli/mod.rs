@@ -5,15 +5,17 @@ mod files;
 mod run;
 mod site;
 mod slurm;
+mod watch;
 
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
-pub(crate) use run::{Check, Overrides, Status, Train, Wanted};
+pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
 pub(crate) use slurm::{Cancel, Job, Submit};
+pub(crate) use watch::{Logs, Status, Watch};
 
 /// Fine-tunes Mistral-family language models on supercomputers and serves the result, without a byte leaving the machine.
 #[derive(Debug, Parser)]
@@ -103,9 +105,35 @@ Examples:
     /// What RUN_DIR/job.sh does inside a job: start the ranks, record their end, see to what follows
     #[command(hide = true)]
     Job(Job),
-    /// What a run is doing: step, loss, newest checkpoint
-    #[command(after_help = "Example:\n  sirocco status runs/demo --json")]
+    /// What a run is doing: step, loss, newest checkpoint, its jobs and its ranks
+    #[command(after_help = "\
+Of jobs that are not over, Slurm is asked why they wait and when they may start; where its controller
+does not answer, what was recorded is shown.
+
+Examples:
+  sirocco status runs/demo
+  sirocco status runs/demo --json")]
     Status(Status),
+    /// A run as it goes on: a live view on a terminal, plain lines elsewhere
+    #[command(after_help = "\
+Keys: q leaves (the run goes on), Tab and arrows change the page, ? helps. Only files of the run
+directory are read. Where standard output is no terminal, or TERM is dumb, there is a line for each
+step until the run ends. With NO_COLOR there are no colours.
+
+Examples:
+  sirocco watch runs/demo
+  sirocco watch runs/demo --every 60 | tee watch.txt     a line a minute")]
+    Watch(Watch),
+    /// The last lines of the logs of ranks and of jobs
+    #[command(after_help = "\
+Without --rank and --job these are the logs of all ranks; before there are any, what the newest job
+has written. Several are told apart by `rank 3: ` at the beginning of each line.
+
+Examples:
+  sirocco logs runs/demo
+  sirocco logs runs/demo --rank 0 --lines 100 --follow
+  sirocco logs runs/demo --job 1234")]
+    Logs(Logs),
     /// Loss, perplexity and tokens of a model on data (sirocco eval --help)
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Eval(PassedOn),

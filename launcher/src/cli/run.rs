@@ -57,13 +57,3 @@ pub(crate) struct Train {
     #[arg(long)]
     pub(crate) json: bool,
 }
-
-#[derive(Debug, Args)]
-pub(crate) struct Status {
-    /// The run directory
-    #[arg(value_name = "RUN_DIR")]
-    pub(crate) run: PathBuf,
-    /// Print the result as a JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sirocco_checkpoint::{Checkpoints, RunState};
 use sirocco_config::{Run, RunFile, shell_word};
 
+use crate::chain::record;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::absolute;
@@ -17,7 +18,7 @@ use crate::train::metrics::Curve;
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
 
 /// What only a run has: one of these is there from its preparation on.
-const BEGUN: [&str; 4] = [".lock", "tokens", "logs", "checkpoints"];
+const BEGUN: [&str; 5] = [".lock", "tokens", "logs", "checkpoints", record::FILE];
 
 /// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often
 /// as this.
@@ -265,9 +266,19 @@ impl RunDirectory {
         files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
     }
 
+    /// Logs of ranks, and what Slurm kept of the outputs of jobs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
     /// The log of a rank, as the trainer names it.
     pub(crate) fn log(&self, rank: u64) -> PathBuf {
-        self.path.join("logs").join(format!("rank-{rank:05}.log"))
+        self.logs().join(format!("rank-{rank:05}.log"))
+    }
+
+    /// What a job has written on its outputs.
+    pub(crate) fn job_output(&self, job: &str) -> PathBuf {
+        self.logs().join(format!("job-{job}.out"))
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> Failure {

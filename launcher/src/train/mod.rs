@@ -1,8 +1,8 @@
 //! `sirocco train`: check, prepare the directory, tokenise, start the ranks, say how it ended.
 
-mod alarms;
+pub(crate) mod alarms;
 pub(crate) mod directory;
-mod holder;
+pub(crate) mod holder;
 pub(crate) mod interrupt;
 pub(crate) mod metrics;
 pub(crate) mod outcome;

@@ -22,6 +22,8 @@ fn help_of_every_command() {
         &["check"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
         &["site"],
         &["site", "list"],
         &["site", "show"],
@@ -55,6 +57,8 @@ fn paths_in_examples_are_there_after_a_clone_or_after_the_demonstration() {
         &["check"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
     ];
     let mut seen = 0;
     for command in commands {

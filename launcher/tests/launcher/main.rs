@@ -4,10 +4,12 @@
 mod bench;
 mod help;
 mod json;
+mod live;
 mod machine;
 mod mesh;
 mod resuming;
 mod run_files;
+mod screen;
 mod site;
 mod submit;
 mod training;

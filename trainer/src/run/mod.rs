@@ -78,7 +78,15 @@ fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure
     };
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
-    tracing::info!(rank = communicator.rank(), ranks = communicator.size(), "started");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // sirocco status reads this line.
+    tracing::info!(
+        rank = communicator.rank(),
+        ranks = communicator.size(),
+        host = host.trim(),
+        process = std::process::id(),
+        "started"
+    );
     Ok((signalled, run, communicator))
 }
 

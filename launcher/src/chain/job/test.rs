@@ -77,7 +77,8 @@ impl Test<'_> {
     fn leave(&self, stamp: &str) -> Result<(), Failure> {
         let directory = self.directory.path().join(".nodes");
         let written = fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("stamp"), stamp));
-        let failed = |error: io::Error| Failure::new(Kind::Failed, format_args!("{}: cannot be written: {error}", directory.display()));
+        let failed =
+            |error: io::Error| Failure::new(Kind::Failed, format_args!("{}: cannot be written: {error}", directory.display()));
         written.map_err(failed)
     }
 }
