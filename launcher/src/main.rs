@@ -8,6 +8,7 @@ mod machine;
 mod output;
 mod preflight;
 mod programs;
+mod report;
 mod site;
 mod train;
 
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Check(arguments) => commands::check::run(&arguments)?,
         Command::Train(arguments) => return train::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
+        Command::Report(arguments) => report::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
         Command::Export(passed) => {
             commands::export::look(&passed.arguments)?;
@@ -72,6 +74,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Check(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
         Command::Status(arguments) => arguments.json,
+        Command::Report(arguments) => arguments.json,
         Command::Site(site) => match &site.action {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,

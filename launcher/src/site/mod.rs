@@ -1,8 +1,8 @@
 //! `sirocco site`: the profiles of clusters, and whether one holds here.
 
-mod ask;
+pub(crate) mod ask;
 mod check;
-mod find;
+pub(crate) mod find;
 mod host;
 mod lines;
 mod show;

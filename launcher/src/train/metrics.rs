@@ -31,6 +31,9 @@ pub(crate) struct Step {
     /// Mean over the target tokens of the global batch; none where it was not finite, which JSON cannot hold.
     pub(crate) loss: Option<f64>,
     pub(crate) tokens: u64,
+    /// Before clipping; none where it was not finite.
+    pub(crate) grad_norm: Option<f64>,
+    pub(crate) learning_rate: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_s: f64,
     /// Of the rank that has most.
