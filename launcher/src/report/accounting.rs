@@ -25,7 +25,8 @@ pub(crate) struct Account {
 
 /// The account of `stints`, or why there is none.
 pub(crate) fn of(stints: &[Stint]) -> Result<Account, String> {
-    let mut jobs: Vec<&str> = stints.iter().filter(|stint| stint.began.is_some()).filter_map(|stint| stint.job.as_deref()).collect();
+    let mut jobs: Vec<&str> =
+        stints.iter().filter(|stint| stint.began.is_some()).filter_map(|stint| stint.job.as_deref()).collect();
     jobs.dedup();
     if jobs.is_empty() {
         return Err("no job of Slurm has run".to_owned());

@@ -204,10 +204,8 @@ mod tests {
             at(301.0, "7", ranks(9)),
             at(400.0, "8", What::Submitted { after: Some("7".to_owned()), excluded: names(&["n1"]) }),
         ];
-        let log = Log {
-            starts: vec![Start { began: 302.0, last: 360.0, step: Some(11), ..Default::default() }],
-            ..Log::default()
-        };
+        let log =
+            Log { starts: vec![Start { began: 302.0, last: 360.0, step: Some(11), ..Default::default() }], ..Log::default() };
         let stints = stints(&events, &log, Some(20));
         let seconds: Vec<_> = stints.iter().map(|stint| (stint.seconds(), stint.has_end, stint.node_count())).collect();
         assert_eq!(seconds, [(Some(100.0), true, 2), (Some(60.0), false, 2), (None, false, 0)]);
@@ -243,7 +241,8 @@ mod tests {
             ..Log::default()
         };
         let stints = stints(&[], &log, Some(20));
-        let ends: Vec<_> = stints.iter().map(|stint| (stint.attempts[0].outcome, stint.attempts[0].step, stint.has_end)).collect();
+        let ends: Vec<_> =
+            stints.iter().map(|stint| (stint.attempts[0].outcome, stint.attempts[0].step, stint.has_end)).collect();
         let expected = [
             (None, Some(4), false),
             (Some("stopped"), Some(8), true),

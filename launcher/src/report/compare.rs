@@ -16,6 +16,8 @@ use crate::report::plots;
 /// Runs in the order of their held-out loss.
 pub(crate) struct Comparison {
     runs: Vec<(Facts, Outcome)>,
+    /// Runs that could not be read, with the reason.
+    pub(crate) left_out: Vec<String>,
     /// How each is called in the table: as short as names that differ can be.
     pub(crate) labels: Vec<String>,
     /// A setting in which they differ, and its value in each.
@@ -38,7 +40,7 @@ pub(crate) struct Line {
 
 impl Comparison {
     /// Of at least one run.
-    pub(crate) fn of(mut runs: Vec<(Facts, Outcome)>) -> Comparison {
+    pub(crate) fn of(mut runs: Vec<(Facts, Outcome)>, left_out: Vec<String>) -> Comparison {
         runs.sort_by(|(_, a), (_, b)| {
             let by = |a: Option<f64>, b: Option<f64>| match (a, b) {
                 (Some(a), Some(b)) => a.total_cmp(&b),
@@ -49,7 +51,7 @@ impl Comparison {
         });
         let labels = labels(&runs);
         let settings = differing(&runs.iter().map(|(facts, _)| flat(facts)).collect::<Vec<_>>());
-        Comparison { runs, labels, settings }
+        Comparison { runs, left_out, labels, settings }
     }
 
     /// The settings in which the runs differ.
@@ -83,32 +85,39 @@ impl Comparison {
         self.outcomes().into_iter().enumerate().map(line).collect()
     }
 
+    /// What is missing or wrong, run by run.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let of = |(label, outcome): (&String, &Outcome)| {
+            outcome.notes.iter().map(|note| format!("{label}: {note}")).collect::<Vec<_>>()
+        };
+        self.left_out.iter().cloned().chain(self.labels.iter().zip(self.outcomes()).flat_map(of)).collect()
+    }
+
     /// The page.
     pub(crate) fn page(&self) -> Result<String, Failure> {
         // More curves than looks could not be told apart.
         let shown: Vec<(&str, &Facts)> =
             self.labels.iter().map(String::as_str).zip(self.runs.iter().map(|(facts, _)| facts)).take(LOOKS).collect();
         let left = self.runs.len() - shown.len();
-        let notes: Vec<String> = self
+        let sources: Vec<_> = self
             .labels
             .iter()
             .zip(self.outcomes())
-            .flat_map(|(label, outcome)| outcome.notes.iter().map(move |note| format!("{label}: {note}")))
-            .collect();
-        let sources: Vec<_> = self.labels.iter().zip(self.outcomes()).map(|(label, outcome)| {
-            let cost = &outcome.cost;
-            json!({
-                "label": label, "directory": outcome.run_dir, "tokens": grouped(outcome.tokens), "starts": outcome.starts,
-                "node_hours": [cost.node_hours.words(), cost.node_hours.source],
-                "gpu_hours": [cost.gpu_hours.words(), cost.gpu_hours.source],
-                "energy": [cost.energy_kwh.words(), cost.energy_kwh.source],
+            .map(|(label, outcome)| {
+                let cost = &outcome.cost;
+                json!({
+                    "label": label, "directory": outcome.run_dir, "tokens": grouped(outcome.tokens), "starts": outcome.starts,
+                    "node_hours": [cost.node_hours.words(), cost.node_hours.source],
+                    "gpu_hours": [cost.gpu_hours.words(), cost.gpu_hours.source],
+                    "energy": [cost.energy_kwh.words(), cost.energy_kwh.source],
+                })
             })
-        }).collect();
+            .collect();
         render(
             "comparison.html",
             json!({
                 "title": format!("{} compared", count(self.runs.len() as u64, "run")),
-                "notes": notes,
+                "notes": self.notes(),
                 "settings": self.differ(),
                 "lines": self.lines(),
                 "cost_name": self.cost_name(),
@@ -123,7 +132,8 @@ impl Comparison {
 /// The names of the runs where they differ, else the last parts of their directories, else these whole.
 fn labels(runs: &[(Facts, Outcome)]) -> Vec<String> {
     let names = runs.iter().map(|(facts, _)| facts.run.name.clone()).collect();
-    let of_path = |facts: &Facts| facts.directory.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let of_path =
+        |facts: &Facts| facts.directory.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let last_parts = runs.iter().map(|(facts, _)| of_path(facts)).collect();
     let whole = runs.iter().map(|(_, outcome)| outcome.run_dir.clone()).collect();
     let all_differ = |labels: &&Vec<String>| {

@@ -74,9 +74,10 @@ pub(crate) fn cost(run: &Run, stints: &[Stint]) -> Cost {
         gpu_hours: gpu_hours(run, &node_hours, account.as_ref().ok(), partition),
         core_hours: core_hours(&node_hours, partition),
         energy_kwh: match &account {
-            Ok(Account { joules: Some(joules), .. }) => {
-                Figure::of(*joules as f64 / JOULES_IN_A_KWH, format!("Slurm's accounting: {joules} joules (ConsumedEnergyRaw of sacct)"))
-            }
+            Ok(Account { joules: Some(joules), .. }) => Figure::of(
+                *joules as f64 / JOULES_IN_A_KWH,
+                format!("Slurm's accounting: {joules} joules (ConsumedEnergyRaw of sacct)"),
+            ),
             Ok(_) => Figure::unknown("Slurm's accounting counts no energy here (ConsumedEnergyRaw of sacct is empty or 0)"),
             Err(why) => Figure::unknown(why),
         },
@@ -94,9 +95,17 @@ fn node_hours(stints: &[Stint], account: Option<&Account>) -> Figure {
     if known.is_empty() {
         return Figure::unknown("neither jobs.jsonl nor the log of rank 0 says when the run was at work");
     }
-    let from = if stints.iter().any(|stint| stint.job.is_some()) { "nodes × time of each job in jobs.jsonl" } else { "one node, from the first line to the last of each start in the log of rank 0" };
+    let from = if stints.iter().any(|stint| stint.job.is_some()) {
+        "nodes × time of each job in jobs.jsonl"
+    } else {
+        "one node, from the first line to the last of each start in the log of rank 0"
+    };
     let open = stints.iter().filter(|stint| stint.began.is_some() && !stint.has_end).count();
-    let open = if open == 0 { String::new() } else { format!("; at least: of {open} starts nobody recorded the end, the last sign of life counts") };
+    let open = if open == 0 {
+        String::new()
+    } else {
+        format!("; at least: of {open} starts nobody recorded the end, the last sign of life counts")
+    };
     Figure::of(known.iter().sum::<f64>() / HOUR, format!("{from}{open}"))
 }
 
@@ -111,7 +120,9 @@ fn gpu_hours(run: &Run, nodes: &Figure, account: Option<&Account>, partition: Re
     };
     match (partition.gpus.as_ref().map(|gpus| gpus.count), nodes.value) {
         (Some(0), _) => Figure::none(format!("the nodes have none ({source})")),
-        (Some(count), Some(hours)) => Figure::of(hours * count as f64, format!("node-hours × {count} GPUs a node ({source}){computed}")),
+        (Some(count), Some(hours)) => {
+            Figure::of(hours * count as f64, format!("node-hours × {count} GPUs a node ({source}){computed}"))
+        }
         (None, _) => Figure::unknown(format!("GPUs of a node are not known ({source})")),
         (_, None) => Figure::unknown(nodes.source.clone()),
     }
@@ -135,7 +146,9 @@ fn partition(run: &Run) -> Result<(Partition, String), String> {
     let name = name.ok_or_else(|| format!("site {}: no partition is named", found.site.name))?;
     let known = found.site.partition(name).cloned();
     let source = format!("site {}, partition {name}", found.site.name);
-    known.map(|partition| (partition, source)).ok_or_else(|| format!("the profile of site {} has no partition {name}", found.site.name))
+    known
+        .map(|partition| (partition, source))
+        .ok_or_else(|| format!("the profile of site {} has no partition {name}", found.site.name))
 }
 
 /// Hours of the ranks, each with `each` of something; none where one start does not say how many ranks it had.

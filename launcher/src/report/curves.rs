@@ -4,10 +4,9 @@
 //! dark mode, print in no other colours, and says nothing to a screen reader. What is left to do is a scale and a line.
 use serde::Serialize;
 
-use crate::report::scale::Scale;
+use crate::report::scale::{Scale, short};
 
-/// The view box, and the part of it that has the curves, in the units of the SVG.
-pub(crate) const VIEW: (f64, f64) = (760.0, 250.0);
+/// The part of the view box that has the curves; the template draws the axes around it.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 748.0;
 const TOP: f64 = 14.0;
@@ -15,7 +14,7 @@ const BOTTOM: f64 = 214.0;
 /// More points than this are thinned out: what one column of pixels has is its first, lowest, highest and last point.
 const COLUMNS: usize = 686;
 /// Curves with fewer points show each.
-const DOTTED: usize = 60;
+const DOTTED: usize = 24;
 
 /// One curve: a value for some steps.
 #[derive(Clone, Debug)]
@@ -96,7 +95,8 @@ impl Plot<'_> {
         let (first, last) = (all().map(|point| point.0).min()?, all().map(|point| point.0).max()?);
         let values = || all().map(|point| point.1);
         let across = Scale::of_steps(first, last);
-        let up = Scale::of_values(values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max), self.from_zero);
+        let up =
+            Scale::of_values(values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max), self.from_zero);
         let place = |(step, value): (u64, f64)| (x(&across, step as f64), y(&up, value));
         let lines = self.curves.iter().enumerate().filter(|(_, curve)| !curve.points.is_empty());
         let at = |event| {
@@ -131,9 +131,11 @@ impl Plot<'_> {
             (Event::Skipped, "Skipped: step"),
             (Event::Spike, "The loss jumped at step"),
         ] {
-            let steps: Vec<_> = self.events.iter().filter(|(_, found)| *found == event).map(|(step, _)| step.to_string()).collect();
+            let steps: Vec<_> =
+                self.events.iter().filter(|(_, found)| *found == event).map(|(step, _)| step.to_string()).collect();
             if let Some(named) = steps.get(..steps.len().min(8)).filter(|named| !named.is_empty()) {
-                let more = if steps.len() > named.len() { format!(" and {} more", steps.len() - named.len()) } else { String::new() };
+                let more =
+                    if steps.len() > named.len() { format!(" and {} more", steps.len() - named.len()) } else { String::new() };
                 text += &format!(" {what} {}{more}.", named.join(", "));
             }
         }
@@ -191,7 +193,9 @@ impl Extremes {
             let points = curve.points.iter().copied();
             points.reduce(|best, next| if wins(next.1, best.1) { next } else { best })
         };
-        let words = |point: Option<(u64, f64)>| point.map_or_else(String::new, |(step, value)| format!("{} (step {step})", digits(value)));
+        let words = |point: Option<(u64, f64)>| {
+            point.map_or_else(String::new, |(step, value)| format!("{} (step {step})", digits(value)))
+        };
         Extremes {
             first: words(curve.points.first().copied()),
             lowest: words(by(|new, old| new < old)),
@@ -201,14 +205,14 @@ impl Extremes {
     }
 }
 
-/// Five digits that count.
+/// Five digits that count, four of what is small or large.
 pub(crate) fn digits(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
         return "0".to_owned();
     }
-    if !(1e-3..1e6).contains(&size) {
-        return format!("{value:.3e}");
+    if !(1e-2..1e6).contains(&size) {
+        return short(value);
     }
     let decimals = (4.0 - size.log10().floor()).max(0.0) as usize;
     format!("{value:.decimals$}")
@@ -239,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_long_curve_is_thinned_and_keeps_its_extremes() {
-        let points: Vec<_> = (1..=100_000).map(|step| (step, if step == 70_001 { 50.0 } else { 2.0 + (step % 7) as f64 / 10.0 })).collect();
+        let points: Vec<_> =
+            (1..=100_000).map(|step| (step, if step == 70_001 { 50.0 } else { 2.0 + (step % 7) as f64 / 10.0 })).collect();
         let kept = thinned(&points);
         assert!(kept.len() <= 4 * COLUMNS && kept.contains(&(70_001, 50.0)), "{}", kept.len());
         assert_eq!((kept.first(), kept.last()), (points.first(), points.last()));
@@ -248,6 +253,9 @@ mod tests {
 
     #[test]
     fn numbers_have_the_digits_that_count() {
-        assert_eq!([4.518_174, 0.001_234_567, 1e-7, 0.0, 649.175, 123_456.7].map(digits), ["4.5182", "0.0012346", "1.000e-7", "0", "649.18", "123457"]);
+        assert_eq!(
+            [4.518_174, 0.001_234_567, 1e-7, 0.0, 649.18, 123_456.7].map(digits),
+            ["4.5182", "1.235e-3", "1e-7", "0", "649.18", "123457"]
+        );
     }
 }

@@ -86,7 +86,8 @@ impl Facts {
     /// `running`, `done`, `stopped` (it can be resumed) or `ready` (no step was done).
     pub(crate) fn state(&self) -> &'static str {
         let curve = &self.series.curve;
-        let is_done = |steps| self.saved.newest.is_some_and(|step| step >= steps) && !curve.lacks_last_evaluation(&self.run, steps);
+        let is_done =
+            |steps| self.saved.newest.is_some_and(|step| step >= steps) && !curve.lacks_last_evaluation(&self.run, steps);
         match self.steps {
             _ if self.directory.at_work().is_some() => "running",
             Some(steps) if is_done(steps) => "done",

@@ -60,7 +60,8 @@ fn of_stint(index: usize, stint: &Stint, next: Option<&Stint>, running: bool) ->
         (Some(_), true) => "none".to_owned(),
         (Some(_), false) => stint.nodes.join(", "),
     };
-    let excluded = if stint.excluded.is_empty() { String::new() } else { format!("; kept away from {}", stint.excluded.join(", ")) };
+    let excluded =
+        if stint.excluded.is_empty() { String::new() } else { format!("; kept away from {}", stint.excluded.join(", ")) };
     let held = Row {
         job,
         nodes: nodes + &excluded,
@@ -78,7 +79,7 @@ fn of_stint(index: usize, stint: &Stint, next: Option<&Stint>, running: bool) ->
     let of_attempt = |(index, attempt): (usize, &Attempt)| {
         let (is_first, is_last) = (index == 0, index == last);
         let end = match (attempt.outcome, running && is_last) {
-            (Some(outcome), _) => attempt.why.as_ref().map_or_else(|| outcome.to_owned(), |why| format!("{outcome}: {why}")),
+            (Some(outcome), _) => ended(outcome, attempt.why.as_deref()),
             (None, true) => "running".to_owned(),
             (None, false) => attempt.why.clone().unwrap_or_else(|| "its end was not recorded".to_owned()),
         };
@@ -96,6 +97,15 @@ fn of_stint(index: usize, stint: &Stint, next: Option<&Stint>, running: bool) ->
         }
     };
     stint.attempts.iter().enumerate().map(of_attempt).collect()
+}
+
+/// The outcome and the reason; a reason that begins with the outcome says both.
+fn ended(outcome: &str, why: Option<&str>) -> String {
+    match why {
+        None => outcome.to_owned(),
+        Some(why) if why.starts_with(outcome) => why.to_owned(),
+        Some(why) => format!("{outcome}: {why}"),
+    }
 }
 
 /// What came after a start that does not say so itself.

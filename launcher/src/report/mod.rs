@@ -31,6 +31,7 @@ use crate::output;
 use compare::Comparison;
 use facts::Facts;
 use outcome::Outcome;
+use which::Which;
 
 /// The fields of `--json`, in their order.
 #[derive(Serialize)]
@@ -51,13 +52,11 @@ pub(crate) fn run(arguments: &cli::Report) -> Result<(), Failure> {
     place::refuse_other_files(&to)?;
     match which.runs.as_slice() {
         [one] if !which.is_comparison => of_one(one, &to, arguments),
-        several => {
-            if arguments.samples.is_some() {
-                let message = "--samples asks one run, and here are several: expected one run directory";
-                return Err(Failure::usage(message).help("take the samples of each run, then compare"));
-            }
-            of_several(several, &to, arguments.json)
+        _ if arguments.samples.is_some() => {
+            let message = "--samples asks one run, and here are several: expected one run directory";
+            Err(Failure::usage(message).help("take the samples of each run, then compare"))
         }
+        _ => of_several(&which, &to, arguments.json),
     }
 }
 
@@ -66,8 +65,8 @@ fn of_one(run: &Path, to: &Path, arguments: &cli::Report) -> Result<(), Failure>
     if let Some(prompts) = &arguments.samples {
         facts.samples = samples::take(&facts, prompts)?;
     }
-    let events = tensorboard::write(&facts.directory, &facts.series, &facts.log)?;
-    let outcome = Outcome::of(&facts, events.map(|path| path.display().to_string()));
+    let events = events(&mut facts);
+    let outcome = Outcome::of(&facts, events);
     place::replace(to, page::page(&facts, &outcome)?.as_bytes())?;
     if arguments.json {
         return output::json(&Report { report: to.display().to_string(), differ: vec![], runs: vec![&outcome] });
@@ -75,19 +74,39 @@ fn of_one(run: &Path, to: &Path, arguments: &cli::Report) -> Result<(), Failure>
     terminal::of_one(to, &outcome)
 }
 
-fn of_several(runs: &[std::path::PathBuf], to: &Path, as_json: bool) -> Result<(), Failure> {
-    let all = runs.iter().map(|run| Facts::of(run)).collect::<Result<Vec<_>, _>>()?;
-    let outcomes = all
-        .iter()
-        .map(|facts| {
-            let events = tensorboard::write(&facts.directory, &facts.series, &facts.log)?;
-            Ok(Outcome::of(facts, events.map(|path| path.display().to_string())))
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let comparison = Comparison::of(all.into_iter().zip(outcomes).collect());
+/// A run that was found, not typed, and cannot be read is left out with its reason: a sweep may have runs that have not begun.
+fn of_several(which: &Which, to: &Path, as_json: bool) -> Result<(), Failure> {
+    let (mut runs, mut left_out) = (Vec::new(), Vec::new());
+    for run in &which.runs {
+        match Facts::of(run) {
+            Ok(mut facts) => {
+                let events = events(&mut facts);
+                let outcome = Outcome::of(&facts, events);
+                runs.push((facts, outcome));
+            }
+            Err(failure) if which.found.contains(run) => left_out.push(failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if runs.is_empty() {
+        return left_out.into_iter().next().map_or(Ok(()), Err);
+    }
+    let comparison = Comparison::of(runs, left_out.into_iter().map(|failure| format!("left out: {}", failure.message)).collect());
     place::replace(to, comparison.page()?.as_bytes())?;
     if as_json {
-        return output::json(&Report { report: to.display().to_string(), differ: comparison.differ(), runs: comparison.outcomes() });
+        let (differ, runs) = (comparison.differ(), comparison.outcomes());
+        return output::json(&Report { report: to.display().to_string(), differ, runs });
     }
     terminal::of_several(to, &comparison)
+}
+
+/// Writes the curves for TensorBoard. Of a run in a place that cannot be written there is a page all the same.
+fn events(facts: &mut Facts) -> Option<String> {
+    match tensorboard::write(&facts.directory, &facts.series, &facts.log) {
+        Ok(path) => path.map(|path| path.display().to_string()),
+        Err(failure) => {
+            facts.notes.push(format!("no curves for TensorBoard: {}", failure.message));
+            None
+        }
+    }
 }

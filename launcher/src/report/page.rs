@@ -60,7 +60,7 @@ fn tiles(outcome: &Outcome) -> Vec<(String, String)> {
         ("loss".to_owned(), number(outcome.loss)),
         (format!("held-out loss{best}"), number(outcome.best_valid_loss)),
         ("tokens seen".to_owned(), grouped(outcome.tokens)),
-        ("tokens/s".to_owned(), number(outcome.tokens_per_s)),
+        ("tokens/s".to_owned(), outcome.tokens_per_s.map_or_else(|| "none".to_owned(), |speed| format!("{speed:.0}"))),
         ("node-hours".to_owned(), outcome.cost.node_hours.words()),
     ];
     if outcome.cost.gpu_hours.value.is_some() {
@@ -101,7 +101,9 @@ fn method(facts: &Facts) -> Vec<Row> {
         }
     };
     let trained = match (facts.trained(), facts.parameters()) {
-        (Some(trained), Some(all)) => format!("{} ({:.2} % of the base's {})", grouped(trained), trained as f64 * 100.0 / all as f64, grouped(all)),
+        (Some(trained), Some(all)) => {
+            format!("{} ({:.2} % of the base's {})", grouped(trained), trained as f64 * 100.0 / all as f64, grouped(all))
+        }
         _ => "not known: the base model is not there".to_owned(),
     };
     let train = &run.train;
@@ -113,7 +115,13 @@ fn method(facts: &Facts) -> Vec<Row> {
         ("parameters trained", trained),
         ("optimizer", format!("AdamW, betas {:?}, epsilon {}, weight decay {}", train.betas, train.epsilon, train.weight_decay)),
         ("learning rate", format!("{}, {schedule}, {} of warm-up", train.learning_rate, count(train.warmup_steps, "step"))),
-        ("global batch", format!("{} sequences of {} tokens, {} at a time on a rank", train.global_batch, run.data.sequence_length, train.micro_batch)),
+        (
+            "global batch",
+            format!(
+                "{} sequences of {} tokens, {} at a time on a rank",
+                train.global_batch, run.data.sequence_length, train.micro_batch
+            ),
+        ),
         ("gradients", format!("scaled down above a norm of {}", train.max_grad_norm)),
         ("numbers", format!("base {dtype}, on {device}, recomputation {recompute}")),
         ("mesh", mesh(&run.parallel)),
@@ -195,10 +203,14 @@ fn commands(facts: &Facts) -> Vec<(&'static str, String)> {
     let export = shell_word(&format!("exports/{}", facts.run.name));
     let name = shell_word(&format!("name={}-again", facts.run.name));
     let form = if matches!(facts.run.method, Method::Lora { .. }) { "--adapter" } else { "--merge" };
+    let on_slurm = facts.stints.iter().any(|stint| stint.job.is_some());
+    let start = if on_slurm { "submit" } else { "train" };
     vec![
-        ("the same run again, from its settled settings and the data named above", format!("sirocco train {file} --set {name}")),
+        (
+            "the same run again, from its settled settings and the data named above",
+            format!("sirocco {start} {file} --set {name}"),
+        ),
         ("whether it could go on", format!("sirocco check {run}")),
-        ("to go on", format!("sirocco train {run}")),
         ("what others can use", format!("sirocco export {run} --to {export} {form}")),
         ("these curves in TensorBoard", format!("tensorboard --logdir {run}")),
     ]

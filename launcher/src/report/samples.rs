@@ -87,7 +87,8 @@ pub(crate) fn take(facts: &Facts, prompts: &Path) -> Result<Vec<Sample>, Failure
             step,
         })
         .collect();
-    let lines: String = samples.iter().filter_map(|sample| serde_json::to_string(sample).ok()).flat_map(|line| [line, "\n".to_owned()]).collect();
+    let lines: String =
+        samples.iter().filter_map(|sample| serde_json::to_string(sample).ok()).flat_map(|line| [line, "\n".to_owned()]).collect();
     place::replace(&directory.path().join(FILE), lines.as_bytes())?;
     Ok(samples)
 }
@@ -142,8 +143,13 @@ mod tests {
 
     #[test]
     fn the_trainers_error_is_ours() {
-        let failure = ask(Command::new("sh").args(["-c", r#"echo '{"error":{"message":"no such model","help":"make one"}}'; exit 4"#])).unwrap_err();
-        assert_eq!((failure.kind, failure.message.as_str(), failure.help.as_deref()), (Kind::Input, "--samples: no such model", Some("make one")));
+        let failure =
+            ask(Command::new("sh").args(["-c", r#"echo '{"error":{"message":"no such model","help":"make one"}}'; exit 4"#]))
+                .unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.message.as_str(), failure.help.as_deref()),
+            (Kind::Input, "--samples: no such model", Some("make one"))
+        );
         let failure = ask(Command::new("sh").args(["-c", "echo bad luck >&2; exit 1"])).unwrap_err();
         assert!(failure.message.ends_with("bad luck"), "{failure:?}");
     }

@@ -62,7 +62,7 @@ fn label(value: f64, step: f64, largest: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    if largest < 1e-2 || largest >= 1e6 {
+    if !(1e-2..1e6).contains(&largest) {
         return short((value / step).round() * step);
     }
     let decimals = (-step.log10().floor()).max(0.0) as usize;
@@ -70,7 +70,7 @@ fn label(value: f64, step: f64, largest: f64) -> String {
 }
 
 /// `2e-4`, `1.5e6`
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let text = format!("{value:.3e}");
     match text.split_once('e') {
         Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),

@@ -36,8 +36,9 @@ impl Series {
     pub(crate) fn read(path: &Path) -> Result<Series, Failure> {
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Series::default()),
-            bytes => bytes
-                .map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))?,
+            bytes => {
+                bytes.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))?
+            }
         };
         Ok(Series::of(&bytes))
     }
@@ -97,8 +98,12 @@ impl Series {
     /// Steps that the file passes over.
     fn missing(&self) -> Option<String> {
         let numbers = std::iter::once(0).chain(self.steps.iter().map(|step| step.step));
-        let gaps: Vec<(u64, u64)> =
-            numbers.clone().zip(numbers.skip(1)).filter(|(from, to)| to - from > 1).map(|(from, to)| (from + 1, to - 1)).collect();
+        let gaps: Vec<(u64, u64)> = numbers
+            .clone()
+            .zip(numbers.skip(1))
+            .filter(|(from, to)| to - from > 1)
+            .map(|(from, to)| (from + 1, to - 1))
+            .collect();
         let (first, last) = *gaps.first()?;
         let which = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
         let more = if gaps.len() > 1 { format!(", and {} more gaps", gaps.len() - 1) } else { String::new() };
@@ -130,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_and_the_rest_counts() {
-        let text = ["{\"step\":0,\"valid_loss\":5.0}\n", &step(1, 4.0), "what\n", &step(2, 3.0), &step(2, 2.5), &step(5, 2.0)].concat();
+        let text =
+            ["{\"step\":0,\"valid_loss\":5.0}\n", &step(1, 4.0), "what\n", &step(2, 3.0), &step(2, 2.5), &step(5, 2.0)].concat();
         let series = Series::of((text + "{\"step\":5,\"valid_loss\":2.25}\n{\"step\":6,\"lo").as_bytes());
         assert_eq!(series.steps.iter().map(|step| step.loss.unwrap()).collect::<Vec<_>>(), [4.0, 2.5, 2.0]);
         assert_eq!(

@@ -21,7 +21,11 @@ pub(crate) fn of_one(to: &Path, outcome: &Outcome) -> Result<(), Failure> {
     });
     let measured = |figure: &Figure, unit: &str| figure.value.map(|_| format!("{} {unit}", figure.words()));
     let cost = &outcome.cost;
-    let hours = [measured(&cost.node_hours, "node-hours"), measured(&cost.gpu_hours, "GPU-hours"), measured(&cost.core_hours, "core-hours")];
+    let hours = [
+        measured(&cost.node_hours, "node-hours"),
+        measured(&cost.gpu_hours, "GPU-hours"),
+        measured(&cost.core_hours, "core-hours"),
+    ];
     let hours: Vec<String> = hours.into_iter().flatten().collect();
     let steps = outcome.steps.map_or_else(|| "?".to_owned(), grouped);
     let speed = outcome.tokens_per_s.map(|speed| format!("{speed:.0} tokens/s, {} in all steps", duration(outcome.seconds)));
@@ -34,14 +38,14 @@ pub(crate) fn of_one(to: &Path, outcome: &Outcome) -> Result<(), Failure> {
         ("energy", Some(measured(&cost.energy_kwh, "kWh").unwrap_or_else(|| cost.energy_kwh.words()))),
         ("events", outcome.events.clone()),
     ];
-    rows.into_iter().filter_map(|(name, value)| Some((name, value?))).try_for_each(|(name, value)| line(format_args!("{name:12}{value}")))
+    rows.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .try_for_each(|(name, value)| line(format_args!("{name:12}{value}")))
 }
 
 /// Of several, the best first.
 pub(crate) fn of_several(to: &Path, comparison: &Comparison) -> Result<(), Failure> {
-    for (label, outcome) in comparison.labels.iter().zip(comparison.outcomes()) {
-        outcome.notes.iter().for_each(|note| say(format_args!("note: {label}: {note}")));
-    }
+    comparison.notes().iter().for_each(|note| say(format_args!("note: {note}")));
     let shown = comparison.settings.len().min(COLUMNS);
     let short = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let settings = comparison.settings.iter().take(shown).map(|(name, _)| short(name));
@@ -52,7 +56,8 @@ pub(crate) fn of_several(to: &Path, comparison: &Comparison) -> Result<(), Failu
         let ends = [row.best, row.at, row.last, row.loss, row.speed, row.cost, row.state];
         table.push([row.label].into_iter().chain(row.settings.into_iter().take(shown)).chain(ends).collect());
     }
-    let widths: Vec<usize> = (0..table[0].len()).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..table[0].len()).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     for row in &table {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         line(cells.join("  ").trim_end())?;

@@ -9,6 +9,8 @@ use crate::failure::{Failure, Kind};
 pub(crate) struct Which {
     /// As typed, or as found; each once.
     pub(crate) runs: Vec<PathBuf>,
+    /// Those among them that were found in a directory.
+    pub(crate) found: Vec<PathBuf>,
     /// Whether they are compared, even if there is only one yet.
     pub(crate) is_comparison: bool,
     /// Where the page goes unless it is named.
@@ -27,15 +29,14 @@ impl Which {
 
 /// Finds the runs that `typed` means.
 pub(crate) fn find(typed: &[PathBuf]) -> Result<Which, Failure> {
-    let mut runs: Vec<PathBuf> = Vec::new();
-    let mut sweeps = 0;
+    let (mut runs, mut found): (Vec<PathBuf>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     for path in typed {
         let inside = if is_run(path) { Vec::new() } else { inside(path)? };
-        sweeps += usize::from(!inside.is_empty());
-        let found = if inside.is_empty() { vec![path.clone()] } else { inside };
+        found.extend(inside.iter().cloned());
+        let meant = if inside.is_empty() { vec![path.clone()] } else { inside };
         // By the place itself: the same run may be typed in two ways.
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        for run in found {
+        for run in meant {
             if !runs.iter().any(|other| real(other) == real(&run)) {
                 runs.push(run);
             }
@@ -49,7 +50,7 @@ pub(crate) fn find(typed: &[PathBuf]) -> Result<Which, Failure> {
             first.filter(|first| parents.all(|parent| parent == *first)).map(|parent| parent.join("report.html"))
         }
     };
-    Ok(Which { is_comparison: runs.len() > 1 || sweeps > 0, runs, page })
+    Ok(Which { is_comparison: runs.len() > 1 || !found.is_empty(), runs, found, page })
 }
 
 fn is_run(path: &Path) -> bool {
@@ -64,7 +65,8 @@ fn inside(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::usage(message).help("sirocco train RUN.toml starts a run, in runs/NAME unless --dir says otherwise"));
     }
     let listed = fs::read_dir(path);
-    let entries = listed.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))?;
+    let entries =
+        listed.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))?;
     let mut runs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_run(path)).collect();
     runs.sort();
     Ok(runs)

@@ -22,6 +22,7 @@ fn help_of_every_command() {
         &["check"],
         &["train"],
         &["status"],
+        &["report"],
         &["site"],
         &["site", "list"],
         &["site", "show"],
@@ -55,6 +56,7 @@ fn paths_in_examples_are_there_after_a_clone_or_after_the_demonstration() {
         &["check"],
         &["train"],
         &["status"],
+        &["report"],
     ];
     let mut seen = 0;
     for command in commands {

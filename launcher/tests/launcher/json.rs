@@ -29,6 +29,7 @@ fn every_field_is_documented() {
         ("check", &["check", "run.toml", "--json"]),
         ("train", &["train", "run.toml", "--json"]),
         ("status", &["status", "runs/tiny", "--json"]),
+        ("report", &["report", "runs/tiny", "--json"]),
         ("site list", &["site", "list", "--json"]),
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
@@ -43,7 +44,8 @@ fn every_field_is_documented() {
             let stands = |name: &&str| name == field || name.starts_with(&format!("{field}."));
             assert!(documented.iter().any(stands), "{command}: `{field}` is not in json.md: {object}");
         }
-        for nested in ["architecture", "findings"].iter().filter_map(|name| object.get(name)) {
+        for nested in ["architecture", "findings", "runs"].iter().filter_map(|name| object.get(name)) {
+            let nested = nested.get(0).unwrap_or(nested);
             fields(nested).iter().for_each(|field| assert!(documented.contains(&field.as_str()), "{command}: `{field}`"));
         }
     }

@@ -76,7 +76,8 @@ fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure
     };
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
-    tracing::info!(rank = communicator.rank(), ranks = communicator.size(), "started");
+    let (rank, ranks, threads, version) = (communicator.rank(), communicator.size(), job.threads, env!("CARGO_PKG_VERSION"));
+    tracing::info!(rank, ranks, threads, version, "started");
     Ok((signalled, run, communicator))
 }
 
