@@ -94,7 +94,7 @@ run directory. What nobody measured is said to be \"not measured\".
 Examples:
   sirocco report runs/demo
   sirocco report runs/demo --samples data/darija/valid.jsonl     ask base and trained model
-  sirocco report runs                                            all in there: which was better, at what cost")]
+  sirocco report runs                                            which was better, at what cost")]
     Report(Report),
     /// Loss, perplexity and tokens of a model on data (sirocco eval --help)
     #[command(disable_help_flag = true, disable_version_flag = true)]

@@ -62,7 +62,7 @@ fn bench() -> Bench {
     workplace(&bench.path(""));
     run(&bench, "tiny", &[]);
     let site = bench.read("runs/tiny/run.toml").replace("profile = \"local\"", "profile = \"meluxina\"");
-    bench.write("runs/tiny/run.toml", &site.replace("\nnodes = 1\n", "\nnodes = 2\n"));
+    bench.write("runs/tiny/run.toml", &site.replace("\nnodes = 1\n", "\nnodes = 2\n").replace("\ndp = 1\n", "\ndp = 4\n"));
     bench.write("runs/tiny/jobs.jsonl", JOBS);
     bench
 }
@@ -80,7 +80,7 @@ fn report(bench: &Bench, sacct: &str, arguments: &[&str]) -> Finished {
     bench.write_program("sacct", &format!("#!/bin/sh\n{sacct}\n"));
     let path = format!("{}:{}", bench.path("bin").display(), std::env::var("PATH").unwrap());
     let output = bench.command(&[&["report"], arguments].concat()).env("PATH", path).output().unwrap();
-    Finished::new(&output, &bench.path(""))
+    Finished::new(&output, bench.path("bin").parent().unwrap())
 }
 
 const NO_ACCOUNTS: &str = "echo 'Slurm accounting storage is disabled' >&2; exit 1";
