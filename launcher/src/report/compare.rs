@@ -1,5 +1,4 @@
 //! Several runs beside each other: in which settings they differ, how each ended, what it cost; the best first.
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -47,7 +46,7 @@ impl Comparison {
                 // What has no such loss comes last.
                 (a, b) => b.is_some().cmp(&a.is_some()),
             };
-            by(a.best_valid_loss, b.best_valid_loss).then(by(a.loss, b.loss)).then(Ordering::Equal)
+            by(a.best_valid_loss, b.best_valid_loss).then(by(a.loss, b.loss))
         });
         let labels = labels(&runs);
         let settings = differing(&runs.iter().map(|(facts, _)| flat(facts)).collect::<Vec<_>>());
@@ -118,7 +117,7 @@ impl Comparison {
             json!({
                 "title": format!("{} compared", count(self.runs.len() as u64, "run")),
                 "notes": self.notes(),
-                "settings": self.differ(),
+                "settings": self.differ().into_iter().map(parts).collect::<Vec<_>>(),
                 "lines": self.lines(),
                 "cost_name": self.cost_name(),
                 "charts": plots::of_runs(&shown),
@@ -127,6 +126,11 @@ impl Comparison {
             }),
         )
     }
+}
+
+/// `train.` and `learning_rate`: a heading may break between them.
+fn parts(setting: &str) -> (String, &str) {
+    setting.rsplit_once('.').map_or((String::new(), setting), |(section, key)| (format!("{section}."), key))
 }
 
 /// The names of the runs where they differ, else the last parts of their directories, else these whole.

@@ -211,7 +211,7 @@ pub(crate) fn digits(value: f64) -> String {
     if size == 0.0 {
         return "0".to_owned();
     }
-    if !(1e-2..1e6).contains(&size) {
+    if !(0.1..1e6).contains(&size) {
         return short(value);
     }
     let decimals = (4.0 - size.log10().floor()).max(0.0) as usize;

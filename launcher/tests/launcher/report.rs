@@ -85,10 +85,11 @@ fn report(bench: &Bench, sacct: &str, arguments: &[&str]) -> Finished {
 
 const NO_ACCOUNTS: &str = "echo 'Slurm accounting storage is disabled' >&2; exit 1";
 
-/// A page without its style, with the bench's directory called `BENCH`, and readable slashes.
+/// A page without its style and without the run file at its end, which other tests hold; with the bench's directory called `BENCH`, and readable slashes.
 fn body(bench: &Bench, page: &str) -> String {
     let text = bench.read(page).replace("&#x2f;", "/").replace(&bench.path("").display().to_string(), "BENCH/");
     let (_, body) = text.split_once("<body>").unwrap();
+    let body = body.split("<h3>run.toml</h3>").next().unwrap();
     let version = format!("<td>{}</td>", env!("CARGO_PKG_VERSION"));
     body.replace("BENCH//", "BENCH/").replace(&version, "<td>VERSION</td>")
 }
@@ -101,6 +102,8 @@ fn the_page_of_a_run() {
     insta::assert_snapshot!("one", body(&bench, "runs/tiny/report.html"));
     insta::assert_snapshot!("one-terminal", finished.text());
     let first = bench.read("runs/tiny/report.html");
+    let settings = bench.read("runs/tiny/run.toml").replace('"', "&quot;").replace('/', "&#x2f;");
+    assert!(first.contains(&settings.lines().skip(4).collect::<Vec<_>>().join("\n")), "the page ends with the settings");
     report(&bench, NO_ACCOUNTS, &["runs/tiny", "--to", "elsewhere.html"]);
     assert_eq!(bench.read("elsewhere.html"), first, "the same run gives the same page");
 }
@@ -108,12 +111,11 @@ fn the_page_of_a_run() {
 #[test]
 fn a_page_needs_nothing_else_and_takes_nothing_for_markup() {
     let bench = bench();
-    let name = "<script>alert(1)</script>";
-    let text = bench.read("runs/tiny/run.toml").replace("name = \"tiny\"", &format!("name = {name:?}"));
-    bench.write("runs/tiny/run.toml", &text);
+    let markup = "<script>alert(1)</script>";
+    bench.write("runs/tiny/run.toml", &format!("# {markup}\n{}", bench.read("runs/tiny/run.toml")));
     bench.write(
         "runs/tiny/samples.jsonl",
-        &format!(r#"{{"prompt":"{name}","reference":"\"quoted\" & more","before":"<img src=x>","after":"ok","step":10}}"#),
+        &format!(r#"{{"prompt":"{markup}","reference":"\"quoted\" & more","before":"<img src=x>","after":"ok","step":10}}"#),
     );
     let sacct = "echo '41|1795349100|300|2|node=2,gres/gpu=8|36000'; echo '41|1795349500|400|2|node=2,gres/gpu=8|72000'";
     let finished = report(&bench, sacct, &["runs/tiny", "--json"]);
@@ -152,7 +154,10 @@ fn several_runs_are_compared() {
     insta::assert_snapshot!("several", body(&bench, "runs/report.html"));
     insta::assert_snapshot!("several-terminal", finished.text());
     let object = report(&bench, NO_ACCOUNTS, &["runs/tiny", "runs/slow", "runs/early", "--json"]).json();
-    assert_eq!(object["differ"], serde_json::json!(["method.rank", "site.nodes", "site.profile", "train.learning_rate"]));
+    assert_eq!(
+        object["differ"],
+        serde_json::json!(["method.rank", "parallel.dp", "site.nodes", "site.profile", "train.learning_rate"])
+    );
     let names: Vec<_> = object["runs"].as_array().unwrap().iter().map(|run| run["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["slow", "tiny", "early"]);
     bench.write("runs/0003/run.toml", &bench.read("run.toml"));
