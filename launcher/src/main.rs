@@ -8,6 +8,7 @@ mod machine;
 mod output;
 mod preflight;
 mod programs;
+mod report;
 mod site;
 mod train;
 mod watch;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Status(arguments) => commands::status::run(&arguments)?,
         Command::Watch(arguments) => watch::run(&arguments)?,
         Command::Logs(arguments) => commands::logs::run(&arguments)?,
+        Command::Report(arguments) => report::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
         Command::Export(passed) => {
             commands::export::look(&passed.arguments)?;
@@ -83,6 +85,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Status(arguments) => arguments.json,
         Command::Watch(arguments) => arguments.json,
         Command::Logs(arguments) => arguments.json,
+        Command::Report(arguments) => arguments.json,
         Command::Site(site) => match &site.action {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,

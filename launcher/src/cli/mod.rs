@@ -2,6 +2,7 @@
 //!
 //! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
 mod files;
+mod report;
 mod run;
 mod site;
 mod slurm;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
+pub(crate) use report::Report;
 pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
 pub(crate) use slurm::{Cancel, Job, Submit};
@@ -134,6 +136,16 @@ Examples:
   sirocco logs runs/demo --rank 0 --lines 100 --follow
   sirocco logs runs/demo --job 1234")]
     Logs(Logs),
+    /// One page of a run: what was trained on what, curves, jobs, cost; or several runs compared
+    #[command(after_help = "\
+The page is one file that needs nothing else. The curves are written for TensorBoard, too, into the
+run directory. What nobody measured is said to be \"not measured\".
+
+Examples:
+  sirocco report runs/demo
+  sirocco report runs/demo --samples data/darija/valid.jsonl     ask base and trained model
+  sirocco report runs                                            which was better, at what cost")]
+    Report(Report),
     /// Loss, perplexity and tokens of a model on data (sirocco eval --help)
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Eval(PassedOn),

@@ -22,6 +22,7 @@ use crate::cli::{self, Overrides, Wanted};
 use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
 use crate::preflight::{Place, preflight};
+use crate::report::tensorboard;
 use directory::RunDirectory;
 use interrupt::unless_interrupted;
 use metrics::Curve;
@@ -59,6 +60,10 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
+    if let Err(failure) = tensorboard::write_for(&directory) {
+        // What was trained is there; curves can be written again.
+        say(format_args!("note: no curves for TensorBoard: {}", failure.message));
+    }
     let (state, code) = outcome::judge(&ended, &directory, run.ranks())?;
     Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread)?;
     Ok(code)

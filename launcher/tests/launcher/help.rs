@@ -24,6 +24,7 @@ fn help_of_every_command() {
         &["status"],
         &["watch"],
         &["logs"],
+        &["report"],
         &["site"],
         &["site", "list"],
         &["site", "show"],
@@ -59,6 +60,7 @@ fn paths_in_examples_are_there_after_a_clone_or_after_the_demonstration() {
         &["status"],
         &["watch"],
         &["logs"],
+        &["report"],
     ];
     let mut seen = 0;
     for command in commands {

@@ -31,6 +31,7 @@ fn every_field_is_documented() {
         ("status", &["status", "runs/tiny", "--json"]),
         ("watch", &["watch", "runs/tiny", "--json"]),
         ("logs", &["logs", "runs/tiny", "--json"]),
+        ("report", &["report", "runs/tiny", "--json"]),
         ("site list", &["site", "list", "--json"]),
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
@@ -45,7 +46,7 @@ fn every_field_is_documented() {
             let stands = |name: &&str| name == field || name.starts_with(&format!("{field}."));
             assert!(documented.iter().any(stands), "{command}: `{field}` is not in json.md: {object}");
         }
-        let first = ["chain", "ranks"].iter().filter_map(|name| object.get(name)?.get(0));
+        let first = ["chain", "ranks", "runs"].iter().filter_map(|name| object.get(name)?.get(0));
         for nested in ["architecture", "findings"].iter().filter_map(|name| object.get(name)).chain(first) {
             fields(nested).iter().for_each(|field| assert!(documented.contains(&field.as_str()), "{command}: `{field}`"));
         }

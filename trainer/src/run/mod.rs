@@ -79,14 +79,9 @@ fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    // sirocco status reads this line.
-    tracing::info!(
-        rank = communicator.rank(),
-        ranks = communicator.size(),
-        host = host.trim(),
-        process = std::process::id(),
-        "started"
-    );
+    let (rank, ranks, threads, version) = (communicator.rank(), communicator.size(), job.threads, env!("CARGO_PKG_VERSION"));
+    // sirocco status and sirocco report read this line.
+    tracing::info!(rank, ranks, host = host.trim(), process = std::process::id(), threads, version, "started");
     Ok((signalled, run, communicator))
 }
 
