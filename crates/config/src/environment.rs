@@ -59,9 +59,9 @@ pub const MODULE_PATH: Variable = Variable {
 
 /// The image that a command runs in.
 pub const CONTAINER: Variable = Variable {
-    name: "APPTAINER_CONTAINER",
+    name: "SINGULARITY_CONTAINER",
     read_by: "sirocco",
-    meaning: "the image that sirocco doctor runs in, set by Apptainer; without it: it runs on the host itself",
+    meaning: "the image that sirocco doctor runs in, set by Apptainer and SingularityCE; without it: it runs on the host itself",
 };
 
 /// The step of a job that srun made.

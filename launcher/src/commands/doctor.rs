@@ -197,11 +197,11 @@ mod tests {
         let state = |finding: &Finding| (finding.required, finding.present, finding.to_json()["start"].clone());
         let host = in_container(&["SLURM_STEP_ID"]);
         assert_eq!(state(&host), (false, false, Value::Null), "on the host the MPI of the host is asked for");
-        assert_eq!(state(&in_container(&["APPTAINER_CONTAINER"])), (true, true, Value::Null), "a login node");
-        let joined = in_container(&["APPTAINER_CONTAINER", "SLURM_STEP_ID", "PMIX_NAMESPACE"]);
+        assert_eq!(state(&in_container(&["SINGULARITY_CONTAINER"])), (true, true, Value::Null), "a login node");
+        let joined = in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID", "PMIX_NAMESPACE"]);
         assert_eq!(state(&joined), (true, true, "pmix".into()));
-        assert_eq!(state(&in_container(&["APPTAINER_CONTAINER", "SLURM_STEP_ID", "PMI_RANK"])), (true, true, "pmi".into()));
-        let alone = in_container(&["APPTAINER_CONTAINER", "SLURM_STEP_ID"]);
+        assert_eq!(state(&in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID", "PMI_RANK"])), (true, true, "pmi".into()));
+        let alone = in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID"]);
         assert_eq!(state(&alone), (true, false, Value::Null));
         assert!(alone.words.contains("srun --mpi=pmix"), "{}", alone.words);
     }
