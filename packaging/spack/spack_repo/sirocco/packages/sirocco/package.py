@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sirocco by Spack 1: the three programs, on Spack's own PyTorch. packaging/README.md says how.
 
-Not run (2026-11-22): it compiles, and loads beside the recipes of spack-packages on a stand-in for Spack; nothing has been built with it.
+Not run (2026-11-22): Python compiles it, and what it names is in spack-packages of 2026-07-01.
+Spack itself has neither read it nor built anything with it.
 """
 
 import os
@@ -15,7 +16,7 @@ class Sirocco(Package):
     """Sirocco fine-tunes Mistral-family language models on a supercomputer, over MPI and under
     Slurm, and serves the result."""
 
-    # There is no place to download it from: spack.yaml beside this repository builds the clone that it lies in.
+    # There is no place to download it from: packaging/spack/spack.yaml builds the clone.
     url = f"file://{os.getcwd()}/sirocco-0.1.0.tar.gz"
     manual_download = True
 
@@ -49,7 +50,7 @@ class Sirocco(Package):
         cmake = self["py-torch"].cmake_prefix_paths[0]
         env.set("LIBTORCH", os.path.dirname(os.path.dirname(cmake)))
         env.set("LIBCLANG_PATH", self.spec["llvm"].prefix.lib)
-        # Crates are fetched into the build's own directory, each compared with its SHA-256 in Cargo.lock.
+        # Crates are fetched here, and each is compared with its SHA-256 in Cargo.lock.
         env.set("CARGO_HOME", join_path(self.stage.path, "cargo"))
 
     def install(self, spec: Spec, prefix: Prefix) -> None:
