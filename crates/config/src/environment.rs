@@ -93,6 +93,34 @@ pub const NO_COLOUR: Variable = Variable {
     meaning: "anything: sirocco watch draws without colours; without it: with them",
 };
 
+/// The image that a command runs in.
+pub const CONTAINER: Variable = Variable {
+    name: "SINGULARITY_CONTAINER",
+    read_by: "sirocco",
+    meaning: "the image that sirocco doctor runs in, set by Apptainer and SingularityCE; without it: it runs on the host itself",
+};
+
+/// The step of a job that srun made.
+pub const STEP: Variable = Variable {
+    name: "SLURM_STEP_ID",
+    read_by: "sirocco",
+    meaning: "the step of srun in which sirocco doctor looks for PMIx or PMI; without it: srun did not start it",
+};
+
+/// How a rank finds the others through PMIx.
+pub const PMIX: Variable = Variable {
+    name: "PMIX_NAMESPACE",
+    read_by: "MPI",
+    meaning: "set by what starts ranks with PMIx (srun --mpi=pmix, mpirun); without it: PMI, or a rank that is alone",
+};
+
+/// How a rank finds the others through PMI.
+pub const PMI: Variable = Variable {
+    name: "PMI_RANK",
+    read_by: "MPI",
+    meaning: "set by what starts ranks with PMI (srun --mpi=pmi2, mpirun of MPICH); without it: PMIx, or a rank that is alone",
+};
+
 /// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
 pub const SPIN_COUNT: Variable = Variable {
     name: "GOMP_SPINCOUNT",
@@ -117,6 +145,7 @@ pub const PURGE_DELAY: Variable = Variable {
 
 /// Every variable.
 pub const ALL: &[Variable] = &[
+    CONTAINER,
     JOB_CPUS,
     JOB_ID,
     JOB_NODES,
@@ -128,8 +157,11 @@ pub const ALL: &[Variable] = &[
     NODE_NAME,
     NO_COLOUR,
     PATH,
+    PMI,
+    PMIX,
     PURGE_DELAY,
     SPIN_COUNT,
+    STEP,
     TERMINAL,
     TMPDIR,
     WAIT_POLICY,

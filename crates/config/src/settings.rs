@@ -37,7 +37,18 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "eval", keys: &["every_steps"] },
     Section {
         name: "site",
-        keys: &["profile", "account", "partition", "qos", "time", "nodes", "spare_nodes", "restarts", "keep_environment"],
+        keys: &[
+            "profile",
+            "account",
+            "partition",
+            "qos",
+            "time",
+            "nodes",
+            "spare_nodes",
+            "restarts",
+            "keep_environment",
+            "container",
+        ],
     },
     Section { name: "policy", keys: &["set"] },
 ];
@@ -113,7 +124,8 @@ mod tests {
              train.micro_batch train.learning_rate train.schedule train.warmup_steps train.weight_decay train.max_grad_norm \
              train.betas train.epsilon train.max_skipped_steps parallel.dp parallel.fsdp parallel.tp parallel.pp parallel.recompute \
              parallel.bucket_mb parallel.timeout_s checkpoint.every_steps checkpoint.keep checkpoint.staging eval.every_steps site.profile \
-             site.account site.partition site.qos site.time site.nodes site.spare_nodes site.restarts site.keep_environment policy.set"
+             site.account site.partition site.qos site.time site.nodes site.spare_nodes site.restarts site.keep_environment \
+             site.container policy.set"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! `[site]`: where a run computes, and what its jobs ask for there.
 //!
 //! Whether a site has what is asked for is for its profile to say; here is only what a run file can be wrong about by itself.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -31,6 +31,8 @@ pub struct Site {
     pub restarts: u64,
     /// Variables of the environment that go into a job although they lead out of the site: proxies, keys of services.
     pub keep_environment: Vec<String>,
+    /// The image in which the ranks run, absolute; without one they run as the programs beside `sirocco`.
+    pub container: Option<PathBuf>,
 }
 
 /// The profile of a machine without a scheduler, which a run has unless it names another.
@@ -60,6 +62,18 @@ pub(crate) fn site(reader: &Reader<'_>, base: &Path) -> Result<Site, ConfigError
                 value.as_array()?.iter().map(name).collect()
             })?
             .unwrap_or_default(),
+        container: container(reader, base)?,
+    })
+}
+
+/// A file that the nodes see. An image by the name of a registry is none: a job fetches nothing.
+fn container(reader: &Reader<'_>, base: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    let expected =
+        "the path of a .sif image that every node sees; an image of a registry is pulled once, by hand: apptainer pull";
+    reader.map("container", expected, |value| {
+        let text = value.as_str()?;
+        let is_file = text.ends_with(".sif") && !text.contains("://") && !text.contains(char::is_control);
+        is_file.then(|| base.join(text))
     })
 }
 
@@ -83,4 +97,26 @@ fn profile(reader: &Reader<'_>, base: &Path) -> Result<String, ConfigError> {
 fn is_name(text: &str) -> bool {
     let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-+@:,".contains(letter);
     !text.is_empty() && text.len() <= 128 && !text.starts_with('-') && text.chars().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunFile;
+
+    fn container_of(typed: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let text = format!("name = 'x'\nmodel.path = 'm'\ndata.train = ['a']\ntrain.steps = 1\nsite.container = {typed}\n");
+        Ok(RunFile::parse(&text, Path::new("run.toml"))?.check(Path::new("/base"))?.site.container)
+    }
+
+    #[test]
+    fn an_image_is_a_file_and_nothing_that_a_job_would_have_to_fetch() {
+        assert_eq!(container_of("'images/sirocco.sif'").unwrap().as_deref(), Some(Path::new("/base/images/sirocco.sif")));
+        assert_eq!(container_of("'/shared/a b.sif'").unwrap().as_deref(), Some(Path::new("/shared/a b.sif")));
+        for wrong in ["''", "'sirocco'", "'docker://debian'", "'oras://registry/sirocco.sif'", "\"a\\nb.sif\"", "true"] {
+            let message = container_of(wrong).unwrap_err().to_string();
+            assert!(message.starts_with("run.toml:5: [site] container = "), "{message}");
+            assert!(message.contains("expected the path of a .sif image"), "{message}");
+        }
+    }
 }

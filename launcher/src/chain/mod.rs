@@ -2,6 +2,7 @@
 //! starts the ranks, records how they end ([`record`]) and sees to the next.
 
 pub(crate) mod cancel;
+pub(crate) mod container;
 mod environment;
 pub(crate) mod history;
 pub(crate) mod job;
