@@ -29,8 +29,11 @@ pub const MPIRUN: Variable = Variable {
 };
 
 /// Where `sirocco check` puts token caches that it makes only to see whether they can be made; a node's is tested.
-pub const TMPDIR: Variable =
-    Variable { name: "TMPDIR", read_by: "sirocco, sirocco-train", meaning: "the directory for short-lived files; without it: /tmp" };
+pub const TMPDIR: Variable = Variable {
+    name: "TMPDIR",
+    read_by: "sirocco, sirocco-train",
+    meaning: "the directory for short-lived files; without it: /tmp",
+};
 
 /// Where mpirun is looked for.
 pub const PATH: Variable =

@@ -16,14 +16,25 @@ const MOST_BYTES: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostsError {
     /// A `[` without its `]`, or the other way round, or one inside another.
-    Brackets { list: String },
+    Brackets {
+        list: String,
+    },
     /// A place where a name or a number should be.
-    Empty { list: String },
+    Empty {
+        list: String,
+    },
     /// Not a number, or numbers that fall.
-    Range { list: String, range: String },
-    TooMany { list: String },
+    Range {
+        list: String,
+        range: String,
+    },
+    TooMany {
+        list: String,
+    },
     /// A name that no host can have.
-    Long { list: String },
+    Long {
+        list: String,
+    },
 }
 
 impl std::fmt::Display for HostsError {
@@ -37,7 +48,10 @@ impl std::fmt::Display for HostsError {
         };
         let shown: String = list.chars().take(80).collect();
         let more = if shown.len() < list.len() { "…" } else { "" };
-        write!(out, "the list of hosts '{shown}{more}': {what}; expected a list as Slurm writes it, such as mel[2001-2004,2010],login1")
+        write!(
+            out,
+            "the list of hosts '{shown}{more}': {what}; expected a list as Slurm writes it, such as mel[2001-2004,2010],login1"
+        )
     }
 }
 

@@ -46,7 +46,10 @@ pub(crate) struct Verdict {
 
 /// The answers in what nodes have printed; lines that are none are passed over. `srun --label` may have put numbers before them.
 pub(crate) fn answers(printed: &str) -> Vec<NodeReport> {
-    objects(printed).filter_map(|line| serde_json::from_str(line).ok()).filter(|answer: &NodeReport| !answer.host.is_empty()).collect()
+    objects(printed)
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|answer: &NodeReport| !answer.host.is_empty())
+        .collect()
 }
 
 /// The same for the test of the links.

@@ -12,8 +12,8 @@ use super::product::{Known, Measured};
 use crate::caught::caught;
 use crate::failure::Failure;
 
-/// Sides of the matrices: a product is well under a slice of time that a system gives to a process, and on a GPU long enough to fill it.
-const SIDE_ON_CORE: usize = 256;
+/// Sides of the matrices: on a core a product is done well within one turn of its thread, on a GPU it is long enough to fill it.
+const SIDE_ON_CORE: usize = 128;
 const SIDE_ON_GPU: usize = 4096;
 
 /// How long each element type is multiplied.
@@ -21,8 +21,7 @@ const SPAN: Duration = Duration::from_millis(80);
 
 const KINDS: [(&str, Kind); 2] = [("fp32", Kind::Float), ("bf16", Kind::BFloat16)];
 
-/// All cores that this program may use, each with products of its own at the same time: one that is slow or wrong shows, and that another
-/// program takes turns on them shows little.
+/// All cores that this program may use, each with products of its own at the same time: one that is slow or wrong shows.
 pub(super) fn cores() -> Result<DeviceReport, String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let known = Known::new(SIDE_ON_CORE);

@@ -19,14 +19,15 @@ const BUDGET: Duration = Duration::from_secs(3);
 /// How long ranks may be out of reach before the test is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a pair sends large messages, and how many of them at most.
-const SPAN: Duration = Duration::from_millis(12);
-const LARGE: usize = 6;
+/// How long a pair sends large messages, and how many of them at least, unless the link is so slow that these take longest.
+const SPAN: Duration = Duration::from_millis(40);
+const LARGE: usize = 8;
+const LONGEST: Duration = Duration::from_millis(250);
 
 const SMALL_BYTES: usize = 8;
 const SMALL: usize = 12;
 
-/// The first large message has the smallest size; those after it take about a third of the span.
+/// The first large message has the smallest size; the way there and back of those after it takes about a tenth of the span.
 const LEAST_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 16 << 20;
 
@@ -99,18 +100,19 @@ fn lead(world: &dyn Communicator, other: usize, began: Instant) -> Result<LinkRe
 
 /// Bytes a second of the fastest large message: what else runs on both nodes now and then does not count.
 fn large(world: &dyn Communicator, other: usize) -> Result<f64, CommError> {
-    let (begun, mut best, mut data) = (Instant::now(), 0.0f64, vec![1; LEAST_BYTES]);
-    for _ in 0..LARGE {
+    let (begun, mut best, mut data, mut sent) = (Instant::now(), 0.0f64, vec![1; LEAST_BYTES], 0);
+    loop {
         let bytes = data.len();
         let (seconds, back) = there_and_back(world, other, data)?;
         best = best.max(2.0 * bytes as f64 / seconds);
-        if begun.elapsed() > SPAN {
-            break;
+        sent += 1;
+        let took = begun.elapsed();
+        if took > LONGEST || sent >= LARGE && took > SPAN {
+            return Ok(best);
         }
         data = back;
-        data.resize(((best * SPAN.as_secs_f64() / 6.0) as usize).clamp(LEAST_BYTES, MOST_BYTES), 1);
+        data.resize(((best * SPAN.as_secs_f64() / 20.0) as usize).clamp(LEAST_BYTES, MOST_BYTES), 1);
     }
-    Ok(best)
 }
 
 fn there_and_back(world: &dyn Communicator, other: usize, data: Vec<u8>) -> Result<(f64, Vec<u8>), CommError> {
@@ -165,4 +167,25 @@ fn missing(error: &CommError, names: &[String], world: &dyn Communicator) -> Vec
     let peers = world.peers();
     let host = |rank: usize| peers.iter().find(|peer| peer.rank == rank).map(|peer| peer.host.clone());
     ranks.into_iter().filter_map(|rank| names.get(rank).cloned().or_else(|| host(rank))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sirocco_comm::{Collective, Solo};
+
+    fn died(rank: usize) -> CommError {
+        let collective = Collective { name: "there".to_owned(), group: "world".to_owned(), sequence: 0, message: None };
+        CommError::RankDied { rank, host: "n2".to_owned(), pid: 1, collective }
+    }
+
+    #[test]
+    fn a_rank_that_is_lost_is_named_by_its_node() {
+        let names = ["n1", "n2"].map(str::to_owned);
+        assert_eq!(missing(&died(1), &names, &Solo::new()), ["n2"]);
+        assert_eq!(missing(&died(7), &names, &Solo::new()), [] as [&str; 0]);
+        // The names are not known yet: the host of the only rank there is.
+        assert_eq!(missing(&died(0), &[], &Solo::new()).len(), 1);
+        assert_eq!(missing(&CommError::Start { found: String::new() }, &names, &Solo::new()), [] as [&str; 0]);
+    }
 }

@@ -3,7 +3,7 @@
 use sirocco_config::{DeviceReport, NodeReport};
 
 use super::{Asked, Needs};
-use crate::output::bytes;
+use crate::output::{bytes, count};
 
 /// Seconds that a node's clock may be away from the launcher's, beyond the time that asking took.
 const CLOCK: f64 = 2.0;
@@ -46,7 +46,9 @@ fn clock(asked: &Asked<'_>, answer: &NodeReport) -> Option<String> {
     let (behind, ahead) = (asked.began - answer.clock, answer.clock - asked.ended);
     let (apart, where_to) = if behind > ahead { (behind, "behind") } else { (ahead, "ahead of") };
     (apart > CLOCK).then(|| {
-        format!("its clock is {apart:.1} s {where_to} that of the first node: expected at most {CLOCK:.0} s; synchronise it with NTP")
+        format!(
+            "its clock is {apart:.1} s {where_to} that of the first node: expected at most {CLOCK:.0} s; synchronise it with NTP"
+        )
     })
 }
 
@@ -59,7 +61,7 @@ fn devices(needs: Needs, answer: &NodeReport) -> Vec<String> {
     let gpus = devices.iter().filter(|device| device.name.starts_with("cuda")).count() as u64;
     let mut faults = Vec::new();
     if gpus < needs.gpus {
-        faults.push(format!("has {gpus} GPUs that can be seen: expected {}", needs.gpus));
+        faults.push(format!("has {} that can be seen: expected {}", count(gpus, "GPU"), needs.gpus));
     }
     faults.extend(devices.iter().flat_map(device));
     faults
@@ -80,7 +82,9 @@ fn device(device: &DeviceReport) -> Vec<String> {
         if (memory.free_bytes as f64) < FREE_MEMORY * memory.bytes as f64 {
             let (free, all) = (bytes(memory.free_bytes), bytes(memory.bytes));
             let least = FREE_MEMORY * 100.0;
-            faults.push(format!("{name} has {free} of {all} of its memory free: expected {least:.0} %; nvidia-smi says who holds it"));
+            faults.push(format!(
+                "{name} has {free} of {all} of its memory free: expected {least:.0} %; nvidia-smi says who holds it"
+            ));
         }
     }
     faults

@@ -77,7 +77,9 @@ impl Others {
         if let Some((found, median)) = less(answer.memory_bytes, self.memory, MEMORY) {
             faults.push(format!("has {found} of memory: expected the {median} of the other nodes"));
         } else if let Some((found, median)) = less(answer.memory_available_bytes, self.available, AVAILABLE) {
-            faults.push(format!("has {found} of memory free: expected about {median} as on the other nodes; another program holds the rest"));
+            faults.push(format!(
+                "has {found} of memory free: expected about {median} as on the other nodes; another program holds the rest"
+            ));
         }
         faults
     }
