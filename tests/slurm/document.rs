@@ -18,7 +18,9 @@ fn commands() -> Vec<String> {
         match (line.strip_prefix("```"), language) {
             (Some(name), None) => language = Some(name),
             (Some(_), Some(_)) => language = None,
-            (None, Some("")) if line.starts_with("sirocco ") => found.push(line.split(" #").next().unwrap_or_default().trim().to_owned()),
+            (None, Some("")) if line.starts_with("sirocco ") => {
+                found.push(line.split(" #").next().unwrap_or_default().trim().to_owned())
+            }
             _ => {}
         }
     }

@@ -2,8 +2,9 @@
 
 mod document;
 mod hits;
-mod submitting;
+mod nodes;
 mod status;
+mod submitting;
 
 use std::path::Path;
 use std::process::Command;

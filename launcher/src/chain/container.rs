@@ -5,7 +5,7 @@
 //! what a run reads and writes is named.
 use std::path::{Path, PathBuf};
 
-use sirocco_config::{Device, Run};
+use sirocco_config::Run;
 
 use crate::failure::Failure;
 
@@ -42,10 +42,10 @@ impl Bind {
 }
 
 /// The words before a program of a run in `image`; none without an image.
-pub(crate) fn of_run(run: &Run, directory: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn of_run(run: &Run, directory: &Path, gpus: bool) -> Result<Vec<String>, Failure> {
     match &run.site.container {
         None => Ok(Vec::new()),
-        Some(image) => before_program(image, Bind::of_run(run, directory), run.model.device == Device::Cuda),
+        Some(image) => before_program(image, Bind::of_run(run, directory), gpus),
     }
 }
 

@@ -137,12 +137,6 @@ pub(crate) fn cancel(id: &str, signal: Option<&str>) -> Result<(), Failure> {
     persist(Instant::now() + PATIENCE, || ask("scancel", &words)).map(drop)
 }
 
-/// The nodes of a list in Slurm's notation.
-pub(crate) fn hosts(list: &str) -> Result<Vec<String>, Failure> {
-    let said = persist(Instant::now() + PATIENCE, || ask("scontrol", &["show", "hostnames", list]))?;
-    Ok(said.lines().map(str::to_owned).collect())
-}
-
 /// Asks until there is an answer of the controller.
 fn persist(until: Instant, asked: impl Fn() -> Answer) -> Result<String, Failure> {
     let mut told = false;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use sirocco_config::environment;
 
 use crate::chain::record::now;
-use crate::chain::slurm;
+use crate::chain::{hosts, slurm};
 use crate::failure::{Failure, Kind};
 
 /// The job that this program runs in.
@@ -32,7 +32,7 @@ impl Allocation {
         let number = |variable| said(variable).and_then(|value| value.parse().ok());
         let left = slurm::job(&id)?.and_then(|job| job.left);
         Ok(Allocation {
-            nodes: slurm::hosts(&nodes)?,
+            nodes: hosts::expand(&nodes).map_err(|error| Failure::new(Kind::Failed, error))?,
             cpus: number(environment::JOB_CPUS).unwrap_or(1),
             restarts: number(environment::JOB_RESTARTS).unwrap_or(0),
             end: left.and_then(|left| Instant::now().checked_add(left)),

@@ -5,12 +5,14 @@ mod decide;
 mod ranks;
 mod test;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 use sirocco_config::{Run, RunFile};
 use sirocco_site::MpiStart;
 
+use crate::chain::container;
 use crate::chain::record::{self, Event, Next, Outcome, Unfit, What};
 use crate::chain::script::job_name;
 use crate::chain::slurm::{self, Submission};
@@ -18,6 +20,7 @@ use crate::chain::submit::gpus_per_node;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
+use crate::programs::{TRAINER, beside};
 use crate::site::find;
 use crate::train::directory::RunDirectory;
 use crate::train::outcome::{STOPPED, State, judge};
@@ -147,8 +150,14 @@ impl Job {
         let nodes: Vec<String> = self.fit(&past).into_iter().take(self.run.site.nodes as usize).collect();
         let from = self.directory.newest_checkpoint()?.unwrap_or(0);
         self.add(What::Ranks { attempt, nodes: nodes.clone(), ranks: self.run.ranks(), from_step: from })?;
-        let start =
-            Start { run: &self.run, directory: &self.directory, allocation: &self.allocation, mpi: self.mpi, nodes: &nodes };
+        let start = Start {
+            run: &self.run,
+            directory: &self.directory,
+            allocation: &self.allocation,
+            mpi: self.mpi,
+            nodes: &nodes,
+            gpus: self.gpus,
+        };
         let (ended, lost) = ranks::run(&start, &mut self.asked)?;
         let judged = judge(&ended, &self.directory, self.run.ranks());
         let to = self.directory.newest_checkpoint()?.unwrap_or(0);
@@ -229,6 +238,13 @@ impl Job {
             )
         })
     }
+}
+
+/// The words that start the trainer: its path, or in an image its name behind what opens the image.
+fn trainer(run: &Run, directory: &RunDirectory, gpus: u64) -> Result<Vec<OsString>, Failure> {
+    let opening = container::of_run(run, directory.path(), gpus > 0)?;
+    let program = if opening.is_empty() { beside(TRAINER)?.into_os_string() } else { TRAINER.into() };
+    Ok(opening.into_iter().map(OsString::from).chain([program]).collect())
 }
 
 /// Nodes that were found unfit since a person last looked.

@@ -11,10 +11,11 @@ use sirocco_config::Run;
 use sirocco_site::MpiStart;
 
 use super::allocation::Allocation;
+use super::trainer;
 use crate::chain::slurm;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::programs::{Mpirun, TRAINER, beside, settle};
+use crate::programs::{Mpirun, settle};
 use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, listen};
 use crate::train::voices::{Starter, Voices};
@@ -63,6 +64,8 @@ pub(crate) struct Start<'a> {
     pub(crate) mpi: MpiStart,
     /// As many as the run has.
     pub(crate) nodes: &'a [String],
+    /// GPUs of each that the run computes on.
+    pub(crate) gpus: u64,
 }
 
 /// Starts the ranks and waits for their end; `true` beside it if some of them are out of reach.
@@ -120,7 +123,7 @@ fn command(start: &Start<'_>) -> Result<Command, Failure> {
         MpiStart::Mpirun => under_mpirun(ranks, per_node, start.nodes)?,
         _ => under_srun(start, per_node, threads),
     };
-    command.arg(beside(TRAINER)?).args(["run", "--dir"]).arg(start.directory.path());
+    command.args(trainer(start.run, start.directory, start.gpus)?).args(["run", "--dir"]).arg(start.directory.path());
     command.args(["--comm", "mpi", "--threads", &threads.to_string()]);
     if let Some(ends) = start.allocation.ends() {
         command.args(["--ends", &ends.to_string()]);

@@ -4,15 +4,16 @@ use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sirocco_config::Run;
+use sirocco_config::{LinkLine, Run};
 use sirocco_site::MpiStart;
 
 use super::allocation::Allocation;
+use super::trainer;
 use crate::chain::nodes::{self, Asked, Needs, Verdict};
 use crate::chain::record::now;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::programs::{TRAINER, beside, settle};
+use crate::programs::settle;
 use crate::site::ask::within;
 use crate::train::directory::RunDirectory;
 
@@ -39,7 +40,12 @@ impl Test<'_> {
         self.leave(&stamp)?;
         let began = now();
         let mut alone = self.srun(tested)?;
-        alone.arg(beside(TRAINER)?).arg("node").arg("--dir").arg(self.directory.path()).args(["--stamp", &stamp]);
+        alone
+            .args(trainer(self.run, self.directory, self.gpus)?)
+            .arg("node")
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(["--stamp", &stamp]);
         let answers = nodes::answers(&within(LIMIT, settle(&mut alone)).out);
         let staged = if self.run.checkpoint.staging.is_some() { self.checkpoint_bytes / self.run.site.nodes } else { 0 };
         let needs = Needs { checkpoint_bytes: self.checkpoint_bytes, staged_bytes: staged, gpus: self.gpus };
@@ -53,13 +59,18 @@ impl Test<'_> {
     }
 
     /// How fast the nodes talk to each other.
-    fn links(&self, tested: &[String]) -> Result<Vec<sirocco_config::LinkLine>, Failure> {
+    fn links(&self, tested: &[String]) -> Result<Vec<LinkLine>, Failure> {
         if tested.len() == 1 || self.mpi == MpiStart::Mpirun {
             return Ok(Vec::new());
         }
         let mut pairs = self.srun(tested)?;
         pairs.args(self.mpi.plugin().map(|plugin| format!("--mpi={plugin}")));
-        pairs.arg(beside(TRAINER)?).arg("node").arg("--dir").arg(self.directory.path()).arg("--link");
+        pairs
+            .args(trainer(self.run, self.directory, self.gpus)?)
+            .arg("node")
+            .arg("--dir")
+            .arg(self.directory.path())
+            .arg("--link");
         Ok(nodes::links(&within(LIMIT, settle(&mut pairs)).out))
     }
 
