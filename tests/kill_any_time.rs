@@ -122,11 +122,10 @@ struct Victim {
     at_most: u64,
 }
 
-/// Kills the same run again and again, lets it go on a little, and compares it with one that nobody disturbed.
-fn kill_again_and_again(victim: &Victim, moments: usize) {
+/// Kills the same run again and again, lets it go on a little, and compares it with one that nobody disturbed. Returns what it
+/// did.
+fn kill_again_and_again(seed: u64, victim: &Victim, moments: usize) -> String {
     let Victim { place, ranks, settings, at_most } = victim;
-    let seed = seed();
-    println!("SIROCCO_TEST_SEED={seed}");
     let mut random = Random(seed | 1);
     let (run, settings) = (place.path().join("run"), format!("{SETTINGS} {settings}"));
     let during_saves = (0..moments).filter(|_| kill_one(place, *ranks, &settings, *at_most, &mut random)).count();
@@ -139,22 +138,31 @@ fn kill_again_and_again(victim: &Victim, moments: usize) {
         place.export("run", "export", &export) == place.export("undisturbed", "export-undisturbed", &export),
         "the weights differ"
     );
-    println!("{moments} kills, {during_saves} of them during a save, {end} steps");
+    format!("{moments} kills, {during_saves} of them during a save, {end} steps")
 }
 
 #[test]
 fn two_ranks_at_twenty_two_moments() {
-    kill_again_and_again(&Victim { place: Workplace::new(), ranks: 2, settings: "parallel.fsdp=2", at_most: INTERVAL }, 22);
+    let seed = seed();
+    println!("SIROCCO_TEST_SEED={seed}");
+    let victim = Victim { place: Workplace::new(), ranks: 2, settings: "parallel.fsdp=2", at_most: INTERVAL };
+    println!("{}", kill_again_and_again(seed, &victim, 22));
 }
 
 #[test]
 fn four_ranks_at_eight_moments_with_staging() {
+    let seed = seed();
+    println!("SIROCCO_TEST_SEED={seed}");
     let settings = "train.micro_batch=2 parallel.fsdp=2 parallel.tp=2 checkpoint.staging=staging";
-    kill_again_and_again(&Victim { place: Workplace::new(), ranks: 4, settings, at_most: INTERVAL }, 8);
+    let victim = Victim { place: Workplace::new(), ranks: 4, settings, at_most: INTERVAL };
+    println!("{}", kill_again_and_again(seed, &victim, 8));
 }
 
 /// Saves that do not fit a step are written during several: these are lost, too, and never more than one interval of them.
 #[test]
 fn two_ranks_at_six_moments_with_saves_that_outlast_a_step() {
-    kill_again_and_again(&Victim { place: Workplace::wide(), ranks: 2, settings: "parallel.dp=2", at_most: 2 * INTERVAL }, 6);
+    let seed = seed();
+    println!("SIROCCO_TEST_SEED={seed}");
+    let victim = Victim { place: Workplace::wide(), ranks: 2, settings: "parallel.dp=2", at_most: 2 * INTERVAL };
+    println!("{}", kill_again_and_again(seed, &victim, 6));
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
     let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
     // A run of a sweep began as one job of an array, which has another name.
-    for event in record::read(directory.path()).map_err(unread)? {
+    for event in record::read(directory.path()).map_err(|error| unread(&error))? {
         if !jobs.contains(&event.job) && slurm::job(&event.job)?.is_some_and(|job| is_active(&job.state)) {
             jobs.push(event.job);
         }
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     for id in jobs {
         // First the record, which the job reads before it goes on.
         let event = Event::now(&id, What::Cancelled);
-        record::add(directory.path(), &event).map_err(unread)?;
+        record::add(directory.path(), &event).map_err(|error| unread(&error))?;
         let runs = slurm::job(&id)?.is_some_and(|job| job.state == "RUNNING");
         slurm::cancel(&id, (runs && !arguments.now).then_some("USR1"))?;
         if runs { stopping.push(id) } else { removed.push(id) }
@@ -65,6 +65,6 @@ fn is_active(state: &str) -> bool {
     ["PENDING", "RUNNING", "CONFIGURING", "SUSPENDED", "REQUEUED"].contains(&state)
 }
 
-fn unread(error: std::io::Error) -> Failure {
+fn unread(error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format_args!("{}: {error}", record::FILE))
 }

@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn without_an_image_there_are_no_words() {
-        assert!(of_run(&run(""), Path::new("/runs/x")).unwrap().is_empty());
+        assert!(of_run(&run(""), Path::new("/runs/x"), true).unwrap().is_empty());
     }
 
     #[test]
     fn a_run_gets_its_directory_its_model_and_nothing_else() {
-        let words = of_run(&run("site.container = '/i/sirocco.sif'"), Path::new("/runs/x")).unwrap();
+        let words = of_run(&run("site.container = '/i/sirocco.sif'"), Path::new("/runs/x"), false).unwrap();
         let expected = "apptainer exec --no-home --bind /models/m:/models/m:ro --bind /runs/x:/runs/x:rw /i/sirocco.sif";
         assert_eq!(words.join(" "), expected);
     }
@@ -105,7 +105,7 @@ mod tests {
         let run = run("site.container = 'sirocco.sif'\nmodel.device = 'cuda'\ncheckpoint.staging = '/nvme'\n");
         let expected = "apptainer exec --no-home --nv --bind /models/m:/models/m:ro --bind /nvme:/nvme:rw --bind /runs/x:/runs/x:rw \
                         /base/sirocco.sif";
-        assert_eq!(of_run(&run, Path::new("/runs/x")).unwrap().join(" "), expected);
+        assert_eq!(of_run(&run, Path::new("/runs/x"), true).unwrap().join(" "), expected);
     }
 
     #[test]

@@ -87,14 +87,6 @@ fn is_of(answer: &NodeReport, node: &str) -> bool {
     answer.node == node || answer.host == node || answer.host.split('.').next() == Some(node)
 }
 
-/// The nodes to start ranks on, in the order of Slurm: `wanted` of those that are fit, so that those at the end are spares. `None` where too
-/// few are left.
-pub(crate) fn choose(nodes: &[String], wanted: usize, unfit: &[Unfit]) -> Option<Vec<String>> {
-    let fit = nodes.iter().filter(|node| unfit.iter().all(|unfit| unfit.node != **node));
-    let taken: Vec<String> = fit.take(wanted).cloned().collect();
-    (taken.len() == wanted).then_some(taken)
-}
-
 /// The middle one, of two the larger; nothing of none.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::chain::environment;
+use crate::chain::{environment, hosts};
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::site::ask::{Answer, ask, ask_command};
@@ -56,7 +56,7 @@ pub(crate) fn submit(wanted: &Submission<'_>) -> Result<String, Failure> {
         let mut command = Command::new("sbatch");
         command.arg("--parsable");
         if !wanted.excluded.is_empty() {
-            command.arg(format!("--exclude={}", wanted.excluded.join(",")));
+            command.arg(format!("--exclude={}", hosts::write(wanted.excluded)));
         }
         environment::keep_out_of_jobs(command.arg(wanted.script), wanted.leading_out);
         match ask_command(&mut command) {

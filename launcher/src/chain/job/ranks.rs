@@ -12,7 +12,7 @@ use sirocco_site::MpiStart;
 
 use super::allocation::Allocation;
 use super::trainer;
-use crate::chain::slurm;
+use crate::chain::{hosts, slurm};
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::{Mpirun, settle};
@@ -136,7 +136,7 @@ fn command(start: &Start<'_>) -> Result<Command, Failure> {
 fn under_srun(start: &Start<'_>, per_node: u64, threads: u64) -> Command {
     let mut command = Command::new("srun");
     command.args(start.mpi.plugin().map(|plugin| format!("--mpi={plugin}")));
-    command.arg(format!("--nodes={}", start.nodes.len())).arg(format!("--nodelist={}", start.nodes.join(",")));
+    command.arg(format!("--nodes={}", start.nodes.len())).arg(format!("--nodelist={}", hosts::write(start.nodes)));
     command.arg(format!("--ntasks={}", start.run.ranks())).arg(format!("--ntasks-per-node={per_node}"));
     // srun does not take it over from sbatch.
     command.arg(format!("--cpus-per-task={threads}"));

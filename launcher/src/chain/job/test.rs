@@ -9,6 +9,7 @@ use sirocco_site::MpiStart;
 
 use super::allocation::Allocation;
 use super::trainer;
+use crate::chain::hosts;
 use crate::chain::nodes::{self, Asked, Needs, Verdict};
 use crate::chain::record::now;
 use crate::failure::{Failure, Kind};
@@ -78,7 +79,7 @@ impl Test<'_> {
     fn srun(&self, tested: &[String]) -> Result<Command, Failure> {
         let count = tested.len();
         let mut command = Command::new("srun");
-        command.arg(format!("--nodes={count}")).arg(format!("--nodelist={}", tested.join(",")));
+        command.arg(format!("--nodes={count}")).arg(format!("--nodelist={}", hosts::write(tested)));
         command.arg(format!("--ntasks={count}")).args(["--ntasks-per-node=1", "--overlap", "--input=none", "--no-kill"]);
         command.arg(format!("--cpus-per-task={}", self.allocation.cpus));
         Ok(command)

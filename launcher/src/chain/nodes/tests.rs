@@ -260,17 +260,3 @@ fn a_node_that_is_silent_on_the_network_is_unfit() {
     assert!(verdict.unfit.is_empty());
     assert_eq!(verdict.notes, ["the links between nodes could not be measured: no progress in `ready`"]);
 }
-
-#[test]
-fn spares_take_the_place_of_unfit_nodes() {
-    let nodes = NAMES.map(str::to_owned);
-    let unfit = |names: &[&str]| -> Vec<Unfit> {
-        names.iter().map(|name| Unfit { node: (*name).to_owned(), why: "it was".to_owned() }).collect()
-    };
-    let chosen = |wanted, out: &[&str]| choose(&nodes, wanted, &unfit(out)).map(|nodes| nodes.join(" "));
-    assert_eq!(chosen(2, &[]).as_deref(), Some("n1 n2"));
-    assert_eq!(chosen(3, &["n2"]).as_deref(), Some("n1 n3 n4"));
-    assert_eq!(chosen(2, &["n4", "n1"]).as_deref(), Some("n2 n3"));
-    assert_eq!(chosen(3, &["n2", "n3"]), None);
-    assert_eq!(chosen(4, &[]).as_deref(), Some("n1 n2 n3 n4"));
-}
