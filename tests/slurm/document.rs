@@ -19,7 +19,7 @@ fn commands() -> Vec<String> {
             (Some(name), None) => language = Some(name),
             (Some(_), Some(_)) => language = None,
             (None, Some("")) if line.starts_with("sirocco ") => {
-                found.push(line.split(" #").next().unwrap_or_default().trim().to_owned())
+                found.push(line.split(" #").next().unwrap_or_default().trim().to_owned());
             }
             _ => {}
         }

@@ -116,6 +116,8 @@ fn a_run_that_is_hit_finishes_by_itself(#[case] by: Hit, #[values(1, 2, 3)] _tim
     assert_eq!(last["outcome"], "done", "{by:?} after step {first}\n{}", told(&run));
     println!("{by:?} after step {first}: done {:.1} s later, {} events", since.elapsed().as_secs_f64(), events(&run).len());
 
+    let starts = events(&run).iter().filter(|event| event["event"] == "ranks").count();
+    assert!(starts >= 2, "{by:?} after step {first} has hit nothing\n{}", told(&run));
     let (there, expected) = undisturbed();
     let exactly = |place: &Workplace| place.steps("run").iter().map(Step::exactly).collect::<Vec<_>>();
     assert!(exactly(there) == exactly(&place), "the steps differ after {by:?}");

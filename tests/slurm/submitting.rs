@@ -176,6 +176,7 @@ fn a_sweep_trains_every_point() {
     }
     let alone = Workplace::new();
     let steps = alone.trained("run", "train.learning_rate=1e-2 seed=1 eval.every_steps=0");
+    assert_eq!(steps.len(), place.steps("sweep/0002").len());
     // Another number of threads, so not bit for bit.
     for (alone, swept) in steps.iter().zip(place.steps("sweep/0002")) {
         assert!(
@@ -185,24 +186,30 @@ fn a_sweep_trains_every_point() {
     }
 }
 
-/// The controller falls silent while a job is submitted: it has taken the job, and nobody knows. The job is found, and not submitted twice.
+/// The controller takes a job and falls silent before it says so: sbatch hangs. The job is found, and not submitted twice.
 #[test]
 fn nothing_is_submitted_twice() {
     let Some(cluster) = Cluster::start() else { return };
     let place = Workplace::new();
-    let controller = cluster.controller();
+    // The first submission works, and nobody is told.
+    let hanging = "#!/bin/sh\nprintf '%s\\n' \"$*\" >>\"$CALLS\"\ncase \"$*\" in *--test-only*) exit 0;; esac\n/usr/bin/sbatch \"$@\"\nexec sleep 1000\n";
+    let sbatch = place.path().join("bin/sbatch");
+    std::fs::create_dir(place.path().join("bin")).expect("a directory");
+    std::fs::write(&sbatch, hanging.replace("/usr/bin/sbatch \"$@\"", "/usr/bin/sbatch \"$@\" >/dev/null")).expect("a script");
+    std::fs::set_permissions(&sbatch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a program");
     let sets: String = SITE.split_whitespace().map(|setting| format!(" --set {setting}")).collect();
-    // Everything but the controller's answer is ready in less than this.
-    let running = std::thread::scope(|scope| {
-        let submitting = scope.spawn(|| sirocco(&cluster, &place, &format!("submit run.toml --dir run --json{sets}")));
-        signal("STOP", &controller);
-        std::thread::sleep(Duration::from_secs(14));
-        signal("CONT", &controller);
-        submitting.join().expect("a submission")
-    });
-    let job: Value = serde_json::from_str(running.expect_code(0).stdout.trim()).expect("JSON");
-    let last = ended(&place.path().join("run"), LIMIT);
-    assert_eq!((last["outcome"].as_str(), &last["job"]), (Some("done"), &job["job"]), "{}", told(&place.path().join("run")));
+    let words = format!("submit run.toml --dir run --json{sets}");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut command = cluster.command(&path("sirocco").display().to_string(), &words, place.path());
+    let paths = std::env::var("PATH").expect("a path");
+    command.env("PATH", format!("{}:{paths}", place.path().join("bin").display())).env("CALLS", place.path().join("calls"));
+    let finished = Running::start(&mut command).wait(LIMIT).expect_code(0);
+    let job: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
+    let run = place.path().join("run");
+    let last = ended(&run, LIMIT);
+    assert_eq!((last["outcome"].as_str(), &last["job"]), (Some("done"), &job["job"]), "{}", told(&run));
     let all = cluster.say("squeue", &["--noheader", "--states=all", "--format=%i"]);
     assert_eq!(all.lines().count(), 1, "{all}");
+    let calls = std::fs::read_to_string(place.path().join("calls")).expect("the calls of sbatch");
+    assert_eq!(calls.lines().filter(|call| call.contains("--parsable")).count(), 1, "{calls}");
 }

@@ -96,24 +96,6 @@ impl Cluster {
         self.wait_for_node(node, "idle", SOON);
     }
 
-    /// The process of the controller.
-    ///
-    /// # Panics
-    /// When there is none.
-    #[track_caller]
-    pub fn controller(&self) -> String {
-        let conf = format!("SLURM_CONF={}", self.directory.path().join("slurm.conf").display());
-        let is_ours = |id: &String| {
-            let read =
-                |file: &str| fs::read(format!("/proc/{id}/{file}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            read("comm").is_ok_and(|name| name.trim() == "slurmctld")
-                && read("environ").is_ok_and(|all| all.split('\0').any(|one| one == conf))
-        };
-        let processes = fs::read_dir("/proc").expect("the processes").flatten();
-        let found = processes.filter_map(|entry| entry.file_name().into_string().ok()).find(is_ours);
-        found.expect("a controller")
-    }
-
     fn switch(&self, action: &str, node: &str) -> Finished {
         Running::start(script(self.directory.path()).args([action, node])).wait(LIMIT)
     }

@@ -64,6 +64,34 @@ pub const JOB_NODES: Variable = Variable {
 pub const JOB_CPUS: Variable =
     Variable { name: "SLURM_CPUS_ON_NODE", read_by: "sirocco", meaning: "CPUs that the ranks of a node share; without it: 1" };
 
+/// CPUs of each rank, if the job's script asked for them.
+pub const JOB_CPUS_PER_TASK: Variable = Variable {
+    name: "SLURM_CPUS_PER_TASK",
+    read_by: "sirocco",
+    meaning: "threads of each rank that sirocco job starts; without it: the CPUs of the node by its ranks",
+};
+
+/// When the job ends.
+pub const JOB_END: Variable = Variable {
+    name: "SLURM_JOB_END_TIME",
+    read_by: "sirocco",
+    meaning: "the end of the job in seconds since 1970, should Slurm not answer; without it: no end is known then",
+};
+
+/// The array that the job is a task of.
+pub const ARRAY_JOB: Variable = Variable {
+    name: "SLURM_ARRAY_JOB_ID",
+    read_by: "sirocco",
+    meaning: "with SLURM_ARRAY_TASK_ID the name of a job of a sweep; without it: SLURM_JOB_ID is its name",
+};
+
+/// Which of its tasks.
+pub const ARRAY_TASK: Variable = Variable {
+    name: "SLURM_ARRAY_TASK_ID",
+    read_by: "sirocco",
+    meaning: "with SLURM_ARRAY_JOB_ID the name of a job of a sweep; without it: SLURM_JOB_ID is its name",
+};
+
 /// How often Slurm has started the job again.
 pub const JOB_RESTARTS: Variable = Variable {
     name: "SLURM_RESTART_COUNT",
@@ -149,8 +177,12 @@ pub const PURGE_DELAY: Variable = Variable {
 
 /// Every variable.
 pub const ALL: &[Variable] = &[
+    ARRAY_JOB,
+    ARRAY_TASK,
     CONTAINER,
     JOB_CPUS,
+    JOB_CPUS_PER_TASK,
+    JOB_END,
     JOB_ID,
     JOB_NODES,
     JOB_RESTARTS,

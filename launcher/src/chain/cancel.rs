@@ -2,7 +2,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sirocco_config::RunFile;
+use sirocco_config::{Run, RunFile};
 
 use crate::chain::record::{self, Event, What};
 use crate::chain::script::job_name;
@@ -29,13 +29,7 @@ struct Cancelled {
 pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
-    let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
-    // A run of a sweep began as one job of an array, which has another name.
-    for event in record::read(directory.path()).map_err(|error| unread(&error))? {
-        if !jobs.contains(&event.job) && slurm::job(&event.job)?.is_some_and(|job| is_active(&job.state)) {
-            jobs.push(event.job);
-        }
-    }
+    let jobs = active(&directory, &run)?;
     let (mut stopping, mut removed) = (vec![], vec![]);
     for id in jobs {
         // First the record, which the job reads before it goes on.
@@ -61,8 +55,15 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     output::line(format_args!("to go on: sirocco submit {}", directory.word()))
 }
 
-fn is_active(state: &str) -> bool {
-    ["PENDING", "RUNNING", "CONFIGURING", "SUSPENDED", "REQUEUED"].contains(&state)
+/// The jobs of a run that wait or run. A run of a sweep began as one job of an array, which has another name: the record knows it.
+pub(crate) fn active(directory: &RunDirectory, run: &Run) -> Result<Vec<String>, Failure> {
+    let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
+    for event in record::read(directory.path()).map_err(|error| unread(&error))? {
+        if !jobs.contains(&event.job) && slurm::job(&event.job)?.is_some_and(|job| job.is_active()) {
+            jobs.push(event.job);
+        }
+    }
+    Ok(jobs)
 }
 
 fn unread(error: &std::io::Error) -> Failure {

@@ -117,9 +117,11 @@ pub(crate) fn now() -> f64 {
 
 /// Adds a line, on disk when this returns.
 pub(crate) fn add(run: &Path, event: &Event) -> io::Result<()> {
-    let mut line = serde_json::to_string(event)?;
-    line.push('\n');
-    let mut file = File::options().create(true).append(true).open(run.join(FILE))?;
+    let path = run.join(FILE);
+    // A crash may have cut the last line off: what is added begins its own.
+    let is_whole = fs::read(&path).map_or(true, |bytes| bytes.last().is_none_or(|last| *last == b'\n'));
+    let line = format!("{}{}\n", if is_whole { "" } else { "\n" }, serde_json::to_string(event)?);
+    let mut file = File::options().create(true).append(true).open(path)?;
     // In one piece: two jobs may write at once.
     file.write_all(line.as_bytes())?;
     file.sync_data()
@@ -128,11 +130,11 @@ pub(crate) fn add(run: &Path, event: &Event) -> io::Result<()> {
 /// Every event in order; none for a run that was never submitted. A last line without its end was cut off by a crash, and a line from a later
 /// version may say what this one does not know: both are passed over.
 pub(crate) fn read(run: &Path) -> io::Result<Vec<Event>> {
-    let text = match fs::read_to_string(run.join(FILE)) {
+    let bytes = match fs::read(run.join(FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
+        bytes => bytes?,
     };
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 #[cfg(test)]
@@ -164,6 +166,8 @@ mod tests {
         fs::write(dir.path().join(FILE), fs::read_to_string(dir.path().join(FILE)).unwrap() + "{\"time\":1,\"job\":\"7\",\"ev")
             .unwrap();
         assert_eq!(read(dir.path()).unwrap(), events);
+        add(dir.path(), &events[0]).unwrap();
+        assert_eq!(read(dir.path()).unwrap().len(), events.len() + 1, "the line after one that was cut off");
         let first = fs::read_to_string(dir.path().join(FILE)).unwrap();
         assert!(first.lines().nth(4).unwrap().contains(r#""event":"ended","attempt":1,"outcome":"failed","step":4"#), "{first}");
         assert!(first.contains(r#""next":{"job":"8"}"#));

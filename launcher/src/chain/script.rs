@@ -33,6 +33,7 @@ pub(crate) struct Script<'a> {
 impl Script<'_> {
     /// The text.
     pub(crate) fn render(&self) -> Result<String, Failure> {
+        [self.directory, &self.sirocco].into_iter().try_for_each(expect_plain)?;
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let word = |path: &Path| shell_word(&path.display().to_string());
@@ -89,10 +90,23 @@ impl Script<'_> {
         options.extend(["--requeue".to_owned(), "--open-mode=append".to_owned()]);
         options.extend(self.sweep.map(|runs| format!("--array=0-{}", runs.saturating_sub(1))));
         let output = if self.sweep.is_some() { "job-%A_%a.out" } else { "job-%j.out" };
-        let output = self.directory.join("logs").join(output).display().to_string();
+        // Slurm takes what follows a % for its own.
+        let logs = self.directory.join("logs").display().to_string().replace('%', "%%");
+        let output = format!("{logs}/{output}");
         options.push(format!("--output={}", shell_word(&output)));
         options
     }
+}
+
+/// Refuses a path that has no form in a job script.
+fn expect_plain(path: &Path) -> Result<(), Failure> {
+    let is_plain = |text: &str| !text.contains(|letter: char| letter.is_control() || letter == '\\');
+    if path.to_str().is_some_and(is_plain) {
+        return Ok(());
+    }
+    let message =
+        format!("{}: a job script cannot name this: expected UTF-8 text without control characters and `\\`", path.display());
+    Err(Failure::usage(message).help("--dir names another directory"))
 }
 
 /// The name of every job of a run: that of the run, and something that runs of the same name in other directories do not share.

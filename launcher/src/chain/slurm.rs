@@ -49,6 +49,13 @@ pub(crate) struct Submission<'a> {
     pub(crate) leading_out: &'a [String],
 }
 
+impl Job {
+    /// Whether it waits or runs.
+    pub(crate) fn is_active(&self) -> bool {
+        ["PENDING", "RUNNING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD"].contains(&self.state.as_str())
+    }
+}
+
 /// Submits a script; the number of its job.
 pub(crate) fn submit(wanted: &Submission<'_>) -> Result<String, Failure> {
     let until = Instant::now() + PATIENCE;
@@ -93,8 +100,16 @@ pub(crate) fn test(script: &Path, leading_out: &[String]) -> Result<(), Failure>
 /// The jobs of that name that wait or run.
 pub(crate) fn jobs_called(name: &str, until: Instant) -> Result<Vec<String>, Failure> {
     let named = format!("--name={name}");
-    let said = persist(until, || ask("squeue", &["--me", "--noheader", "--format=%i", &named]))?;
-    Ok(said.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    let said = persist(until, || {
+        ask("squeue", &["--me", "--noheader", "--states=PENDING,RUNNING,CONFIGURING,SUSPENDED", "--format=%i", &named])
+    })?;
+    Ok(said.lines().map(str::trim).filter(|line| is_id(line)).map(str::to_owned).collect())
+}
+
+/// `17`, `17_3` of a task of an array, or `17_[0-3]` of tasks that wait. What else a command says are warnings.
+fn is_id(line: &str) -> bool {
+    line.starts_with(|first: char| first.is_ascii_digit())
+        && line.chars().all(|letter| letter.is_ascii_digit() || "_[]-,%".contains(letter))
 }
 
 /// How a job is; `None` if Slurm has forgotten it.
@@ -181,7 +196,9 @@ fn refused(why: &str) -> Failure {
 fn advice(why: &str) -> &'static str {
     let lower = why.to_lowercase();
     let about = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if about(&["account"]) {
+    if about(&["submit limit", "max jobs", "accounting/qos policy"]) {
+        "a limit of your account or QOS is reached: squeue --me shows your jobs, [site] qos and time are what can be changed"
+    } else if about(&["account"]) {
         "[site] account must be one that you may use: sacctmgr show associations user=$USER format=account,partition,qos"
     } else if about(&["partition"]) {
         "[site] partition must be one of sinfo --summarize"
@@ -198,8 +215,9 @@ fn advice(why: &str) -> &'static str {
 
 fn silent() -> Failure {
     let seconds = PATIENCE.as_secs();
-    let message = format!("the controller of Slurm has not answered for {seconds} s: nothing was submitted");
-    Failure::new(Kind::Machine, message).help("scontrol ping shows whether it is up; the same command can be typed again")
+    let message = format!("the controller of Slurm has not answered for {seconds} s");
+    Failure::new(Kind::Machine, message)
+        .help("scontrol ping shows whether it is up; sirocco status shows what was submitted; then the same command again")
 }
 
 #[cfg(test)]

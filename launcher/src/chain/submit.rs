@@ -1,12 +1,12 @@
 //! `sirocco submit`: everything that `sirocco train` does before ranks start, a script, and a job.
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sirocco_config::{Device, Run, RunFile, shell_word};
 use sirocco_site::{Scheduler, Site};
 
+use crate::chain::cancel::active;
 use crate::chain::record::{self, Event, What};
 use crate::chain::script::{Script, job_name, lacking, needs};
 use crate::chain::slurm::{self, Submission};
@@ -19,9 +19,6 @@ use crate::programs::absolute;
 use crate::site::find;
 use crate::train::directory::RunDirectory;
 use crate::train::{Ready, curve, directory_of, here, prepare, read_run_file, run_to_resume};
-
-/// How long the controller may take to name jobs.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The fields of `--json`, in their order.
 #[derive(Debug, Serialize)]
@@ -88,7 +85,7 @@ fn submit_run(arguments: &cli::Submit) -> Result<Submitted, Failure> {
     let ready = prepare(&arguments.wanted, arguments.json, Place::Cluster)?;
     refuse_done(&ready)?;
     let (directory, name) = (ready.directory.path(), job_name(&ready.run.name, ready.directory.path()));
-    if let Some(job) = slurm::jobs_called(&name, Instant::now() + PATIENCE)?.first() {
+    if let Some(job) = active(&ready.directory, &ready.run)?.first() {
         let message = format!("job {job} of this run waits or runs already: expected none");
         let word = ready.directory.word();
         return Err(Failure::usage(message).help(format_args!("sirocco status {word} shows it, sirocco cancel {word} ends it")));
@@ -123,9 +120,14 @@ fn submit_sweep(arguments: &cli::Submit, directory: &Path, points: &[Vec<String>
     // All are looked at before the first is made.
     let wanted: Vec<Wanted> =
         points.iter().enumerate().map(|(number, point)| wanted_of(&arguments.wanted, directory, number, point)).collect();
-    for wanted in &wanted {
-        let file = read_run_file(&wanted.run, &wanted.overrides)?;
-        site_of(&file, &file.check(&here()?)?)?;
+    let runs: Vec<Run> = wanted.iter().map(checked).collect::<Result<_, _>>()?;
+    if let Some(number) = runs.iter().position(|run| run.ranks() != runs[0].ranks() || run.site != runs[0].site) {
+        let message = format!(
+            "run {} of the sweep asks Slurm for something else than the first: expected one size for all",
+            sweep::name(number)
+        );
+        return Err(Failure::usage(message)
+            .help("jobs of an array are alike: submit runs that differ in [site] or in their number of ranks one by one"));
     }
     let ready: Vec<Ready> =
         wanted.iter().map(|wanted| prepare(wanted, arguments.json, Place::Cluster)).collect::<Result<_, _>>()?;
@@ -148,6 +150,14 @@ fn submit_sweep(arguments: &cli::Submit, directory: &Path, points: &[Vec<String>
     }
     let (run_dir, script) = (directory.display().to_string(), path.display().to_string());
     Ok(Submitted { name: first.name.clone(), run_dir, job, job_name: name, script, runs, dropped_environment: dropped })
+}
+
+/// The run that was meant, if it can work on its site.
+fn checked(wanted: &Wanted) -> Result<Run, Failure> {
+    let file = read_run_file(&wanted.run, &wanted.overrides)?;
+    let run = file.check(&here()?)?;
+    site_of(&file, &run)?;
+    Ok(run)
 }
 
 fn wanted_of(all: &Wanted, directory: &Path, number: usize, point: &[String]) -> Wanted {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::failure::{Failure, Kind};
 
-/// Most runs of a sweep: Slurm's `MaxArraySize` is 1001 by default.
-const MOST: usize = 1000;
+/// Most runs of a sweep: Slurm's `MaxArraySize` is 1001 by default, and each is held open while it is prepared.
+const MOST: usize = 500;
 
 /// The settings of each run beyond those of the run file, each `SECTION.KEY=VALUE`; one empty list without a sweep.
 pub(crate) fn points(grid: &[String], list: Option<&Path>) -> Result<Vec<Vec<String>>, Failure> {

@@ -14,6 +14,9 @@ use crate::train::voices::{Death, Starter, Voices};
 /// Exit code of a run that stopped early, to be resumed.
 pub(crate) const STOPPED: u8 = 75;
 
+/// What ranks say that left because their job was about to end.
+pub(crate) const IN_TIME: &str = "stopped in time for the end of the job";
+
 /// What a run is after `sirocco train`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -41,7 +44,9 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
 
 /// Whether the ranks had stopped as asked, though mpirun ended otherwise.
 fn stopped_with_a_checkpoint(ended: &Ended) -> bool {
-    ended.requested && ended.voices.said("stopped on request")
+    // srun ends ranks that are a moment behind one that has left; Slurm may have asked them without asking us.
+    let asked = ended.requested || (ended.starter == Starter::Srun && ended.voices.reported().is_empty());
+    asked && (ended.voices.said("stopped on request") || ended.voices.said(IN_TIME))
 }
 
 /// Whether the request to stop itself ended a rank, or mpirun, which did not handle signals yet: nothing was lost.

@@ -180,9 +180,19 @@ fn death(line: &str) -> Option<Death> {
 
 /// `srun: error: n2: task 3: Killed`. After the first one srun ends the others, whose ends say nothing.
 fn death_of_task(line: &str) -> Option<Death> {
-    let (node, rest) = line.strip_prefix("srun: error: ")?.split_once(": task ")?;
-    let (task, how) = rest.split_once(": ")?;
-    let signals = [("Killed", 9), ("Segmentation fault", 11), ("Aborted", 6), ("Bus error", 7), ("Illegal instruction", 4)];
+    let (node, rest) = line.strip_prefix("srun: error: ")?.split_once(": task")?;
+    // Of several, `tasks 2-3: Killed`, the first.
+    let (tasks, how) = rest.trim_start_matches('s').trim_start().split_once(": ")?;
+    let task = tasks.split(['-', ',']).next()?;
+    let signals = [
+        ("Killed", 9),
+        ("Out Of Memory", 9),
+        ("User defined signal 1", 10),
+        ("Segmentation fault", 11),
+        ("Aborted", 6),
+        ("Bus error", 7),
+        ("Illegal instruction", 4),
+    ];
     let (_, signal) = signals.into_iter().find(|(name, _)| how.starts_with(name))?;
     Some(Death { rank: task.parse().ok()?, signal, node: Some(node.to_owned()) })
 }
@@ -282,6 +292,10 @@ mod tests {
         assert_eq!(voices.death(), Some(&Death { rank: 3, signal: 9, node: Some("n2".to_owned()) }));
         assert_eq!(voices.reported()[0].ranks, [1]);
         assert_eq!(labelled("slurmstepd: error: no"), None);
+        assert_eq!(
+            death_of_task("srun: error: n1: tasks 2-3: Out Of Memory").map(|death| (death.rank, death.signal)),
+            Some((2, 9))
+        );
         assert_eq!(death_of_task("srun: error: n2: task 3: Exited with exit code 1"), None);
     }
 

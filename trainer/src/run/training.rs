@@ -53,7 +53,8 @@ impl Training<'_> {
             self.saver.start(&self.state, completed)?;
         }
         self.saver.complete()?;
-        ended(completed, steps, given_up)
+        let in_time = self.deadline.as_ref().is_some_and(|deadline| deadline.is_near(self.saver.expected()));
+        ended(completed, steps, given_up, in_time && !signalled.stop_is_wanted())
     }
 
     /// One step and its record; whether any rank wants to stop.
@@ -105,9 +106,11 @@ impl Training<'_> {
     }
 }
 
-/// What a run that does no more has come to. `given_up` says that its newest evaluation was not done.
-fn ended(completed: u64, steps: u64, given_up: bool) -> Result<(), Failure> {
-    let stopped = |when: &str| Err(Failure::stopped(format!("stopped on request {when}")));
+/// What a run that does no more has come to. `given_up` says that its newest evaluation was not done, `in_time` that nobody asked for a stop
+/// but the job's end. `sirocco job` reads the beginning of these sentences.
+fn ended(completed: u64, steps: u64, given_up: bool, in_time: bool) -> Result<(), Failure> {
+    let why = if in_time { "in time for the end of the job" } else { "on request" };
+    let stopped = |when: &str| Err(Failure::stopped(format!("stopped {why} {when}")));
     match completed {
         0 => stopped("before the first step"),
         _ if completed < steps => stopped(&format!("after step {completed} of {steps}, with a checkpoint")),
@@ -122,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_run_is_done_when_its_last_step_is_done_and_measured() {
-        let said = |completed, given_up| ended(completed, 10, given_up).map_err(|failure| failure.message().to_owned());
+        let said = |completed, given_up| ended(completed, 10, given_up, false).map_err(|failure| failure.message().to_owned());
         assert_eq!(said(10, false), Ok(()));
         assert_eq!(said(12, false), Ok(()), "a run that was shortened");
         for (completed, given_up, when) in [
@@ -133,5 +136,7 @@ mod tests {
         ] {
             assert_eq!(said(completed, given_up), Err(format!("stopped on request {when}")));
         }
+        let in_time = ended(4, 10, false, true).unwrap_err();
+        assert_eq!(in_time.message(), "stopped in time for the end of the job after step 4 of 10, with a checkpoint");
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Allocation {
     pub(crate) nodes: Vec<String>,
     /// CPUs of this node that the job may use.
     pub(crate) cpus: u64,
+    /// CPUs of each rank, where the script asked for them.
+    pub(crate) cpus_per_task: Option<u64>,
     /// How often Slurm had started it before.
     pub(crate) restarts: u64,
     end: Option<Instant>,
@@ -29,11 +31,18 @@ impl Allocation {
                 format!("no job of Slurm here: expected {} and {}", environment::JOB_ID.name, environment::JOB_NODES.name);
             return Err(Failure::new(Kind::Usage, message).help("sirocco submit RUN_DIR submits a job that runs this command"));
         };
-        let number = |variable| said(variable).and_then(|value| value.parse().ok());
-        let left = slurm::job(&id)?.and_then(|job| job.left);
+        let number = |variable| said(variable).and_then(|value| value.parse::<u64>().ok());
+        // A task of an array has a number of its own, too; this one is what everybody calls it.
+        let task = said(environment::ARRAY_JOB).zip(said(environment::ARRAY_TASK)).map(|(array, task)| format!("{array}_{task}"));
+        let id = task.unwrap_or(id);
+        let left = slurm::job(&id).ok().flatten().and_then(|job| job.left).or_else(|| {
+            let ends = number(environment::JOB_END)?;
+            Some(Duration::from_secs_f64((ends as f64 - now()).max(0.0)))
+        });
         Ok(Allocation {
             nodes: hosts::expand(&nodes).map_err(|error| Failure::new(Kind::Failed, error))?,
             cpus: number(environment::JOB_CPUS).unwrap_or(1),
+            cpus_per_task: number(environment::JOB_CPUS_PER_TASK),
             restarts: number(environment::JOB_RESTARTS).unwrap_or(0),
             end: left.and_then(|left| Instant::now().checked_add(left)),
             id,

@@ -4,8 +4,11 @@ use std::time::Duration;
 use crate::chain::record::{Event, Outcome, Unfit, What};
 use crate::failure::Kind;
 
-/// In less than this nothing worth its start is done.
-const ENOUGH: Duration = Duration::from_secs(60);
+/// In less than this nothing worth its start is done; it is more than the two minutes by which Slurm's signal may precede the end of a job.
+const ENOUGH: Duration = Duration::from_secs(180);
+
+/// A job that Slurm ends with no more than this left has come to the end of its time.
+const OVER: Duration = Duration::from_secs(10);
 
 /// How ranks have ended.
 pub(crate) struct Ending {
@@ -18,6 +21,8 @@ pub(crate) struct Ending {
     pub(crate) unfit: Vec<Unfit>,
     /// Slurm is ending the job.
     pub(crate) terminated: bool,
+    /// The ranks left because they knew that the job was about to end.
+    pub(crate) in_time: bool,
 }
 
 /// What the job has left to go on with.
@@ -46,7 +51,8 @@ pub(crate) enum Decision {
 /// Decides. `past` is the record of the run before this ending, `restarts` how many failures in a row without a new checkpoint are too many.
 pub(crate) fn decide(past: &[Event], ending: &Ending, left: &Left, restarts: u64) -> Decision {
     let (from, to) = ending.steps;
-    let time_is_up = left.time.is_some_and(|time| time < ENOUGH);
+    let time_is_up = ending.in_time || left.time.is_some_and(|time| time < ENOUGH);
+    let is_over = left.time.is_some_and(|time| time < OVER);
     if ending.outcome == Outcome::Done {
         return Decision::Done;
     }
@@ -58,22 +64,23 @@ pub(crate) fn decide(past: &[Event], ending: &Ending, left: &Left, restarts: u64
             return Decision::GiveUp("this does not go away by itself".to_owned());
         }
         let before: Vec<_> = failures(past).take_while(|failure| failure.step == to).collect();
-        if from == to && before.first().is_some_and(|failure| failure.why == ending.why) {
+        if from == to && before.first().is_some_and(|failure| essence(failure.why) == essence(&ending.why)) {
             return Decision::GiveUp(format!("the same error twice at step {to}"));
         }
         if before.len() as u64 >= restarts {
             return Decision::GiveUp(format!("{} failures in a row without a new checkpoint", before.len() + 1));
         }
-    } else if from == to && jobs_without_a_step(past, to) {
+    } else if ending.in_time && from == to && job_without_a_step(past) {
         return Decision::GiveUp(format!(
             "two jobs in a row have done no step after step {to}: [site] time is too short for one"
         ));
     }
-    match (ending.terminated, time_is_up) {
-        (_, true) => Decision::Successor,
-        (true, false) => Decision::LeaveToSlurm,
-        (false, false) if left.nodes < 0 => Decision::Successor,
-        (false, false) => Decision::Again,
+    match ending.terminated {
+        // A requeue starts it again; a person who ended it has their reasons.
+        true if !is_over => Decision::LeaveToSlurm,
+        true => Decision::Successor,
+        false if time_is_up || left.nodes < 0 => Decision::Successor,
+        false => Decision::Again,
     }
 }
 
@@ -101,14 +108,37 @@ fn since_a_person(past: &[Event]) -> impl DoubleEndedIterator<Item = &Event> {
     past[past.iter().rposition(by_a_person).unwrap_or(0)..].iter()
 }
 
-/// Whether the ending before this one was a stop at the same step, in another job.
-fn jobs_without_a_step(past: &[Event], step: u64) -> bool {
+/// Whether the job before this one left in time, too, and had done no step.
+fn job_without_a_step(past: &[Event]) -> bool {
     let this = past.last().map(|event| event.job.as_str());
-    let before = since_a_person(past).rev().find(|event| matches!(event.what, What::Ended { .. }));
-    before.is_some_and(|event| {
-        Some(event.job.as_str()) != this
-            && matches!(&event.what, What::Ended { outcome: Outcome::Stopped, step: then, .. } if *then == step)
-    })
+    let mut before = since_a_person(past).rev().skip_while(|event| Some(event.job.as_str()) == this);
+    let Some(What::Ended { outcome: Outcome::Stopped, step, .. }) = before.find_map(|event| match &event.what {
+        ended @ What::Ended { .. } => Some(ended),
+        _ => None,
+    }) else {
+        return false;
+    };
+    let began = before.find_map(|event| match &event.what {
+        What::Ranks { from_step, .. } => Some(*from_step),
+        _ => None,
+    });
+    began == Some(*step)
+}
+
+/// A message without what differs whenever the same thing happens: process ids and times.
+fn essence(why: &str) -> String {
+    let mut words = why.split_whitespace().peekable();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        let is_time = word.parse::<f64>().is_ok()
+            && words.peek().is_some_and(|next| next.trim_end_matches([',', ';', '.', ')', ':']) == "s");
+        let is_process = word.trim_start_matches('(') == "process";
+        kept.push(if is_time { "#" } else { word });
+        if is_process && words.next().is_some() {
+            kept.push("#");
+        }
+    }
+    kept.join(" ")
 }
 
 #[cfg(test)]
@@ -127,7 +157,7 @@ mod tests {
     }
 
     fn ending(outcome: Outcome, steps: (u64, u64), why: &str) -> Ending {
-        Ending { outcome, kind: Kind::Failed, steps, why: why.to_owned(), unfit: vec![], terminated: false }
+        Ending { outcome, kind: Kind::Failed, steps, why: why.to_owned(), unfit: vec![], terminated: false, in_time: false }
     }
 
     #[test]
@@ -135,12 +165,16 @@ mod tests {
         let past = [submitted("1", None)];
         let stop = ending(Outcome::Stopped, (0, 5), "asked");
         assert_eq!(decide(&past, &stop, &HOUR, 3), Decision::Again);
-        let minute = Left { time: Some(Duration::from_secs(50)), nodes: 0 };
+        let minute = Left { time: Some(Duration::from_secs(100)), nodes: 0 };
+        let in_time = Ending { in_time: true, ..ending(Outcome::Stopped, (0, 5), "the job ends") };
+        assert_eq!(decide(&past, &in_time, &HOUR, 3), Decision::Successor);
         assert_eq!(decide(&past, &stop, &minute, 3), Decision::Successor);
         assert_eq!(decide(&past, &stop, &Left { time: None, nodes: -1 }, 3), Decision::Successor);
         let by_slurm = Ending { terminated: true, ..ending(Outcome::Stopped, (0, 5), "asked") };
         assert_eq!(decide(&past, &by_slurm, &HOUR, 3), Decision::LeaveToSlurm);
-        assert_eq!(decide(&past, &by_slurm, &minute, 3), Decision::Successor);
+        assert_eq!(decide(&past, &by_slurm, &minute, 3), Decision::LeaveToSlurm, "somebody has cancelled it");
+        let over = Left { time: Some(Duration::from_secs(2)), nodes: 0 };
+        assert_eq!(decide(&past, &by_slurm, &over, 3), Decision::Successor);
         assert_eq!(decide(&past, &ending(Outcome::Done, (5, 9), ""), &minute, 3), Decision::Done);
     }
 
@@ -182,10 +216,27 @@ mod tests {
 
     #[test]
     fn jobs_that_are_too_short_for_a_step_do_not_go_on_for_ever() {
-        let past = [submitted("1", None), ended("1", Outcome::Stopped, 4, "time"), submitted("2", Some("1"))];
-        let stop = ending(Outcome::Stopped, (4, 4), "time");
-        assert!(matches!(decide(&past, &stop, &HOUR, 3), Decision::GiveUp(why) if why.contains("too short")));
-        assert_eq!(decide(&past, &ending(Outcome::Stopped, (4, 5), "time"), &HOUR, 3), Decision::Again);
-        assert_eq!(decide(&past[..2], &stop, &HOUR, 3), Decision::Again, "in the same job");
+        let ranks = |job: &str, from_step| Event::now(job, What::Ranks { attempt: 1, nodes: vec![], ranks: 2, from_step });
+        let job = |from, to| {
+            [
+                submitted("1", None),
+                ranks("1", from),
+                ended("1", Outcome::Stopped, to, "time"),
+                submitted("2", Some("1")),
+                ranks("2", to),
+            ]
+        };
+        let stop = |steps| Ending { in_time: true, ..ending(Outcome::Stopped, steps, "time") };
+        assert!(matches!(decide(&job(4, 4), &stop((4, 4)), &HOUR, 3), Decision::GiveUp(why) if why.contains("too short")));
+        assert_eq!(decide(&job(0, 4), &stop((4, 4)), &HOUR, 3), Decision::Successor, "the job before did four steps");
+        assert_eq!(decide(&job(4, 4), &stop((4, 5)), &HOUR, 3), Decision::Successor);
+        assert_eq!(decide(&job(4, 4), &ending(Outcome::Stopped, (4, 4), "asked"), &HOUR, 3), Decision::Again, "asked to");
+    }
+
+    #[test]
+    fn the_same_accident_has_another_process_and_another_time() {
+        let died = |process: u64| format!("rank 2 (process {process} on n1) died; noticed 2.{process} s after");
+        assert_eq!(essence(&died(11)), essence(&died(12)));
+        assert_ne!(essence("rank 2 (process 1 on n1) died"), essence("rank 3 (process 1 on n1) died"));
     }
 }

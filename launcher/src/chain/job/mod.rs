@@ -23,15 +23,18 @@ use crate::output::say;
 use crate::programs::{TRAINER, beside};
 use crate::site::find;
 use crate::train::directory::RunDirectory;
-use crate::train::outcome::{STOPPED, State, judge};
+use crate::train::outcome::{IN_TIME, STOPPED, State, judge};
 use crate::train::{here, steps_of};
 use allocation::Allocation;
 use decide::{Decision, Ending, Left, decide};
 use ranks::{Asked, Start};
 use test::Test;
 
-/// How long a job waits for the one before it to let go of the run.
-const HANDOVER: Duration = Duration::from_secs(60);
+/// How long a job waits for the one before it to let go of the run: after a power cut a file system may keep a lock for a while.
+const HANDOVER: Duration = Duration::from_secs(300);
+
+/// Before the same is tried again that has just failed without a new checkpoint.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the job. Returns the exit code: 0 when the run is done, 75 when it is not and goes on elsewhere.
 pub(crate) fn run(arguments: &cli::Job) -> Result<u8, Failure> {
@@ -40,30 +43,30 @@ pub(crate) fn run(arguments: &cli::Job) -> Result<u8, Failure> {
     let asked = Asked::listen()?;
     let allocation = Allocation::here()?;
     let past = read(&directory)?;
-    if let Some(next) = handed_over(&past, &allocation.id) {
-        say(format_args!("this run has gone on in job {next}"));
+    if let Some(other) = gone_on_in(&past, &allocation.id)? {
+        say(format_args!("this run has gone on in job {other}"));
         return Ok(STOPPED);
     }
     let _lock = lock(&directory)?;
     let site = find::site(&run.site.profile)?.site;
     let gpus = gpus_per_node(&run, &site);
     let mpi = site.mpi.map_or(MpiStart::Srun, |known| known.facts.start);
-    Job { directory, run, allocation, mpi, gpus, asked }.go()
+    let mut job = Job { directory, run, allocation, mpi, gpus, asked };
+    job.go().inspect_err(|failure| job.note_failure(failure))
 }
 
-/// The job that this one has handed the run to, if Slurm starts it again all the same.
-fn handed_over(past: &[Event], id: &str) -> Option<String> {
-    past.iter()
-        .rev()
-        .filter(|event| event.job == id)
-        .find_map(|event| match &event.what {
-            What::Ended { next, .. } => Some(next),
-            _ => None,
-        })
-        .and_then(|next| match next {
-            Next::Job(job) => Some(job.clone()),
-            _ => None,
-        })
+/// The job that has the run now, if Slurm starts this one again although it has handed the run over: the newest that was submitted, if it waits
+/// or runs.
+fn gone_on_in(past: &[Event], id: &str) -> Result<Option<String>, Failure> {
+    let newest = past.iter().rev().find(|event| matches!(event.what, What::Submitted { .. })).map(|event| event.job.clone());
+    let Some(other) = newest.filter(|other| other != id) else { return Ok(None) };
+    Ok(slurm::job(&other)?.filter(|job| job.is_active()).map(|_| other))
+}
+
+/// Whether a person has ended the chain since a person last submitted the run.
+fn is_cancelled(past: &[Event]) -> bool {
+    let newest = past.iter().rev().find(|event| matches!(event.what, What::Cancelled | What::Submitted { after: None, .. }));
+    newest.is_some_and(|event| event.what == What::Cancelled)
 }
 
 /// The run's lock, as soon as the job before this one has ended.
@@ -95,18 +98,22 @@ struct Job {
 }
 
 impl Job {
-    fn go(mut self) -> Result<u8, Failure> {
+    fn go(&mut self) -> Result<u8, Failure> {
         let Allocation { nodes, restarts, .. } = &self.allocation;
         self.add(What::Started { nodes: nodes.clone(), ends: self.allocation.ends(), restarts: *restarts })?;
         let (mut attempt, mut is_tested) = (0, false);
         loop {
             attempt += 1;
+            if is_cancelled(&read(&self.directory)?) {
+                say(format_args!("this run was cancelled"));
+                return Ok(STOPPED);
+            }
             let unfit = if is_tested { None } else { self.test()? };
             let ending = unfit.map_or_else(|| self.attempt(attempt), Ok)?;
             // Whoever stops when asked has shown what it is worth.
             is_tested = ending.outcome != Outcome::Failed;
-            let past = read(&self.directory)?;
             self.allocation.refresh();
+            let past = read(&self.directory)?;
             let left = Left { time: self.allocation.left(), nodes: self.fit(&past).len() as i64 - self.run.site.nodes as i64 };
             let decision = decide(&past, &ending, &left, self.run.site.restarts);
             let (next, code) = self.follow(&decision, &past)?;
@@ -115,10 +122,13 @@ impl Job {
                 _ => ending.why.clone(),
             };
             say(format_args!("{why}: {}", words(&next, &decision)));
-            let (outcome, unfit, step) = (ending.outcome, ending.unfit, ending.steps.1);
+            let (outcome, unfit, (from, step)) = (ending.outcome, ending.unfit, ending.steps);
             self.add(What::Ended { attempt, outcome, step, why, unfit, next })?;
             if decision != Decision::Again {
                 return Ok(code);
+            }
+            if outcome == Outcome::Failed && from == step {
+                std::thread::sleep(PAUSE);
             }
         }
     }
@@ -130,7 +140,14 @@ impl Job {
         let (directory, allocation) = (&self.directory, &self.allocation);
         let checkpoint_bytes = self.directory.checkpoint_bytes(step);
         let test = Test { run: &self.run, directory, allocation, mpi: self.mpi, gpus: self.gpus, checkpoint_bytes };
-        let (seconds, verdict) = test.of(&nodes)?;
+        let tested = test.of(&nodes);
+        if self.asked.drain() {
+            // Whatever ends the job ends the test, too, and says nothing about the nodes.
+            let (why, terminated) = ("stopped before the ranks were started".to_owned(), self.asked.terminated);
+            let (outcome, kind) = (Outcome::Stopped, Kind::Stopped);
+            return Ok(Some(Ending { outcome, kind, steps: (step, step), why, unfit: vec![], terminated, in_time: false }));
+        }
+        let (seconds, verdict) = tested?;
         self.add(What::Tested { seconds, unfit: verdict.unfit.clone() })?;
         let (bad, wanted) = (verdict.unfit.len(), self.run.site.nodes as usize);
         if nodes.len() - bad >= wanted {
@@ -141,7 +158,7 @@ impl Job {
         // What most nodes lack is not the fault of a node.
         let kind = if bad > 1 && 2 * bad > nodes.len() { Kind::Usage } else { Kind::Machine };
         let (outcome, terminated) = (Outcome::Failed, self.asked.terminated);
-        Ok(Some(Ending { outcome, kind, steps: (step, step), why, unfit: vec![], terminated }))
+        Ok(Some(Ending { outcome, kind, steps: (step, step), why, unfit: vec![], terminated, in_time: false }))
     }
 
     /// Starts the ranks once.
@@ -161,14 +178,8 @@ impl Job {
         let (ended, lost) = ranks::run(&start, &mut self.asked)?;
         let judged = judge(&ended, &self.directory, self.run.ranks());
         let to = self.directory.newest_checkpoint()?.unwrap_or(0);
-        let ending = |outcome, kind, why: String, unfit| Ending {
-            outcome,
-            kind,
-            steps: (from, to),
-            why,
-            unfit,
-            terminated: self.asked.terminated,
-        };
+        let (terminated, in_time) = (self.asked.terminated, ended.voices.said(IN_TIME));
+        let ending = |outcome, kind, why, unfit| Ending { outcome, kind, steps: (from, to), why, unfit, terminated, in_time };
         let steps = steps_of(&self.directory, &self.run)?;
         Ok(match judged {
             Ok((State::Stopped, _)) => {
@@ -197,6 +208,7 @@ impl Job {
             Decision::GiveUp(reason) => (Next::Nothing, if reason == "cancelled" { STOPPED } else { 1 }),
             Decision::Successor => match self.submit(past) {
                 Ok(job) => (Next::Job(job), STOPPED),
+                Err(failure) if failure.kind == Kind::Stopped => (Next::Nothing, STOPPED),
                 Err(failure) => {
                     say(format_args!(
                         "no other job could be submitted from here ({}): asking Slurm to start this one again",
@@ -221,9 +233,21 @@ impl Job {
             leading_out: &[],
         };
         let job = slurm::submit(&submission)?;
+        if is_cancelled(&read(&self.directory)?) {
+            slurm::cancel(&job, None)?;
+            return Err(Failure::new(Kind::Stopped, "this run was cancelled"));
+        }
         let after = Some(self.allocation.id.clone());
         self.note(&Event::now(&job, What::Submitted { after, excluded }))?;
         Ok(job)
+    }
+
+    /// What ended this job besides its ranks, for whoever looks why the run does not go on.
+    fn note_failure(&self, failure: &Failure) {
+        let step = self.directory.newest_checkpoint().ok().flatten().unwrap_or(0);
+        let (outcome, why, unfit, next) = (Outcome::Failed, failure.message.clone(), vec![], Next::Nothing);
+        // The failure itself is told whether this can be written or not.
+        let _ = self.add(What::Ended { attempt: 0, outcome, step, why, unfit, next });
     }
 
     fn add(&self, what: What) -> Result<(), Failure> {
@@ -263,9 +287,12 @@ fn unfit_nodes(past: &[Event]) -> Vec<String> {
     nodes
 }
 
-/// Those of the nodes that the ranks' message says they lost.
+/// Those of the nodes that the ranks' message says they lost. A host may call itself by its name with a domain.
 fn silent(nodes: &[String], message: &str) -> Vec<Unfit> {
-    let is_named = |node: &&String| message.contains(&format!(" on {node}:")) || message.contains(&format!(" on {node})"));
+    let hosts: Vec<&str> =
+        message.split(" on ").skip(1).filter_map(|rest| rest.split([':', ')', ',', ';', ' ']).next()).collect();
+    let is_named =
+        |node: &&String| hosts.iter().any(|host| *host == node.as_str() || host.split('.').next() == Some(node.as_str()));
     let why = "its ranks do not answer, and it does not end them".to_owned();
     nodes.iter().filter(is_named).map(|node| Unfit { node: node.clone(), why: why.clone() }).collect()
 }

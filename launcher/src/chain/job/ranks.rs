@@ -27,6 +27,9 @@ const BEAT: Duration = Duration::from_millis(50);
 /// wait until Slurm declares it down.
 const LINGER: Duration = Duration::from_secs(15);
 
+/// This long before its end a job stops waiting for its ranks, which should have left by themselves.
+const LAST: Duration = Duration::from_secs(5);
+
 /// What this program was asked by signals, over all of the job.
 pub(crate) struct Asked {
     signals: Signals,
@@ -41,6 +44,13 @@ impl Asked {
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
             .map_err(|error| Failure::new(Kind::Failed, format_args!("cannot watch for signals: {error}")))?;
         Ok(Asked { signals, terminated: false, any: false })
+    }
+
+    /// Takes in what has come while there were no ranks; whether there was anything.
+    pub(crate) fn drain(&mut self) -> bool {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        self.terminated |= signals.contains(&SIGTERM);
+        !signals.is_empty()
     }
 
     /// Hands what has come on to `starter`, which hands it on to its ranks: each of them may have it from Slurm already.
@@ -95,7 +105,15 @@ pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool),
             child.try_wait().map_err(|error| Failure::new(Kind::Failed, format_args!("cannot wait for the ranks: {error}")))?;
         match status {
             Some(status) => break (status, false),
-            None if troubled.is_some_and(|since| since.elapsed() >= LINGER) => break (give_up(&mut child, start)?, true),
+            None if troubled.is_some_and(|since| since.elapsed() >= LINGER) => {
+                say(format_args!("some ranks are out of reach {} s after the first error", LINGER.as_secs()));
+                break (give_up(&mut child, start)?, true);
+            }
+            // What follows has to be seen to before the job ends.
+            None if start.allocation.left().is_some_and(|left| left < LAST) => {
+                say(format_args!("the job ends, and its ranks have not: they are ended"));
+                break (give_up(&mut child, start)?, false);
+            }
             None => std::thread::sleep(BEAT),
         }
     };
@@ -107,7 +125,6 @@ pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool),
 
 /// Ends what is left of the ranks, as far as that is in reach.
 fn give_up(child: &mut Child, start: &Start<'_>) -> Result<std::process::ExitStatus, Failure> {
-    say(format_args!("some ranks are out of reach {} s after the first error: going on without their nodes", LINGER.as_secs()));
     slurm::cancel(&start.allocation.id, Some("KILL"))?;
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
@@ -118,7 +135,7 @@ fn give_up(child: &mut Child, start: &Start<'_>) -> Result<std::process::ExitSta
 fn command(start: &Start<'_>) -> Result<Command, Failure> {
     let (ranks, nodes) = (start.run.ranks(), start.run.site.nodes);
     let per_node = ranks / nodes;
-    let threads = (start.allocation.cpus / per_node).max(1);
+    let threads = start.allocation.cpus_per_task.unwrap_or(start.allocation.cpus / per_node).max(1);
     let mut command = match start.mpi {
         MpiStart::Mpirun => under_mpirun(ranks, per_node, start.nodes)?,
         _ => under_srun(start, per_node, threads),
@@ -141,7 +158,7 @@ fn under_srun(start: &Start<'_>, per_node: u64, threads: u64) -> Command {
     // srun does not take it over from sbatch.
     command.arg(format!("--cpus-per-task={threads}"));
     // Of the steps of one job none waits for the cores of another: the one before may still be ending on a node that is gone.
-    command.args(["--overlap", "--label", "--kill-on-bad-exit=1", "--wait=3", "--input=none"]);
+    command.args(["--overlap", "--label", "--kill-on-bad-exit=1", "--wait=60", "--input=none"]);
     command
 }
 

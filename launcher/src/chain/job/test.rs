@@ -47,7 +47,13 @@ impl Test<'_> {
             .arg("--dir")
             .arg(self.directory.path())
             .args(["--stamp", &stamp]);
-        let answers = nodes::answers(&within(LIMIT, settle(&mut alone)).out);
+        let heard = within(LIMIT, settle(&mut alone));
+        let answers = nodes::answers(&heard.out);
+        if answers.is_empty() {
+            // Not one: that is no node's fault.
+            let first = heard.err.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            return Err(Failure::new(Kind::Machine, format_args!("srun could not start the test of the nodes: {first}")));
+        }
         let staged = if self.run.checkpoint.staging.is_some() { self.checkpoint_bytes / self.run.site.nodes } else { 0 };
         let needs = Needs { checkpoint_bytes: self.checkpoint_bytes, staged_bytes: staged, gpus: self.gpus };
         let asked = Asked { nodes: tested, began, ended: now(), limit_s: LIMIT.as_secs_f64(), needs };
@@ -81,7 +87,7 @@ impl Test<'_> {
         let mut command = Command::new("srun");
         command.arg(format!("--nodes={count}")).arg(format!("--nodelist={}", hosts::write(tested)));
         command.arg(format!("--ntasks={count}")).args(["--ntasks-per-node=1", "--overlap", "--input=none", "--no-kill"]);
-        command.arg(format!("--cpus-per-task={}", self.allocation.cpus));
+        command.arg("--cpus-per-task=1");
         Ok(command)
     }
 
