@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::gpu::GpuJob;
+use crate::node::NodeJob;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +29,9 @@ pub(crate) enum Job {
     /// What this program found of libtorch.
     #[command(hide = true)]
     Doctor(DoctorJob),
+    /// What this node has and how fast it is, before ranks start on it.
+    #[command(hide = true)]
+    Node(NodeJob),
     /// Writes the logits of given tokens, for comparisons.
     #[command(hide = true)]
     Logits(LogitsJob),
@@ -49,7 +53,7 @@ impl Args {
             Job::Eval(job) => job.json,
             Job::Export(job) => job.json,
             Job::GpuCheck(job) | Job::GpuBench(job) => job.json,
-            Job::Run(_) | Job::Doctor(_) | Job::Logits(_) | Job::Bench(_) => false,
+            Job::Run(_) | Job::Doctor(_) | Job::Node(_) | Job::Logits(_) | Job::Bench(_) => false,
         }
     }
 }

@@ -28,9 +28,12 @@ pub const MPIRUN: Variable = Variable {
     meaning: "the mpirun that starts the ranks, name or path; without it: the mpirun found on PATH",
 };
 
-/// Where `sirocco check` puts token caches that it makes only to see whether they can be made.
-pub const TMPDIR: Variable =
-    Variable { name: "TMPDIR", read_by: "sirocco", meaning: "the directory for short-lived files; without it: /tmp" };
+/// Where `sirocco check` puts token caches that it makes only to see whether they can be made; a node's is tested.
+pub const TMPDIR: Variable = Variable {
+    name: "TMPDIR",
+    read_by: "sirocco, sirocco-train",
+    meaning: "the directory for short-lived files; without it: /tmp",
+};
 
 /// Where mpirun is looked for.
 pub const PATH: Variable =
@@ -46,8 +49,9 @@ pub const NODES: Variable = Variable {
 /// The compute node on which Slurm has started this command.
 pub const NODE_NAME: Variable = Variable {
     name: "SLURMD_NODENAME",
-    read_by: "sirocco",
-    meaning: "the compute node that sirocco site check looks at; without it: this host is none, if the site has Slurm",
+    read_by: "sirocco, sirocco-train",
+    meaning: "the compute node that sirocco site check looks at, and the name of a node that is tested; without it: this host is none, if \
+              the site has Slurm, and is tested under its host name",
 };
 
 /// Where environment modules are looked for.
