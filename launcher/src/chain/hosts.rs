@@ -244,13 +244,13 @@ mod tests {
 
     #[test]
     fn neighbours_share_brackets() {
-        let write = |hosts: &[&str]| write(&hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>());
-        assert_eq!(write(&["mel2001", "mel2002", "mel2003", "mel2010", "login1"]), "mel[2001-2003,2010],login1");
-        assert_eq!(write(&["n9", "n10", "n011"]), "n[9-10,011]");
-        assert_eq!(write(&["n099", "n100"]), "n[099-100]");
-        assert_eq!(write(&["n2", "n1"]), "n[2,1]");
-        assert_eq!(write(&["ctl", "ctl", "7"]), "ctl,ctl,7");
-        assert_eq!(write(&[]), "");
+        let written = |hosts: &[&str]| write(&hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>());
+        assert_eq!(written(&["mel2001", "mel2002", "mel2003", "mel2010", "login1"]), "mel[2001-2003,2010],login1");
+        assert_eq!(written(&["n9", "n10", "n011"]), "n[9-10,011]");
+        assert_eq!(written(&["n099", "n100"]), "n[099-100]");
+        assert_eq!(written(&["n2", "n1"]), "n[2,1]");
+        assert_eq!(written(&["ctl", "ctl", "7"]), "ctl,ctl,7");
+        assert_eq!(written(&[]), "");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::caught::caught;
 use crate::failure::Failure;
 
 /// Sides of the matrices: on a core a product is done well within one turn of its thread, on a GPU it is long enough to fill it.
-const SIDE_ON_CORE: usize = 128;
-const SIDE_ON_GPU: usize = 4096;
+pub(super) const SIDE_ON_CORE: usize = 128;
+pub(super) const SIDE_ON_GPU: usize = 4096;
 
 /// How long each element type is multiplied.
 const SPAN: Duration = Duration::from_millis(80);

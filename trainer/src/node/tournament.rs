@@ -3,7 +3,7 @@
 
 /// Rounds that it takes for all pairs.
 pub(super) fn rounds(ranks: usize) -> usize {
-    (ranks + ranks % 2).saturating_sub(1)
+    if ranks < 2 { 0 } else { ranks + ranks % 2 - 1 }
 }
 
 /// The rounds that are played when there is time for `most`, spread evenly over all of them.
