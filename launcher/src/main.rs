@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod machine;
 mod output;
+mod plan;
 mod preflight;
 mod programs;
 mod site;
@@ -41,6 +42,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Tokenize(arguments) => commands::tokenize::run(&arguments)?,
         Command::Data(data) => commands::data::run(&data.action)?,
         Command::Check(arguments) => commands::check::run(&arguments)?,
+        Command::Plan(arguments) => plan::run(&arguments)?,
         Command::Train(arguments) => return train::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
@@ -70,6 +72,7 @@ fn wants_json(command: &Command) -> bool {
             DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
         },
         Command::Check(arguments) => arguments.json,
+        Command::Plan(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
         Command::Status(arguments) => arguments.json,
         Command::Site(site) => match &site.action {

@@ -79,8 +79,23 @@ pub const PURGE_DELAY: Variable = Variable {
               needs the same buffers again",
 };
 
+/// Where `make bench` leaves what it measured of this machine (`sirocco/calibration.json`).
+pub const CACHE_HOME: Variable = Variable {
+    name: "XDG_CACHE_HOME",
+    read_by: "sirocco",
+    meaning: "where sirocco plan looks for what make bench measured, in sirocco/calibration.json; without it: .cache in HOME",
+};
+
+/// The directory in which caches are where nothing else says.
+pub const HOME: Variable = Variable {
+    name: "HOME",
+    read_by: "sirocco",
+    meaning: "its .cache is looked at where XDG_CACHE_HOME is not set; without it: this machine counts as not calibrated",
+};
+
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] =
+    &[CACHE_HOME, HOME, LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
 
 #[cfg(test)]
 mod tests {

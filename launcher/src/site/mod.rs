@@ -2,10 +2,10 @@
 
 mod ask;
 mod check;
-mod find;
+pub(crate) mod find;
 mod host;
 mod lines;
-mod show;
+pub(crate) mod show;
 mod slurm;
 
 use serde_json::{Value, json};

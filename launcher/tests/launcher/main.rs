@@ -6,6 +6,7 @@ mod help;
 mod json;
 mod machine;
 mod mesh;
+mod plan;
 mod resuming;
 mod run_files;
 mod site;
