@@ -48,9 +48,9 @@ pub fn cost(model: &Model, work: &Work, parallel: &Parallel, (saving, step_secon
     let stages = held(model, work, parallel);
     // Master copy and two moments of each trained element, which its first holder writes.
     let shard_bytes = stages.iter().map(|held| held.trained * 12).max().unwrap_or(0);
-    let spread = |held: u64| held * 12 * parallel.fsdp * parallel.tp;
-    let whole: u64 = stages.iter().map(|held| spread(held.trained)).sum();
-    let once = if work.is_full() { model.parameters() * 12 } else { whole };
+    // Factors that are held whole along tp are written once.
+    let alone = Parallel { pp: 1, dp: 1, fsdp: 1, tp: 1, ..parallel.clone() };
+    let checkpoint_bytes = held(model, work, &alone).iter().map(|held| held.trained * 12).sum();
     let seconds = step_seconds.map(|each| each * saving.steps as f64);
     let hours = seconds.map(|seconds| seconds / 3600.0);
     let rank_hours = hours.map(|hours| hours * parallel.ranks() as f64);
@@ -58,7 +58,7 @@ pub fn cost(model: &Model, work: &Work, parallel: &Parallel, (saving, step_secon
         hours,
         rank_hours,
         kwh: rank_hours.zip(saving.watts).map(|(hours, watts)| hours * watts / 1000.0),
-        checkpoint_bytes: whole.min(once),
+        checkpoint_bytes,
         shard_bytes,
         checkpoints: saving.steps.div_ceil(saving.every_steps.max(1)),
         checkpoint_seconds: saving.disk.map(|rate| shard_bytes as f64 / rate),
@@ -85,5 +85,7 @@ mod tests {
         assert!(found.checkpoint_seconds.is_some_and(|seconds| (seconds - 8.07).abs() < 0.01));
         let adapter = cost(&SMALL, &lora(), &mesh(1, 1, 1, 1), (&SAVING, None));
         assert_eq!((adapter.checkpoint_bytes / 1_000_000, adapter.hours, adapter.jobs), (58, None, None));
+        let shared = cost(&SMALL, &lora(), &mesh(1, 1, 1, 3), (&SAVING, None));
+        assert_eq!(shared.checkpoint_bytes, adapter.checkpoint_bytes);
     }
 }

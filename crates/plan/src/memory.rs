@@ -292,7 +292,7 @@ mod tests {
         assert!(of(&mesh(1, 1, 1, 8)).moments < alone.moments / 7 && of(&mesh(1, 1, 1, 8)).activations < alone.activations / 3);
         assert!(of(&mesh(8, 1, 1, 1)).moments < alone.moments / 6);
         // The first stage keeps as many micro-batches as there are stages: a pipeline lowers weights, not activations.
-        assert_eq!(of(&mesh(8, 1, 1, 1)).activations / 1_000_000_000, alone.activations / 1_000_000_000);
+        assert!(of(&mesh(8, 1, 1, 1)).activations >= alone.activations);
         assert_eq!(of(&mesh(1, 8, 1, 1)).moments, alone.moments);
     }
 

@@ -132,18 +132,18 @@ impl Page<'_> {
             format!("{} s", number(step.computing)),
             share(step.computing)
         ));
-        let hidden = format!("{} s of communication, the rest of it hidden; other stages", number(step.communicating));
-        self.line(&format!(
-            "  {:<16}{:>10}  {} for {hidden}",
-            "waiting",
-            format!("{} s", number(step.waiting)),
-            share(step.waiting)
-        ));
+        let hidden =
+            format!("for {} s of communication, the rest of it hidden, and for other stages", number(step.communicating));
+        self.line(&format!("  {:<16}{:>10}  {} {hidden}", "waiting", format!("{} s", number(step.waiting)), share(step.waiting)));
         self.line(&format!("  {:<16}{:>10}  {}", "optimizer", format!("{} s", number(step.optimizer)), share(step.optimizer)));
     }
 
     fn run(&mut self) {
         let planned = self.planned;
+        if planned.steps.is_none() {
+            self.line("");
+            self.line("run        how many steps train.epochs are is not known without the data");
+        }
         let (Some(cost), Some(steps)) = (&planned.cost, planned.steps) else { return };
         let known = |value: Option<f64>, unit: &str| {
             value.map_or_else(|| NOT_KNOWN.to_owned(), |value| format!("{}{unit}", number(value)))
@@ -161,16 +161,13 @@ impl Page<'_> {
                 watts.value,
                 watts.source
             ),
-            None => NOT_KNOWN.to_owned(),
+            _ => NOT_KNOWN.to_owned(),
         };
         self.line(&format!("energy     {energy}"));
-        let each = cost.checkpoint_seconds.map_or_else(|| "not known".to_owned(), |seconds| format!("{} s", number(seconds)));
+        let each = known(cost.checkpoint_seconds, " s");
         let size = bytes(cost.checkpoint_bytes);
-        self.line(&format!(
-            "checkpoint {size}, {} of them; {each} to write the largest part of {}",
-            cost.checkpoints,
-            bytes(cost.shard_bytes)
-        ));
+        let (largest, count) = (bytes(cost.shard_bytes), cost.checkpoints);
+        self.line(&format!("checkpoint {size}, {count} of them; the largest part has {largest}, time to write it: {each}"));
         if let (Some(jobs), Some(limit)) = (cost.jobs, planned.run.site.time) {
             self.line(&format!(
                 "jobs       {jobs} of at most {}, starts and waiting not counted",

@@ -90,7 +90,8 @@ fn on_gpus(site: &Site, partition: &Partition, run: &Run, nodes: u64) -> Result<
     let count = gpus.map_or(1, |gpus| gpus.count);
     let gpu = gpus.and_then(|gpus| device(gpus.kind.as_deref()?, gpus.memory_gb));
     let network = site.network.as_ref().map(|known| &known.facts);
-    let ports = network.and_then(|network| network.ports.zip(network.port_gbit));
+    let supposed = network.and_then(|network| gbit_of(network.fabric.as_deref()?));
+    let ports = network.and_then(|network| network.ports.zip(network.port_gbit.or(supposed)));
     let between = match (nodes, ports) {
         (_, Some((ports, gbit))) => Some(Device::between(ports, gbit)),
         // On one node nothing passes between nodes.
@@ -107,7 +108,13 @@ fn on_gpus(site: &Site, partition: &Partition, run: &Run, nodes: u64) -> Result<
     let speed = match (gpu, machine) {
         (None, _) => "not known: there are no figures of this GPU".to_owned(),
         (Some(_), None) => format!("not known: the profile of {} does not say how fast its network is", site.title),
-        (Some(gpu), Some(_)) => format!("{}; docs/plan.md: the share that is reached of it", gpu.peak_tflops.source),
+        (Some(gpu), Some(_)) => {
+            let port = match (network.and_then(|network| network.port_gbit), ports) {
+                (None, Some((_, gbit))) => format!("; {gbit} Gbit/s a port supposed, as its kind of network has"),
+                _ => String::new(),
+            };
+            format!("of {:.0} TFLOP/s ({}) what docs/plan.md says{port}", gpu.peak_tflops.value, gpu.peak_tflops.source)
+        }
     };
     let memory_gb = gpus.and_then(|gpus| gpus.memory_gb);
     let room = memory_gb.map(|gb| (gb as f64 * 1e9 * ROOM) as u64);
@@ -128,6 +135,12 @@ fn on_gpus(site: &Site, partition: &Partition, run: &Run, nodes: u64) -> Result<
         disk: None,
         place: Place { ranks_per_node: count, machine, around, room, peak },
     })
+}
+
+/// Gigabits per second of a port of this kind of network, as its maker defines the name: for a profile that does not say.
+fn gbit_of(fabric: &str) -> Option<u64> {
+    let kinds = [("HDR100", 100), ("NDR200", 200), ("HDR", 200), ("NDR", 400), ("Slingshot-11", 200)];
+    kinds.into_iter().find(|(name, _)| fabric.contains(name)).map(|(_, gbit)| gbit)
 }
 
 /// Ranks on the cores of hosts, as many as the run file's mesh has.

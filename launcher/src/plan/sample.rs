@@ -11,6 +11,8 @@ use sirocco_tokens::{Tokenizer, one_per_sequence, pack};
 /// Records that are looked at, and the most bytes of them: enough to know, little enough to be done at once.
 const RECORDS: usize = 400;
 const BYTES: u64 = 1 << 20;
+/// Sequences that say how full sequences are.
+const ENOUGH: usize = 10;
 
 /// What was seen.
 #[derive(Debug, Serialize)]
@@ -48,9 +50,13 @@ fn look(run: &Run) -> Result<Sample, String> {
     };
     let sequences = packed.map_err(|error| error.to_string())?.len();
     let texture = Texture::of(&seen.documents, length, sequences).ok_or_else(|| format!("{}: no record", path.display()))?;
+    // The last of a few sequences is half empty because the sample ends there, not the data.
+    let filled = if run.data.packing && sequences < ENOUGH { 1.0 } else { texture.filled };
     let sizes: u64 = run.data.train.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
-    let all = seen.bytes.map(|bytes| (sequences as f64 * sizes as f64 / bytes.max(1) as f64).ceil() as u64);
-    Ok(Sample { records: seen.records, without: None, texture, sequences: all })
+    let tokens = lengths.iter().sum::<usize>() as f64;
+    let of_all = |bytes: u64| (tokens * sizes as f64 / bytes.max(1) as f64 / (filled * length as f64)).ceil() as u64;
+    let (texture, sequences) = (Texture { filled, ..texture }, seen.bytes.map(of_all));
+    Ok(Sample { records: seen.records, without: None, texture, sequences })
 }
 
 struct Seen {

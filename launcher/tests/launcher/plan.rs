@@ -53,7 +53,8 @@ fn a_model_without_weights_is_planned_for_every_site_within_a_second() {
 
 #[test]
 fn the_page_explains_the_chosen_mesh_and_more_nodes() {
-    let finished = plan(&bench(), &format!("--site meluxina --nodes 2 --model-config 7b.json {REAL} --set site.time=01:00:00"));
+    let finished =
+        plan(&bench(), &format!("--site meluxina --nodes 2 --model-config 7b.json {REAL} --set site.time=\"01:00:00\""));
     assert_eq!(finished.code, Some(0), "{finished:?}");
     for words in [
         "model      7 248 023 552 parameters, 32 layers",
@@ -64,7 +65,8 @@ fn the_page_explains_the_chosen_mesh_and_more_nodes() {
         "  activations ",
         "GPU-hours",
         "of the GPUs alone at 400 W, the most they take",
-        "not known to write",
+        "time to write it: not known",
+        "200 Gbit/s a port supposed, as its kind of network has",
         "jobs       1 of at most 1:00 h",
         "  500   2000 ",
     ] {
@@ -86,9 +88,9 @@ fn a_site_that_cannot_run_it_and_a_mesh_that_cannot_be_are_refused() {
     let lumi = plan(&bench, "--site lumi --model-config 7b.json");
     assert_eq!(lumi.code, Some(2), "{lumi:?}");
     assert!(lumi.err.starts_with("error: LUMI: partition standard-g has GPUs of AMD"), "{lumi:?}");
-    let many = plan(&bench, "--site meluxina --nodes 7 --model-config 7b.json");
+    let many = plan(&bench, "--site meluxina --nodes 127 --model-config 7b.json");
     assert_eq!(many.code, Some(2), "{many:?}");
-    assert!(many.err.contains("no mesh of 28 ranks fits this model and a global_batch of 8 sequences"), "{many:?}");
+    assert!(many.err.contains("no mesh of 508 ranks fits this model and a global_batch of 4 sequences"), "{many:?}");
     let nowhere = plan(&bench, "--site meluxina --set site.profile=meluxina --set site.partition=fpgas");
     assert!(nowhere.err.contains("partition = \"fpgas\": MeluXina has none of that name: expected one of gpu, "), "{nowhere:?}");
     let missing = plan(&bench, "--set model.path=nothing");
