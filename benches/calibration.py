@@ -58,14 +58,14 @@ def shapes(sizes):
 
 
 def best(work, quick):
-    """Seconds of one turn: the median of several, after one that does not count."""
+    """Seconds of one turn: the shortest of several, after one that does not count; what else runs only makes turns longer."""
     work()
     seconds = []
     for _ in range(5 if quick else 25):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return min(seconds)
 
 
 def products(torch, sizes, dtype, quick):
@@ -79,6 +79,19 @@ def products(torch, sizes, dtype, quick):
     return {"products_gflops": operations / forward / 1e9, "gradients_gflops": operations / 2 / backward / 1e9}
 
 
+def factors(torch, sizes, quick):
+    """10⁹ bytes per second of the products with factors of rank 16, by the reading and writing that cannot be less: input and output once
+    ahead; the output's gradient twice, the input and its gradient once back. What the factors' terms add to the product with W is in it."""
+    seconds = moved = 0.0
+    for outputs, inputs in shapes(sizes):
+        x, dy, a, b = (torch.randn(*shape, dtype=torch.bfloat16) for shape in ((TOKENS, inputs), (TOKENS, outputs), (16, inputs), (outputs, 16)))
+        low = x @ a.T
+        work = [lambda: x @ a.T * 2.0, lambda: low @ b.T, lambda: dy @ b * 2.0, lambda: dy.T @ low, lambda: low.T @ x, lambda: low @ a]
+        seconds += sum(best(turn, quick) for turn in work)
+        moved += 3.0 * (inputs + outputs) * TOKENS * 2
+    return moved / seconds / 1e9
+
+
 def memory(torch, quick):
     """10⁹ bytes per second of a sum of two arrays that no cache holds: two are read, one is written."""
     a, b, c = (torch.ones(1 << 25) for _ in range(3))
@@ -86,13 +99,15 @@ def memory(torch, quick):
 
 
 def attention(args, sizes):
-    """10⁹ operations per second, from a step with documents of 512 tokens beside one with documents of 64; and the first."""
+    """From a step with documents of 512 tokens beside one with documents of 64: seconds of attention in the first, 10⁹ operations of it, and
+    that step's report."""
     long, short = bench(args), bench(args, document=64)
     head = sizes.get("head_dim") or sizes["hidden_size"] // sizes["num_attention_heads"]
     each = 4 * sizes["num_attention_heads"] * head * 3.5 * sizes["num_hidden_layers"] * 4 * 512
-    operations = each * ((512 + 128) / 2 - (64 + 1) / 2)
-    seconds = statistics.median(long["seconds_per_step"]) - statistics.median(short["seconds_per_step"])
-    return operations / max(seconds, 1e-3) / 1e9, long
+    longer = statistics.median(long["seconds_per_step"]) - statistics.median(short["seconds_per_step"])
+    attended, fewer = (512 + 128) / 2, (64 + 1) / 2
+    seconds = max(longer, 1e-3) * attended / (attended - fewer)
+    return seconds, each * attended / 1e9, long
 
 
 def base(report):
@@ -101,15 +116,15 @@ def base(report):
     return resident["before"]["anonymous"] + resident["end"]["file"] + resident["end"]["shared"]
 
 
-def share(args, found, measured):
-    """What the step reaches of what its parts let expect: `sirocco plan` is asked with a share of 1."""
+def expected(args, found):
+    """Seconds of the same step without attention, if it reached all that its parts reach alone: `sirocco plan` is asked with a share of 1."""
     with tempfile.TemporaryDirectory() as directory:
         cache = pathlib.Path(directory) / "sirocco"
         cache.mkdir()
-        (cache / "calibration.json").write_text(json.dumps({**found, "step_share": 1.0}), encoding="utf-8")
+        (cache / "calibration.json").write_text(json.dumps({**found, "attention_gflops": 1e9, "step_share": 1.0}), encoding="utf-8")
         (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve()), encoding="utf-8")
         plan = json.loads(run([args.bin / "sirocco", "plan", "run.toml", "--json"], {"XDG_CACHE_HOME": directory}, directory))
-    return plan["as_typed"]["step"]["seconds"] / measured
+    return plan["as_typed"]["step"]["seconds"]
 
 
 def disk(args):
@@ -142,14 +157,17 @@ def measure(args):
         "cores": os.cpu_count(),
         "bf16": products(torch, sizes, torch.bfloat16, args.quick),
         "fp32": products(torch, sizes, torch.float32, args.quick),
+        "factors_gb_s": factors(torch, sizes, args.quick),
         "memory_gb_s": memory(torch, args.quick),
     }
     clock.note()
     say("calibration: attention, a step, ranks, the disk")
-    found["attention_gflops"], step = attention(args, sizes)
+    attending, operations, step = attention(args, sizes)
     found["link_gb_s"], found["disk_gb_s"], found["base_bytes"] = link(args), disk(args), base(step)
     measured = statistics.median(step["seconds_per_step"])
-    found["step_share"] = share(args, found, measured)
+    # Attention was measured inside of steps, so it has the share in it already.
+    found["step_share"] = expected(args, found) / (measured - attending)
+    found["attention_gflops"] = operations / attending / found["step_share"]
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     PLACE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     rows = [
@@ -157,7 +175,8 @@ def measure(args):
         ["products that make gradients, bf16", f"{found['bf16']['gradients_gflops']:.0f} GFLOP/s"],
         ["products with weights, fp32", f"{found['fp32']['products_gflops']:.0f} GFLOP/s"],
         ["products that make gradients, fp32", f"{found['fp32']['gradients_gflops']:.0f} GFLOP/s"],
-        ["attention, from steps with documents of 512 and of 64 tokens", f"{found['attention_gflops']:.0f} GFLOP/s"],
+        ["attention, from steps with documents of 512 and of 64 tokens, alone", f"{found['attention_gflops']:.0f} GFLOP/s"],
+        ["products with factors of LoRA", f"{found['factors_gb_s']:.1f} GB/s"],
         ["memory, a sum of two arrays", f"{found['memory_gb_s']:.1f} GB/s"],
         ["from rank to rank", f"{found['link_gb_s']:.1f} GB/s"],
         ["a checkpoint to the disk", f"{found['disk_gb_s']:.2f} GB/s"],

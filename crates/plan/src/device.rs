@@ -133,17 +133,22 @@ pub fn device(kind: &str, memory_gb: Option<u64>) -> Option<&'static Device> {
 }
 
 impl Device {
+    /// Operations per second on paper of products of this type.
+    pub fn peak(&self, dtype: Dtype) -> f64 {
+        1e12 * match dtype {
+            Dtype::Bf16 => self.peak_tflops.value,
+            Dtype::Fp32 => self.fp32_tflops.value,
+        }
+    }
+
     /// What is reached of it in a run of this type.
     pub fn rates(&self, dtype: Dtype) -> Rates {
-        let peak = self.peak_tflops.value * 1e12;
-        let products = match dtype {
-            Dtype::Bf16 => peak * self.product_share.value,
-            Dtype::Fp32 => self.fp32_tflops.value * 1e12 * self.product_share.value,
-        };
+        let products = self.peak(dtype) * self.product_share.value;
         Rates {
             products,
             gradients: products,
-            attention: (peak * self.attention_share.value).min(products),
+            attention: (self.peak(Dtype::Bf16) * self.attention_share.value).min(products),
+            factors: self.bandwidth_gb_s.value * 1e9 * BANDWIDTH_SHARE,
             memory: self.bandwidth_gb_s.value * 1e9 * BANDWIDTH_SHARE,
             share: STEP_SHARE,
         }

@@ -18,6 +18,8 @@ pub struct Flops {
     pub gradients: f64,
     /// Operations of attention's products.
     pub attention: f64,
+    /// Bytes that products with the factors of LoRA read and write: they are too thin to be anything else.
+    pub factors: f64,
     /// Bytes that pass between memory and processor outside of products.
     pub bytes: f64,
 }
@@ -30,6 +32,7 @@ impl std::ops::Add for Flops {
             products: self.products + other.products,
             gradients: self.gradients + other.gradients,
             attention: self.attention + other.attention,
+            factors: self.factors + other.factors,
             bytes: self.bytes + other.bytes,
         }
     }
@@ -88,8 +91,8 @@ impl Counter<'_> {
         elements * self.work.element() as f64 * self.tokens()
     }
 
-    /// Bytes of the factors' products, which are too thin to be anything else than reading and writing: `forward` the input and the output
-    /// once, else the output's gradient twice, the input once and its gradient once.
+    /// Bytes of the factors' products: `forward` the input and the output once, else the output's gradient twice, the input once and its
+    /// gradient once.
     fn factors(&self, forward: bool) -> f64 {
         let linears = self.model.linears(self.parallel.tp);
         let adapted = linears.iter().filter(|linear| self.work.rank_on(linear.projection) > 0);
@@ -101,8 +104,8 @@ impl Counter<'_> {
 
     /// The forward of a block: norms, rotation, gate and sums beside the products.
     pub(crate) fn block_forward(&self) -> Flops {
-        let bytes = self.passes([9.0, 4.0, 4.0, 3.0]) + self.factors(true);
-        Flops { products: self.products(), attention: self.attention(), bytes, ..Flops::default() }
+        let (factors, bytes) = (self.factors(true), self.passes([9.0, 4.0, 4.0, 3.0]));
+        Flops { products: self.products(), attention: self.attention(), factors, bytes, ..Flops::default() }
     }
 
     /// The backward of a block, with what is computed again.
@@ -111,7 +114,8 @@ impl Counter<'_> {
             products: self.products(),
             // Scores again, the gradients of probabilities, values, keys and queries: five products for the forward's two.
             attention: 2.5 * self.attention(),
-            bytes: self.passes([17.0, 6.0, 4.0, 5.0]) + self.factors(false),
+            factors: self.factors(false),
+            bytes: self.passes([17.0, 6.0, 4.0, 5.0]),
             ..Flops::default()
         };
         if self.work.is_full() {

@@ -23,6 +23,8 @@ pub struct Rates {
     pub gradients: f64,
     /// The same, in attention.
     pub attention: f64,
+    /// Bytes per second in products with the factors of LoRA.
+    pub factors: f64,
     /// Bytes per second between memory and processor.
     pub memory: f64,
     /// What a whole step reaches of what its parts would reach alone, 0 to 1.
@@ -33,15 +35,23 @@ impl Rates {
     /// Seconds for so much work.
     pub fn seconds(&self, flops: &Flops) -> f64 {
         let products = flops.products / self.products + flops.gradients / self.gradients;
-        (products + flops.attention / self.attention + flops.bytes / self.memory) / self.share
+        let bytes = flops.factors / self.factors + flops.bytes / self.memory;
+        (products + flops.attention / self.attention + bytes) / self.share
     }
 
     /// The rates of one of `ranks` that share what these rates are of.
     #[must_use]
     pub fn divided(&self, ranks: u64) -> Rates {
         let of = |rate: f64| rate / ranks.max(1) as f64;
-        let Rates { products, gradients, attention, memory, share } = *self;
-        Rates { products: of(products), gradients: of(gradients), attention: of(attention), memory: of(memory), share }
+        let Rates { products, gradients, attention, factors, memory, share } = *self;
+        Rates {
+            products: of(products),
+            gradients: of(gradients),
+            attention: of(attention),
+            factors: of(factors),
+            memory: of(memory),
+            share,
+        }
     }
 }
 
@@ -118,7 +128,7 @@ pub(crate) mod tests {
     /// Four ranks on a node, 100 GB/s within and 40 GB/s between nodes, a round number of everything else.
     pub(crate) const MACHINE: Machine = Machine {
         kind: Kind::Gpu,
-        rates: Rates { products: 1e14, gradients: 1e14, attention: 5e13, memory: 1e12, share: 1.0 },
+        rates: Rates { products: 1e14, gradients: 1e14, attention: 5e13, factors: 1e12, memory: 1e12, share: 1.0 },
         ranks_per_node: 4,
         within: Link { bytes_per_s: 100e9, latency_s: 0.0 },
         between: Link { bytes_per_s: 40e9, latency_s: 0.0 },
@@ -138,7 +148,7 @@ pub(crate) mod tests {
 
     #[test]
     fn ranks_of_a_host_share_it() {
-        let work = Flops { products: 1e12, gradients: 1e12, attention: 1e12, bytes: 1e10 };
+        let work = Flops { products: 1e12, gradients: 1e12, attention: 1e12, factors: 1e9, bytes: 1e10 };
         let (whole, half) = (MACHINE.rates.seconds(&work), MACHINE.rates.divided(2).seconds(&work));
         assert!((half - 2.0 * whole).abs() < 1e-12);
         let slower = Rates { share: 0.5, ..MACHINE.rates };

@@ -23,6 +23,8 @@ pub(crate) struct Calibration {
     pub(crate) fp32: Products,
     /// 10⁹ operations per second in attention.
     pub(crate) attention_gflops: f64,
+    /// 10⁹ bytes per second in products with the factors of LoRA.
+    pub(crate) factors_gb_s: f64,
     /// 10⁹ bytes per second between memory and processor.
     pub(crate) memory_gb_s: f64,
     /// What a whole LoRA step reached of what these let expect.
@@ -71,9 +73,9 @@ fn path() -> Option<PathBuf> {
 
 impl Calibration {
     fn is_sound(&self) -> bool {
-        let Calibration { bf16, fp32, attention_gflops, memory_gb_s, step_share, link_gb_s, .. } = *self;
+        let Calibration { bf16, fp32, attention_gflops, factors_gb_s, memory_gb_s, step_share, link_gb_s, .. } = *self;
         let products = [bf16, fp32].into_iter().flat_map(|of| [of.products_gflops, of.gradients_gflops]);
-        let others = [attention_gflops, memory_gb_s, step_share, link_gb_s, self.disk_gb_s.unwrap_or(1.0)];
+        let others = [attention_gflops, factors_gb_s, memory_gb_s, step_share, link_gb_s, self.disk_gb_s.unwrap_or(1.0)];
         products.chain(others).all(|rate| rate.is_finite() && rate > 0.0)
     }
 
@@ -87,6 +89,7 @@ impl Calibration {
             products: products_gflops * 1e9,
             gradients: gradients_gflops * 1e9,
             attention: self.attention_gflops * 1e9,
+            factors: self.factors_gb_s * 1e9,
             memory: self.memory_gb_s * 1e9,
             share: self.step_share,
         }

@@ -112,7 +112,8 @@ impl Page<'_> {
             let least = planned.candidates.first().map_or(0, |candidate| candidate.memory_bytes);
             let room = room.map_or_else(|| NOT_KNOWN.to_owned(), bytes);
             self.line(&format!("Nothing fits (!): a rank has {room}, and the least that one needs is {}.", bytes(least)));
-            self.line("More nodes, a smaller train.micro_batch or data.sequence_length, or LoRA in place of full fine-tuning would need less.");
+            let lora = if planned.work.trained == Trained::Full { ", or LoRA in place of full fine-tuning" } else { "" };
+            self.line(&format!("More nodes, a smaller train.micro_batch or data.sequence_length{lora} would need less."));
             return;
         };
         let room = room

@@ -119,7 +119,7 @@ fn on_gpus(site: &Site, partition: &Partition, run: &Run, nodes: u64) -> Result<
     let memory_gb = gpus.and_then(|gpus| gpus.memory_gb);
     let room = memory_gb.map(|gb| (gb as f64 * 1e9 * ROOM) as u64);
     let around = Surroundings { kind: Kind::Gpu, base_bytes: BASE_BYTES };
-    let peak = gpu.map(|gpu| gpu.peak_tflops.value * 1e12);
+    let peak = gpu.map(|gpu| gpu.peak(run.model.dtype));
     Ok(Found {
         site: site.name.clone(),
         title: site.title.clone(),
