@@ -15,7 +15,7 @@ const ROOM: f64 = 0.94;
 /// The same of a host's, for the system.
 const HOST_ROOM: f64 = 0.95;
 /// What a rank on a host has before it loads a model, where `make bench` did not measure it: libtorch's pages and MPI.
-const HOST_BASE: u64 = 250_000_000;
+const HOST_BASE: u64 = 150_000_000;
 
 /// A place and what is known of it.
 #[derive(Serialize)]
