@@ -10,12 +10,14 @@ import os
 import pathlib
 import re
 import statistics
+import sys
 import tempfile
 import time
 
 from common import Clock, Section, on_ranks, run, run_json, say, table
 
 FORMAT = 1
+CORES = os.cpu_count()
 TOKENS = 1024
 PLACE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "sirocco" / "calibration.json"
 
@@ -43,10 +45,10 @@ micro_batch = 4
 def bench(args, ranks=1, **options):
     """One report of the trainer's bench on 4 × 512 tokens in bf16, on all cores."""
     words = [args.bin / "sirocco-train", "bench", "--model", args.model, "--dtype", "bf16", "--sequences", "4", "--length", "512"]
-    words += ["--threads", str(max(os.cpu_count() // ranks, 1)), "--steps", "2" if args.quick else "5"]
+    words += ["--threads", str(max(CORES // ranks, 1)), "--steps", "2" if args.quick else "5"]
     for name, value in options.items():
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return run_json(on_ranks(ranks, words), {"OMP_NUM_THREADS": str(max(os.cpu_count() // ranks, 1))})
+    return run_json(on_ranks(ranks, words), {"OMP_NUM_THREADS": str(max(CORES // ranks, 1))})
 
 
 def shapes(sizes):
@@ -76,7 +78,7 @@ def products(torch, sizes, dtype, quick):
         operations += 4.0 * TOKENS * outputs * inputs
         forward += best(lambda: x @ w.T, quick) + best(lambda: dy @ w, quick)
         backward += best(lambda: dy.T @ x, quick)
-    return {"products_gflops": operations / forward / 1e9, "gradients_gflops": operations / 2 / backward / 1e9}
+    return {"products_gflops": CORES * operations / forward / 1e9, "gradients_gflops": CORES * operations / 2 / backward / 1e9}
 
 
 def factors(torch, sizes, quick):
@@ -89,11 +91,12 @@ def factors(torch, sizes, quick):
         work = [lambda: x @ a.T * 2.0, lambda: low @ b.T, lambda: dy @ b * 2.0, lambda: dy.T @ low, lambda: low.T @ x, lambda: low @ a]
         seconds += sum(best(turn, quick) for turn in work)
         moved += 3.0 * (inputs + outputs) * TOKENS * 2
-    return moved / seconds / 1e9
+    return CORES * moved / seconds / 1e9
 
 
 def memory(torch, quick):
     """10⁹ bytes per second of a sum of two arrays that no cache holds: two are read, one is written."""
+    torch.set_num_threads(CORES)
     a, b, c = (torch.ones(1 << 25) for _ in range(3))
     return 3 * a.numel() * 4 / best(lambda: torch.add(a, b, out=c), quick) / 1e9
 
@@ -145,7 +148,8 @@ def measure(args):
     """Everything, and the file."""
     import torch  # noqa: PLC0415  the other benches do not need it in this process
 
-    torch.set_num_threads(os.cpu_count())
+    # One thread, counted for each core: several that wait for each other measure what else runs, too. What is lost is in the share.
+    torch.set_num_threads(1)
     clock, sizes = Clock(), json.loads((args.model / "config.json").read_text(encoding="utf-8"))
     say("calibration: products and memory")
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -154,7 +158,7 @@ def measure(args):
         "format": FORMAT,
         "measured": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         "processor": processor[1] if processor else os.uname().machine,
-        "cores": os.cpu_count(),
+        "cores": CORES,
         "bf16": products(torch, sizes, torch.bfloat16, args.quick),
         "fp32": products(torch, sizes, torch.float32, args.quick),
         "factors_gb_s": factors(torch, sizes, args.quick),
@@ -168,6 +172,8 @@ def measure(args):
     # Attention was measured inside of steps, so it has the share in it already.
     found["step_share"] = expected(args, found) / (measured - attending)
     found["attention_gflops"] = operations / attending / found["step_share"]
+    if not 0 < found["step_share"] <= 1:
+        sys.exit(f"calibration: a step takes {measured:.2f} s, less than its parts alone: something else ran, too, and nothing was written")
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     PLACE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     rows = [

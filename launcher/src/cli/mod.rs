@@ -73,13 +73,13 @@ Examples:
     /// What a run will need and take: memory of a rank, seconds of a step, hours, energy, and how it scales
     #[command(after_help = "\
 Every legal mesh of the run's ranks is compared, with each choice of recompute: what fits first, the
-fastest of it first. Nothing is started; of the data a few records are read. docs/plan.md says what is
-counted and how far predictions were off.
+fastest of it first. Nothing is started; of the data a few records are read. What is counted, and how
+far predictions were off: docs/plan.md.
 
 Examples:
   sirocco plan run.toml
   sirocco plan run.toml --site meluxina --nodes 4
-  sirocco plan run.toml --site leonardo --model-config mistral-7b.json --set data.sequence_length=4096
+  sirocco plan run.toml --site leonardo --model-config mistral-7b.json      no weights are needed
   sirocco plan run.toml --json")]
     Plan(Plan),
     /// Train here, under mpirun when there are several ranks; given a run directory, resume it
