@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod machine;
 mod output;
+mod plan;
 mod preflight;
 mod programs;
 mod report;
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Tokenize(arguments) => commands::tokenize::run(&arguments)?,
         Command::Data(data) => commands::data::run(&data.action)?,
         Command::Check(arguments) => commands::check::run(&arguments)?,
+        Command::Plan(arguments) => plan::run(&arguments)?,
         Command::Train(arguments) => return train::run(&arguments),
         Command::Submit(arguments) => chain::submit::run(&arguments)?,
         Command::Cancel(arguments) => chain::cancel::run(&arguments)?,
@@ -78,6 +80,7 @@ fn wants_json(command: &Command) -> bool {
             DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
         },
         Command::Check(arguments) => arguments.json,
+        Command::Plan(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
         Command::Submit(arguments) => arguments.json,
         Command::Cancel(arguments) => arguments.json,

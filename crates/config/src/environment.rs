@@ -175,11 +175,27 @@ pub const PURGE_DELAY: Variable = Variable {
               needs the same buffers again",
 };
 
+/// Where `make bench` leaves what it measured of this machine (`sirocco/calibration.json`).
+pub const CACHE_HOME: Variable = Variable {
+    name: "XDG_CACHE_HOME",
+    read_by: "sirocco",
+    meaning: "where sirocco plan looks for what make bench measured, in sirocco/calibration.json; without it: .cache in HOME",
+};
+
+/// The directory in which caches are where nothing else says.
+pub const HOME: Variable = Variable {
+    name: "HOME",
+    read_by: "sirocco",
+    meaning: "its .cache is looked at where XDG_CACHE_HOME is not set; without it: this machine counts as not calibrated",
+};
+
 /// Every variable.
 pub const ALL: &[Variable] = &[
     ARRAY_JOB,
     ARRAY_TASK,
+    CACHE_HOME,
     CONTAINER,
+    HOME,
     JOB_CPUS,
     JOB_CPUS_PER_TASK,
     JOB_END,

@@ -2,6 +2,7 @@
 //!
 //! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
 mod files;
+mod plan;
 mod report;
 mod run;
 mod site;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
+pub(crate) use plan::Plan;
 pub(crate) use report::Report;
 pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
@@ -74,6 +76,18 @@ Examples:
   sirocco check run.toml --set train.micro_batch=4 --json
   sirocco check runs/demo --set parallel.dp=1      would this run go on, on another mesh?")]
     Check(Check),
+    /// What a run will need and take: memory of a rank, seconds of a step, hours, energy, and how it scales
+    #[command(after_help = "\
+Every legal mesh of the run's ranks is compared, with each choice of recompute: what fits first, the
+fastest of it first. Nothing is started; of the data a few records are read. What is counted, and how
+far predictions were off: docs/plan.md.
+
+Examples:
+  sirocco plan run.toml
+  sirocco plan run.toml --site meluxina --nodes 4
+  sirocco plan run.toml --site leonardo --model-config mistral-7b.json      no weights are needed
+  sirocco plan run.toml --json")]
+    Plan(Plan),
     /// Train here, under mpirun when there are several ranks; given a run directory, resume it
     #[command(after_help = "\
 SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 stop the run at the next step with a checkpoint and

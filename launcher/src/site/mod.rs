@@ -5,7 +5,7 @@ mod check;
 pub(crate) mod find;
 mod host;
 mod lines;
-mod show;
+pub(crate) mod show;
 mod slurm;
 
 use serde_json::{Value, json};

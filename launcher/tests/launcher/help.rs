@@ -20,6 +20,7 @@ fn help_of_every_command() {
         &["data", "prepare"],
         &["data", "report"],
         &["check"],
+        &["plan"],
         &["train"],
         &["status"],
         &["watch"],

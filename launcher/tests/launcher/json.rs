@@ -27,6 +27,7 @@ fn every_field_is_documented() {
         ("model inspect", &["model", "inspect", "model", "--json"]),
         ("model verify", &["model", "verify", "model", "--json"]),
         ("check", &["check", "run.toml", "--json"]),
+        ("plan", &["plan", "run.toml", "--json"]),
         ("train", &["train", "run.toml", "--json"]),
         ("status", &["status", "runs/tiny", "--json"]),
         ("watch", &["watch", "runs/tiny", "--json"]),

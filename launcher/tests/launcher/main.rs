@@ -7,6 +7,7 @@ mod json;
 mod live;
 mod machine;
 mod mesh;
+mod plan;
 mod report;
 mod resuming;
 mod run_files;
