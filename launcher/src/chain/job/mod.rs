@@ -21,6 +21,7 @@ use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::{TRAINER, beside};
+use crate::report::tensorboard;
 use crate::site::find;
 use crate::train::directory::RunDirectory;
 use crate::train::outcome::{IN_TIME, STOPPED, State, judge};
@@ -125,6 +126,9 @@ impl Job {
             let (outcome, unfit, (from, step)) = (ending.outcome, ending.unfit, ending.steps);
             self.add(What::Ended { attempt, outcome, step, why, unfit, next })?;
             if decision != Decision::Again {
+                if let Err(failure) = tensorboard::write_for(&self.directory) {
+                    say(format_args!("warning: {}", failure.message));
+                }
                 return Ok(code);
             }
             if outcome == Outcome::Failed && from == step {
