@@ -1,5 +1,5 @@
 //! Where the ranks of a run are, by what their logs say.
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -38,11 +38,17 @@ pub(super) fn ranks(directory: &RunDirectory, ranks: u64, job: Option<&Job>) -> 
         let last_line = Some(changed(&path)?);
         let (host, process) = started(&path).ok().flatten().unwrap_or_default();
         let is_here = host.as_ref() == Some(&here);
-        let alive = process.filter(|_| is_here).map(|process| Path::new("/proc").join(process.to_string()).exists());
+        let alive = process.filter(|_| is_here).map(is_alive);
         let host = host.or_else(|| placed(rank, job?));
         Some(Rank { rank, host, process, alive, last_line })
     };
     (0..ranks).filter_map(one).collect()
+}
+
+/// Whether a process of this host is there and has not ended: one that nobody has waited for keeps its entry (proc(5): `pid (name) Z …`).
+fn is_alive(process: u64) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The node of a rank where each node has as many as the others, in order.
@@ -88,8 +94,6 @@ fn fields(line: &str) -> Started {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
     use crate::chain::history::{jobs, tests::two_jobs};
 
     #[test]
@@ -112,6 +116,19 @@ mod tests {
             assert_eq!(found(&text), Some((Some("n3".to_owned()), Some(9))), "{more}");
         }
         assert_eq!(found(&(start("n1", 7) + &"x\n".repeat(3 << 20))), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_alive_although_nobody_has_waited_for_it() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = u64::from(child.id());
+        let ended = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            !is_alive(process)
+        });
+        assert!(ended && Path::new("/proc").join(process.to_string()).exists());
+        child.wait().unwrap();
+        assert!(!is_alive(process) && is_alive(u64::from(std::process::id())));
     }
 
     #[test]
