@@ -85,7 +85,7 @@ fn a_run_on_gpus_is_tested_on_gpus() {
     match found["devices"].as_array() {
         None => assert!(found["reasons"]["devices"].is_string(), "{found}"),
         Some(gpus) => {
-            assert!(gpus.iter().all(|gpu| gpu["name"].as_str().is_some_and(|name| name.starts_with("cuda:"))), "{found}")
+            assert!(gpus.iter().all(|gpu| gpu["name"].as_str().is_some_and(|name| name.starts_with("cuda:"))), "{found}");
         }
     }
     for version in ["driver", "cuda", "nccl"] {
