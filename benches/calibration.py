@@ -109,7 +109,9 @@ def attention(args, sizes):
     each = 4 * sizes["num_attention_heads"] * head * 3.5 * sizes["num_hidden_layers"] * 4 * 512
     longer = statistics.median(long["seconds_per_step"]) - statistics.median(short["seconds_per_step"])
     attended, fewer = (512 + 128) / 2, (64 + 1) / 2
-    seconds = max(longer, 1e-3) * attended / (attended - fewer)
+    if longer <= 0:
+        sys.exit("calibration: long documents took no longer than short ones: something else ran, too, and nothing was written")
+    seconds = longer * attended / (attended - fewer)
     return seconds, each * attended / 1e9, long
 
 
