@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR
 PROGRAMS := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/release
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo fmt lint test bench gpu-check oracle interop install clean
+.PHONY: help setup build demo fmt lint test bench gpu-check oracle interop install dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,11 @@ install: build ## the programs and the recipes, into PREFIX
 	@install -m 755 "$(PROGRAMS)/sirocco" "$(PROGRAMS)/sirocco-train" "$(PROGRAMS)/sirocco-serve" "$(DESTDIR)$(PREFIX)/bin"
 	@cp -R configs datasets "$(DESTDIR)$(PREFIX)/share/sirocco"
 	@install -m 644 LICENSE NOTICE README.md "$(DESTDIR)$(PREFIX)/share/sirocco"
+	@echo "sirocco-train and sirocco-serve find libtorch in $$(sed -n 's/^LIBTORCH = "\(.*\)"/\1/p' .cargo/config.toml)/lib: whoever runs them must be able to read it (packaging/README.md)"
+
+dist: ## the source as sirocco-VERSION.tar.gz, as of the last commit, for packaging/
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) && \
+	git archive --format=tar --prefix="sirocco-$$version/" HEAD | gzip -n >"sirocco-$$version.tar.gz" && sha256sum "sirocco-$$version.tar.gz"
 
 clean: ## remove build outputs; models, data, runs and exports stay
 	@cargo clean

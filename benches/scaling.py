@@ -3,7 +3,7 @@
 
     benches/scaling.py --bin DIR [--only NAME …] [--quick] [--reports DIR]
 
-NAME: overlap, memory, saving, disk, lora. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
+NAME: overlap, memory, saving, disk, lora, calibration. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
 a machine that does something else meanwhile spoils them, so the report says how busy it was. Ends with 1 where a bound does not hold.
 """
 
@@ -12,6 +12,7 @@ import datetime
 import pathlib
 import sys
 
+import calibration
 import disk
 import fsdp_memory
 import lora_training
@@ -31,7 +32,7 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, default=HERE.parent / "data/darija", help="where train.jsonl is")
     parser.add_argument("--scratch", type=pathlib.Path, help="a directory on the disk to be measured (default: the system's temporary one)")
     parser.add_argument("--reports", type=pathlib.Path, default=HERE / "reports")
-    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora"])
+    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora", "calibration"])
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     args.repository, args.bin = HERE.parent, args.bin.resolve()
@@ -51,6 +52,7 @@ def sections(args, pictures):
         "saving": lambda: saving.measure(args),
         "disk": lambda: disk.measure(args),
         "lora": lambda: lora_training.measure(args, *((1, 1) if args.quick else (2, 3))),
+        "calibration": lambda: calibration.measure(args),
     }
     return [bench() for name, bench in benches.items() if name in (args.only or benches)]
 

@@ -62,9 +62,26 @@ fn an_export_never_overwrites() {
 }
 
 #[test]
+fn ranks_leave_their_host_and_process_for_status_to_tell() {
+    let place = TempDir::new().expect("a temporary directory");
+    workplace(place.path());
+    run("sirocco", &["train", "run.toml", "--until", "1", "--set", "parallel.dp=2"], place.path()).expect_code(75);
+    let finished = run("sirocco", &["status", "runs/tiny", "--json"], place.path()).expect_code(0);
+    let status: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("the host's name");
+    let ranks = status["ranks"].as_array().expect("ranks");
+    assert_eq!(ranks.len(), 2, "{status}");
+    for rank in ranks {
+        assert_eq!((rank["host"].as_str(), &rank["alive"]), (Some(host.trim()), &Value::Bool(false)), "{rank}");
+        assert!(rank["process"].as_u64() > Some(1) && rank["last_line"].as_f64() > Some(1.7e9), "{rank}");
+    }
+    assert_ne!(ranks[0]["process"], ranks[1]["process"]);
+}
+
+#[test]
 fn every_command_explains_itself_with_an_example() {
     let place = TempDir::new().expect("a temporary directory");
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 16] = [
         &["init"],
         &["model", "inspect"],
         &["model", "convert"],
@@ -75,6 +92,8 @@ fn every_command_explains_itself_with_an_example() {
         &["check"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
         &["eval"],
         &["export"],
         &["serve"],

@@ -9,10 +9,11 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 8] = [
+const WITHOUT_LIBTORCH: [&str; 9] = [
     "sirocco",
     "sirocco-optim",
     "sirocco-config",
+    "sirocco-plan",
     "sirocco-site",
     "sirocco-corpus",
     "sirocco-tokens",

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sirocco_config::{Place, environment};
 
+use crate::failure::{Failure, Kind};
 use crate::output::count;
 use crate::programs::{TRAINER, beside};
-use crate::report::{Failure, Kind};
 
 /// The trainer, and what it found of libtorch and of GPUs. The error is in words, without advice.
 pub(crate) fn libraries() -> Result<(PathBuf, Value), String> {

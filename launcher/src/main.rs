@@ -1,14 +1,18 @@
 //! `sirocco`: everything that a person types. Small, links no tensor code, starts on a login node.
 
+mod chain;
 mod cli;
 mod commands;
+mod failure;
 mod machine;
 mod output;
+mod plan;
 mod preflight;
 mod programs;
 mod report;
 mod site;
 mod train;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,8 +21,8 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
+use failure::Failure;
 use programs::{SERVER, TRAINER};
-use report::Failure;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -40,8 +44,15 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Tokenize(arguments) => commands::tokenize::run(&arguments)?,
         Command::Data(data) => commands::data::run(&data.action)?,
         Command::Check(arguments) => commands::check::run(&arguments)?,
+        Command::Plan(arguments) => plan::run(&arguments)?,
         Command::Train(arguments) => return train::run(&arguments),
+        Command::Submit(arguments) => chain::submit::run(&arguments)?,
+        Command::Cancel(arguments) => chain::cancel::run(&arguments)?,
+        Command::Job(arguments) => return chain::job::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments)?,
+        Command::Watch(arguments) => watch::run(&arguments)?,
+        Command::Logs(arguments) => commands::logs::run(&arguments)?,
+        Command::Report(arguments) => report::run(&arguments)?,
         Command::Eval(passed) => return Err(programs::become_program(TRAINER, with_name("eval", passed.arguments))),
         Command::Export(passed) => {
             commands::export::look(&passed.arguments)?;
@@ -69,8 +80,15 @@ fn wants_json(command: &Command) -> bool {
             DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
         },
         Command::Check(arguments) => arguments.json,
+        Command::Plan(arguments) => arguments.json,
         Command::Train(arguments) => arguments.json,
+        Command::Submit(arguments) => arguments.json,
+        Command::Cancel(arguments) => arguments.json,
+        Command::Job(_) => false,
         Command::Status(arguments) => arguments.json,
+        Command::Watch(arguments) => arguments.json,
+        Command::Logs(arguments) => arguments.json,
+        Command::Report(arguments) => arguments.json,
         Command::Site(site) => match &site.action {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,

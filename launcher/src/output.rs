@@ -2,11 +2,14 @@
 //! is no error.
 use std::fmt::{Arguments, Display};
 use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use sirocco_config::Parallel;
 
-use crate::report::{Failure, Kind};
+use crate::failure::{Failure, Kind};
 
 /// One line of results.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
@@ -29,6 +32,22 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 pub(crate) fn say(text: Arguments<'_>) {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Waits, unless whoever read standard output leaves first, or a signal comes.
+pub(crate) fn sleep_while_read(time: Duration) -> Result<(), Failure> {
+    let out = io::stdout();
+    let mut pipe = [PollFd::new(&out, PollFlags::empty())];
+    let timeout = Timespec::try_from(time).ok();
+    match poll(&mut pipe, timeout.as_ref()) {
+        Ok(0) | Err(Errno::INTR) => Ok(()),
+        Ok(_) => Err(Failure::new(Kind::Unread, "standard output: nobody reads it any more")),
+        // Something that cannot be waited for.
+        Err(_) => {
+            std::thread::sleep(time);
+            Ok(())
+        }
+    }
 }
 
 fn written(result: io::Result<()>) -> Result<(), Failure> {

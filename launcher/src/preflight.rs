@@ -6,22 +6,31 @@ use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
 use sirocco_config::{Data, Device, ModelSizes, Run, RunFile};
 use sirocco_tokens::Tokenizer;
 
+use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output;
 use crate::programs::{Mpirun, TRAINER, beside};
-use crate::report::{Failure, Kind};
+
+/// Where the ranks will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On this machine.
+    Here,
+    /// On compute nodes, of which this machine knows nothing.
+    Cluster,
+}
 
 /// What was found, read from headers only.
 pub(crate) struct Preflight {
     pub(crate) architecture: Architecture,
     pub(crate) parameters: u64,
-    /// `None` for one rank, which needs none.
+    /// `None` for one rank, which needs none, and for ranks that others start.
     pub(crate) mpirun: Option<Mpirun>,
 }
 
 /// Refuses a run whose model, mesh, tokenizer or programs would fail it after its directory was made. `file` is what `run` was
 /// made of.
-pub(crate) fn preflight(file: &RunFile, run: &Run) -> Result<Preflight, Failure> {
+pub(crate) fn preflight(file: &RunFile, run: &Run, place: Place) -> Result<Preflight, Failure> {
     if !run.model.path.is_dir() {
         let message = format!("[model] path: {} is not there: expected a Hugging Face model directory", run.model.path.display());
         let help = "sirocco model convert makes one from a GGUF file; relative paths start where the command is typed";
@@ -44,10 +53,10 @@ pub(crate) fn preflight(file: &RunFile, run: &Run) -> Result<Preflight, Failure>
         return Err(Failure::new(Kind::Input, message).help("tokenizer and weights are of different models"));
     }
     beside(TRAINER)?;
-    if run.model.device == Device::Cuda {
+    if run.model.device == Device::Cuda && place == Place::Here {
         machine::expect_devices(run.ranks(), &file.place_of("model.device"))?;
     }
-    let mpirun = if run.ranks() == 1 { None } else { Some(Mpirun::find()?) };
+    let mpirun = if run.ranks() == 1 || place == Place::Cluster { None } else { Some(Mpirun::find()?) };
     Ok(Preflight { architecture, parameters, mpirun })
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use sirocco_config::environment;
 
-use crate::report::{Failure, Kind};
+use crate::failure::{Failure, Kind};
 
 /// One MPI rank of a run; export and evaluation.
 pub(crate) const TRAINER: &str = "sirocco-train";
@@ -93,7 +93,8 @@ impl Mpirun {
     /// marked with the rank that wrote them.
     pub(crate) fn options(&self, ranks: u64) -> Vec<String> {
         let words: &[&str] = match self.flavour {
-            Flavour::OpenMpi => &["--bind-to", "none", "--oversubscribe", "--tag-output"],
+            // Nobody reads what mpirun is given to read: it is only held open, and handing it on has crashed mpirun when ranks ended early.
+            Flavour::OpenMpi => &["--bind-to", "none", "--oversubscribe", "--tag-output", "--stdin", "none"],
             Flavour::OpenMpi5 => &["--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--output", "tag"],
             Flavour::Hydra => &["-bind-to", "none", "-prepend-rank"],
         };

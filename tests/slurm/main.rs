@@ -1,5 +1,11 @@
 //! The ranks of a run on a real Slurm cluster: two of its nodes compute what one machine does, and a power cut ends no more than it must.
 
+mod document;
+mod hits;
+mod nodes;
+mod status;
+mod submitting;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::gpu::GpuJob;
+use crate::node::NodeJob;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +29,9 @@ pub(crate) enum Job {
     /// What this program found of libtorch.
     #[command(hide = true)]
     Doctor(DoctorJob),
+    /// What this node has and how fast it is, before ranks start on it.
+    #[command(hide = true)]
+    Node(NodeJob),
     /// Writes the logits of given tokens, for comparisons.
     #[command(hide = true)]
     Logits(LogitsJob),
@@ -49,7 +53,7 @@ impl Args {
             Job::Eval(job) => job.json,
             Job::Export(job) => job.json,
             Job::GpuCheck(job) | Job::GpuBench(job) => job.json,
-            Job::Run(_) | Job::Doctor(_) | Job::Logits(_) | Job::Bench(_) => false,
+            Job::Run(_) | Job::Doctor(_) | Job::Node(_) | Job::Logits(_) | Job::Bench(_) => false,
         }
     }
 }
@@ -95,6 +99,9 @@ pub(crate) struct RunJob {
     /// Stop after this step, with a checkpoint.
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) until: Option<u64>,
+    /// When the job ends, in seconds since 1970: stop before, in time for a checkpoint.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ends: Option<f64>,
 }
 
 /// How a data file is written.

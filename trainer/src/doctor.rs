@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     };
     let devices = cuda::devices().unwrap_or(0);
     let found = json!({
-        "libtorch": tch_version(), "threads": threads, "cuda": gpu.is_some(), "gpu": gpu, "cuda_devices": devices,
+        "libtorch": LIBTORCH, "threads": threads, "cuda": gpu.is_some(), "gpu": gpu, "cuda_devices": devices,
         "cuda_error": reason,
     });
     print_line(&found.to_string());
@@ -29,6 +29,4 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// The libtorch that this program is built against; another one does not load.
-fn tch_version() -> &'static str {
-    "2.11.0"
-}
+pub(crate) const LIBTORCH: &str = "2.11.0";

@@ -11,6 +11,7 @@ mod gpu;
 mod logging;
 mod logits;
 mod models;
+mod node;
 mod random_batch;
 mod run;
 mod samples;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Job::Doctor(_) => told(doctor::run()),
         Job::Logits(job) => told(logits::run(&job)),
         Job::Bench(job) => told(bench::run(&job)),
+        Job::Node(job) => told(node::run(&job)),
         Job::GpuCheck(job) => told(gpu::check(&job)),
         Job::GpuBench(job) => told(gpu::bench(&job)),
     };

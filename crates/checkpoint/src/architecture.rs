@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config_fields::{Fields, LARGEST_SIZE};
 use crate::error::Result;
+use crate::files;
 
 /// Model classes whose tensors are those of [`Architecture::expected_tensors`].
 const KNOWN: [&str; 2] = ["MistralForCausalLM", "LlamaForCausalLM"];
@@ -48,6 +49,14 @@ pub struct Architecture {
 // The crate `model` reads the same file for the network itself. Both follow the same rules: tests/fixtures/configs.json holds the
 // verdicts that both are tested against.
 impl Architecture {
+    /// Reads a config.json alone: enough to plan for a model whose weights are elsewhere.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no JSON; otherwise the field that is missing, wrong or not supported.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_config(path, &files::read_json(path)?)
+    }
+
     /// Reads a configuration that came from `path`.
     ///
     /// # Errors

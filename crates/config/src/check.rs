@@ -2,17 +2,18 @@
 use std::path::Path;
 
 use crate::OPEN_POLICY;
-use crate::error::{ConfigError, ErrorClass};
+use crate::error::ConfigError;
 use crate::parallel::{MOST_RANKS, Parallel, Recompute};
 use crate::reader::{Range, Reader};
 use crate::run::{
-    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule, Site,
-    SiteProfile, Targets, Train,
+    CheckpointPlan, Data, Device, Dtype, EvalPlan, Format, Length, Method, Model, OnBad, Policy, Projection, Run, Schedule,
+    Targets, Train,
 };
 use crate::run_file::RunFile;
+use crate::site::site;
 
 /// No more than TOML can hold.
-const ANY: u64 = i64::MAX as u64;
+pub(crate) const ANY: u64 = i64::MAX as u64;
 /// More than any machine has or any model uses; keeps sums and products of settings far from overflow.
 const MANY: u64 = 1 << 24;
 
@@ -35,7 +36,7 @@ impl RunFile {
             parallel: parallel(&Reader::new(self, "parallel"))?,
             checkpoint: checkpoint(&Reader::new(self, "checkpoint"), base)?,
             eval: EvalPlan { every_steps: Reader::new(self, "eval").whole("every_steps", 0, ANY)?.unwrap_or(100) },
-            site: site(&Reader::new(self, "site"))?,
+            site: site(&Reader::new(self, "site"), base)?,
             policy: policy(&Reader::new(self, "policy"))?,
         };
         cross_check(self, &run)?;
@@ -160,18 +161,6 @@ fn checkpoint(reader: &Reader<'_>, base: &Path) -> Result<CheckpointPlan, Config
     })
 }
 
-fn site(reader: &Reader<'_>) -> Result<Site, ConfigError> {
-    let later = ["slurm", "meluxina", "lumi", "leonardo", "jupiter", "marenostrum"].map(|name| (name, None));
-    let words: Vec<_> = [("local", Some(SiteProfile::Local))].into_iter().chain(later).collect();
-    match reader.word("profile", &words)?.unwrap_or(Some(SiteProfile::Local)) {
-        Some(profile) => Ok(Site { profile }),
-        None => {
-            let because = "this version runs on the machine where it is typed: use \"local\"";
-            Err(reader.not_yet("profile", because, ErrorClass::Usage))
-        }
-    }
-}
-
 fn policy(reader: &Reader<'_>) -> Result<Policy, ConfigError> {
     let set = reader.text("set", "the path of a policy set")?.unwrap_or_else(|| OPEN_POLICY.to_owned());
     if set != OPEN_POLICY {
@@ -195,6 +184,14 @@ fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
         let stands = file.get("train.global_batch").map(|typed| typed.at.clone());
         return Err(ConfigError::GlobalBatch { at, stands, global_batch, dp, fsdp, micro_batch });
     }
+    let (ranks, nodes) = (run.ranks(), run.site.nodes);
+    if !ranks.is_multiple_of(nodes) {
+        return Err(ConfigError::Nodes {
+            at: file.to_blame(&["site.nodes", "parallel.dp", "parallel.fsdp", "parallel.tp", "parallel.pp"]),
+            ranks,
+            nodes,
+        });
+    }
     match length {
         Length::Steps(steps) if warmup_steps >= steps => {
             Err(ConfigError::Warmup { at: file.to_blame(&["train.warmup_steps", "train.steps"]), warmup_steps, steps })
@@ -206,6 +203,7 @@ fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorClass;
 
     const LEAST: &str = "name = 'x'\nmodel.path = 'm'\ndata.train = ['a.jsonl']\ntrain.steps = 10\n";
 
@@ -340,9 +338,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_job_asks_for_is_checked() {
+        let site = |overrides: &[&str]| check(LEAST, overrides).map(|run| run.site);
+        let found = site(&["site.profile=sites/ours.toml", "site.time=1-12", "site.account=p200"]).unwrap();
+        assert_eq!((found.profile.as_str(), found.time.unwrap().seconds(), found.nodes), ("/base/sites/ours.toml", 129_600, 1));
+        assert_eq!((found.account.as_deref(), found.restarts, found.spare_nodes), (Some("p200"), 3, 0));
+        assert!(message(&["site.time=0:30"]).ends_with("\"06:00:00\", \"1-12:00:00\""), "less than a minute");
+        let time = |text: &str| site(&[text]).unwrap().time.unwrap().to_string();
+        assert_eq!(
+            (time("site.time=90"), time("site.time=10:00"), time("site.time=06:00:00")),
+            ("01:30:00".into(), "00:10:00".into(), "06:00:00".into())
+        );
+        for wrong in ["site.account=a b", "site.partition=--exclusive", "site.qos=a\nb", "site.keep_environment=['$(reboot)']"] {
+            assert!(site(&[wrong]).is_err(), "{wrong}");
+        }
+        assert_eq!(site(&["site.nodes=2", "parallel.dp=4", "train.global_batch=8"]).unwrap().nodes, 2);
+        assert_eq!(
+            message(&["site.nodes=3", "parallel.dp=4", "train.global_batch=8"]),
+            "--set site.nodes: the mesh has 4 ranks and [site] nodes is 3: expected a number of nodes that divides the ranks"
+        );
+    }
+
+    #[test]
     fn what_this_version_lacks_is_refused_by_name_and_class() {
         let class = |overrides: &[&str]| check(LEAST, overrides).unwrap_err().class();
-        assert!(message(&["site.profile=lumi"]).contains("\"lumi\": this version runs on the machine where it is typed"));
         assert!(message(&["policy.set=configs/policies/ministry"]).contains("will not pretend to"));
         assert_eq!(class(&["policy.set=configs/policies/ministry"]), ErrorClass::Policy);
     }

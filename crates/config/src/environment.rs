@@ -28,9 +28,12 @@ pub const MPIRUN: Variable = Variable {
     meaning: "the mpirun that starts the ranks, name or path; without it: the mpirun found on PATH",
 };
 
-/// Where `sirocco check` puts token caches that it makes only to see whether they can be made.
-pub const TMPDIR: Variable =
-    Variable { name: "TMPDIR", read_by: "sirocco", meaning: "the directory for short-lived files; without it: /tmp" };
+/// Where `sirocco check` puts token caches that it makes only to see whether they can be made; a node's is tested.
+pub const TMPDIR: Variable = Variable {
+    name: "TMPDIR",
+    read_by: "sirocco, sirocco-train",
+    meaning: "the directory for short-lived files; without it: /tmp",
+};
 
 /// Where mpirun is looked for.
 pub const PATH: Variable =
@@ -43,11 +46,65 @@ pub const NODES: Variable = Variable {
     meaning: "nodes over which mpirun spreads the ranks; without it: this one, and ranks are compared with its GPUs",
 };
 
+/// The job that this command runs in.
+pub const JOB_ID: Variable = Variable {
+    name: "SLURM_JOB_ID",
+    read_by: "sirocco",
+    meaning: "the job whose ranks sirocco job starts; without it: there is none, and sirocco job is refused",
+};
+
+/// Its nodes.
+pub const JOB_NODES: Variable = Variable {
+    name: "SLURM_JOB_NODELIST",
+    read_by: "sirocco",
+    meaning: "the nodes on which sirocco job starts ranks; without it: there is no job, and sirocco job is refused",
+};
+
+/// CPUs of the node that the job's script runs on.
+pub const JOB_CPUS: Variable =
+    Variable { name: "SLURM_CPUS_ON_NODE", read_by: "sirocco", meaning: "CPUs that the ranks of a node share; without it: 1" };
+
+/// CPUs of each rank, if the job's script asked for them.
+pub const JOB_CPUS_PER_TASK: Variable = Variable {
+    name: "SLURM_CPUS_PER_TASK",
+    read_by: "sirocco",
+    meaning: "threads of each rank that sirocco job starts; without it: the CPUs of the node by its ranks",
+};
+
+/// When the job ends.
+pub const JOB_END: Variable = Variable {
+    name: "SLURM_JOB_END_TIME",
+    read_by: "sirocco",
+    meaning: "the end of the job in seconds since 1970, should Slurm not answer; without it: no end is known then",
+};
+
+/// The array that the job is a task of.
+pub const ARRAY_JOB: Variable = Variable {
+    name: "SLURM_ARRAY_JOB_ID",
+    read_by: "sirocco",
+    meaning: "with SLURM_ARRAY_TASK_ID the name of a job of a sweep; without it: SLURM_JOB_ID is its name",
+};
+
+/// Which of its tasks.
+pub const ARRAY_TASK: Variable = Variable {
+    name: "SLURM_ARRAY_TASK_ID",
+    read_by: "sirocco",
+    meaning: "with SLURM_ARRAY_JOB_ID the name of a job of a sweep; without it: SLURM_JOB_ID is its name",
+};
+
+/// How often Slurm has started the job again.
+pub const JOB_RESTARTS: Variable = Variable {
+    name: "SLURM_RESTART_COUNT",
+    read_by: "sirocco",
+    meaning: "how often Slurm had started the job before, for its record; without it: never",
+};
+
 /// The compute node on which Slurm has started this command.
 pub const NODE_NAME: Variable = Variable {
     name: "SLURMD_NODENAME",
-    read_by: "sirocco",
-    meaning: "the compute node that sirocco site check looks at; without it: this host is none, if the site has Slurm",
+    read_by: "sirocco, sirocco-train",
+    meaning: "the compute node that sirocco site check looks at, and the name of a node that is tested; without it: this host is none, if \
+              the site has Slurm, and is tested under its host name",
 };
 
 /// Where environment modules are looked for.
@@ -55,6 +112,45 @@ pub const MODULE_PATH: Variable = Variable {
     name: "MODULEPATH",
     read_by: "sirocco",
     meaning: "where sirocco site check looks for the modules of a site; without it: there are none to see",
+};
+
+/// What the terminal can do.
+pub const TERMINAL: Variable =
+    Variable { name: "TERM", read_by: "sirocco", meaning: "dumb: sirocco watch writes plain lines; without it: the same" };
+
+/// Whether a terminal gets colours (no-color.org).
+pub const NO_COLOUR: Variable = Variable {
+    name: "NO_COLOR",
+    read_by: "sirocco",
+    meaning: "anything: sirocco watch draws without colours; without it: with them",
+};
+
+/// The image that a command runs in.
+pub const CONTAINER: Variable = Variable {
+    name: "SINGULARITY_CONTAINER",
+    read_by: "sirocco",
+    meaning: "the image that sirocco doctor runs in, set by Apptainer and SingularityCE; without it: it runs on the host itself",
+};
+
+/// The step of a job that srun made.
+pub const STEP: Variable = Variable {
+    name: "SLURM_STEP_ID",
+    read_by: "sirocco",
+    meaning: "the step of srun in which sirocco doctor looks for PMIx or PMI; without it: srun did not start it",
+};
+
+/// How a rank finds the others through PMIx.
+pub const PMIX: Variable = Variable {
+    name: "PMIX_NAMESPACE",
+    read_by: "MPI",
+    meaning: "set by what starts ranks with PMIx (srun --mpi=pmix, mpirun); without it: PMI, or a rank that is alone",
+};
+
+/// How a rank finds the others through PMI.
+pub const PMI: Variable = Variable {
+    name: "PMI_RANK",
+    read_by: "MPI",
+    meaning: "set by what starts ranks with PMI (srun --mpi=pmi2, mpirun of MPICH); without it: PMIx, or a rank that is alone",
 };
 
 /// How long a waiting thread of GNU OpenMP, which libtorch computes with, turns in a circle before it sleeps.
@@ -79,8 +175,49 @@ pub const PURGE_DELAY: Variable = Variable {
               needs the same buffers again",
 };
 
+/// Where `make bench` leaves what it measured of this machine (`sirocco/calibration.json`).
+pub const CACHE_HOME: Variable = Variable {
+    name: "XDG_CACHE_HOME",
+    read_by: "sirocco",
+    meaning: "where sirocco plan looks for what make bench measured, in sirocco/calibration.json; without it: .cache in HOME",
+};
+
+/// The directory in which caches are where nothing else says.
+pub const HOME: Variable = Variable {
+    name: "HOME",
+    read_by: "sirocco",
+    meaning: "its .cache is looked at where XDG_CACHE_HOME is not set; without it: this machine counts as not calibrated",
+};
+
 /// Every variable.
-pub const ALL: &[Variable] = &[LOG, MODULE_PATH, MPIRUN, NODES, NODE_NAME, PATH, PURGE_DELAY, SPIN_COUNT, TMPDIR, WAIT_POLICY];
+pub const ALL: &[Variable] = &[
+    ARRAY_JOB,
+    ARRAY_TASK,
+    CACHE_HOME,
+    CONTAINER,
+    HOME,
+    JOB_CPUS,
+    JOB_CPUS_PER_TASK,
+    JOB_END,
+    JOB_ID,
+    JOB_NODES,
+    JOB_RESTARTS,
+    LOG,
+    MODULE_PATH,
+    MPIRUN,
+    NODES,
+    NODE_NAME,
+    NO_COLOUR,
+    PATH,
+    PMI,
+    PMIX,
+    PURGE_DELAY,
+    SPIN_COUNT,
+    STEP,
+    TERMINAL,
+    TMPDIR,
+    WAIT_POLICY,
+];
 
 #[cfg(test)]
 mod tests {

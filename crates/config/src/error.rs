@@ -118,6 +118,16 @@ pub enum ConfigError {
         /// pp, dp, fsdp, tp.
         axes: [u64; 4],
     },
+    /// Nodes of which some would have more ranks than others.
+    #[error("{at}: the mesh has {ranks} ranks and [site] nodes is {nodes}: expected a number of nodes that divides the ranks")]
+    Nodes {
+        /// Where the first of nodes and axes that were typed stands.
+        at: Place,
+        /// Of the mesh.
+        ranks: u64,
+        /// Of a job.
+        nodes: u64,
+    },
     /// Ranks that the other axes of the mesh do not divide.
     #[error(
         "{at}: {ranks} ranks: expected a multiple of pp × fsdp × tp = {pp} × {fsdp} × {tp} = {}, and dp is what remains",
@@ -201,20 +211,6 @@ pub enum ConfigError {
         /// Steps of the run.
         steps: u64,
     },
-    /// A value that the design knows and this version does not have yet.
-    #[error("{at}: {setting} = {found}: {because}")]
-    NotInThisVersion {
-        /// Where.
-        at: Place,
-        /// Section and name.
-        setting: String,
-        /// The value as TOML.
-        found: String,
-        /// What this version does instead.
-        because: &'static str,
-        /// [`ErrorClass::Usage`] or [`ErrorClass::Machine`].
-        class: ErrorClass,
-    },
     /// A policy set that would have to be enforced.
     #[error(
         "{at}: [policy] set = {found}: this version enforces no policy and will not pretend to: it takes only \"{}\"",
@@ -246,7 +242,6 @@ impl ConfigError {
     /// The class that decides the exit code.
     pub fn class(&self) -> ErrorClass {
         match self {
-            ConfigError::NotInThisVersion { class, .. } => *class,
             ConfigError::PolicyNotEnforced { .. } => ErrorClass::Policy,
             _ => ErrorClass::Usage,
         }

@@ -173,6 +173,7 @@ mod tests {
             "parallel.tp=2",
             "checkpoint.every_steps=3",
             "eval.every_steps=3",
+            "site.time=30",
         ] {
             assert_eq!(digest(&[free]), TINY_DIGEST, "{free}");
         }

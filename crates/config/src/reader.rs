@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use crate::error::{ConfigError, ErrorClass};
+use crate::error::ConfigError;
 use crate::place::Place;
 use crate::run_file::{RunFile, Typed, show};
 use crate::settings::{label, nearest};
@@ -137,12 +137,6 @@ impl<'a> Reader<'a> {
     pub(crate) fn refuse(&self, key: &str, expected: &str) -> ConfigError {
         let (at, setting, found) = self.found(key);
         ConfigError::Value { at, setting, found, expected: expected.to_owned() }
-    }
-
-    /// The error for a value that the design knows and this version does not have.
-    pub(crate) fn not_yet(&self, key: &str, because: &'static str, class: ErrorClass) -> ConfigError {
-        let (at, setting, found) = self.found(key);
-        ConfigError::NotInThisVersion { at, setting, found, because, class }
     }
 
     /// Place, name and value of a setting, for an error.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::error::ConfigError;
 use crate::parallel::Parallel;
 use crate::place::Place;
+use crate::site::Site;
 
 /// A whole run: what a trainer needs to know besides the model's own config.json and the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,10 +37,7 @@ pub struct Run {
 
 /// What stands above sections that nobody typed and whose one value does not explain itself.
 const MEANINGS: [(&str, &str); 2] = [
-    (
-        "site",
-        "# Where the run is and what rules its scheduler has. \"local\": this machine, without one. This version knows no other.",
-    ),
+    ("site", "# Where jobs of the run are submitted, and what they ask for. \"local\" is a machine without a scheduler."),
     ("policy", "# What is allowed. This set allows everything and enforces nothing. This version takes no other."),
 ];
 
@@ -295,21 +293,6 @@ pub struct CheckpointPlan {
 pub struct EvalPlan {
     /// Steps between evaluations; 0 means only at the end.
     pub every_steps: u64,
-}
-
-/// `[site]`: the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Site {
-    /// Its rules.
-    pub profile: SiteProfile,
-}
-
-/// A cluster and its rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SiteProfile {
-    /// This machine, without a scheduler.
-    Local,
 }
 
 /// `[policy]`: what is allowed.

@@ -39,7 +39,7 @@ pub struct Ignored {
 /// The settings that may change when a run is resumed: how long, where and on which mesh, how patient, how often it saves and
 /// evaluates. Everything else decides what the run *is*, from its data order to its learning-rate curve.
 const FREE_ON_RESUME: &[&str] = &["model.device", "train.steps", "train.epochs", "train.micro_batch", "train.max_skipped_steps"];
-const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval"];
+const FREE_SECTIONS_ON_RESUME: &[&str] = &["parallel", "checkpoint", "eval", "site"];
 
 /// The same as messages and run files say it: `model.device, train.steps, …, [checkpoint] and [eval]`.
 pub fn free_on_resume() -> String {
@@ -238,7 +238,8 @@ fn known_section(name: &str, at: &Place) -> Result<(), ConfigError> {
 fn bare_value(text: &str) -> Value {
     let table = toml::from_str::<toml::Table>(&format!("value = {text}"));
     if let Some(value) = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value")) {
-        return value;
+        // No setting is a time of day, as which TOML reads 06:00:00.
+        return if value.is_datetime() { Value::String(text.to_owned()) } else { value };
     }
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(items) if !items.contains(['[', '"', '\'']) => {

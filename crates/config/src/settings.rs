@@ -35,7 +35,21 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "parallel", keys: &["dp", "fsdp", "tp", "pp", "recompute", "bucket_mb", "timeout_s"] },
     Section { name: "checkpoint", keys: &["every_steps", "keep", "staging"] },
     Section { name: "eval", keys: &["every_steps"] },
-    Section { name: "site", keys: &["profile"] },
+    Section {
+        name: "site",
+        keys: &[
+            "profile",
+            "account",
+            "partition",
+            "qos",
+            "time",
+            "nodes",
+            "spare_nodes",
+            "restarts",
+            "keep_environment",
+            "container",
+        ],
+    },
     Section { name: "policy", keys: &["set"] },
 ];
 
@@ -109,7 +123,9 @@ mod tests {
              data.on_bad method.kind method.rank method.alpha method.targets train.steps train.epochs train.global_batch \
              train.micro_batch train.learning_rate train.schedule train.warmup_steps train.weight_decay train.max_grad_norm \
              train.betas train.epsilon train.max_skipped_steps parallel.dp parallel.fsdp parallel.tp parallel.pp parallel.recompute \
-             parallel.bucket_mb parallel.timeout_s checkpoint.every_steps checkpoint.keep checkpoint.staging eval.every_steps site.profile policy.set"
+             parallel.bucket_mb parallel.timeout_s checkpoint.every_steps checkpoint.keep checkpoint.staging eval.every_steps site.profile \
+             site.account site.partition site.qos site.time site.nodes site.spare_nodes site.restarts site.keep_environment \
+             site.container policy.set"
         );
     }
 }

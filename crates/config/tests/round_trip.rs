@@ -79,9 +79,9 @@ fn the_complete_run_file_is_readable() {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }
     assert!(!text.contains("\nepochs"));
-    for (section, words) in [("site", "without one. This version knows no other."), ("policy", "enforces nothing.")] {
+    for (section, words) in [("site", "a machine without a scheduler."), ("policy", "enforces nothing.")] {
         let above = text.lines().zip(text.lines().skip(1)).find(|(_, line)| *line == format!("[{section}]")).unwrap().0;
         assert!(above.starts_with("# ") && above.contains(words), "[{section}] stands under {above:?}");
     }
-    assert!(text.lines().take(3).any(|line| line.contains("[checkpoint] and [eval]")), "{text}");
+    assert!(text.lines().take(3).any(|line| line.contains("[checkpoint], [eval] and [site]")), "{text}");
 }

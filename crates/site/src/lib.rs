@@ -9,11 +9,10 @@ mod needs;
 mod read;
 mod sections;
 mod table;
-mod time;
 mod types;
 
 pub use error::SiteError;
 pub use groups::{Disk, DiskKind, Energy, Internet, Modules, Mpi, MpiStart, Network, Note, Outbound, Required, Software, Submit};
 pub use needs::{Needs, Reason, Runs};
-pub use time::WallTime;
+pub use sirocco_config::WallTime;
 pub use types::{Arch, Gpus, Known, Partition, Qos, Scheduler, Site, Source, Vendor};

@@ -2,8 +2,8 @@
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::time::WallTime;
 use crate::types::{Arch, Partition, Qos, Site, Vendor};
+use sirocco_config::WallTime;
 
 /// What a run needs. What is `None` or 0 is not asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

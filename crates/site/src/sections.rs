@@ -6,8 +6,8 @@ use toml::Value;
 use crate::error::SiteError;
 use crate::groups::{Disk, DiskKind, Energy, Internet, Modules, Mpi, MpiStart, Network, Outbound, Required, Software, Submit};
 use crate::table::Table;
-use crate::time::WallTime;
 use crate::types::{Arch, Gpus, Partition, Qos, Scheduler, Site, Vendor};
+use sirocco_config::WallTime;
 
 pub(crate) fn text(table: &Table, key: &str, expected: &str) -> Result<String, SiteError> {
     table.text(key)?.ok_or_else(|| table.missing(key, expected))

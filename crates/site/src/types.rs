@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::groups::{Disk, Energy, Internet, Modules, Mpi, Network, Note, Software, Submit};
-use crate::time::WallTime;
+use sirocco_config::WallTime;
 
 /// A group of facts, and the names of the sources that say them.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sirocco_checkpoint::{ModelDir, RunState};
-use sirocco_config::{Origin, Run, RunFile, shell_word};
+use sirocco_config::{LOCAL_SITE, Origin, Run, RunFile, shell_word};
 use tempfile::TempDir;
 
+use crate::chain::submit::site_of;
 use crate::cli;
+use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};
-use crate::preflight::{Preflight, preflight};
-use crate::report::{Failure, Kind};
+use crate::preflight::{Place, Preflight, preflight};
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
@@ -136,7 +137,7 @@ impl Subject {
 fn to_begin(arguments: &cli::Check) -> Result<Subject, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    let found = preflight(&file, &run)?;
+    let found = look(&file, &run)?;
     let directory = directory_of(&run, None);
     RunDirectory::free(&directory)?;
     Ok(Subject { file, run, found, directory, begun: None })
@@ -147,9 +148,18 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let found = preflight(&file, &run)?;
+    let found = look(&file, &run)?;
     directory.warn_of_missing_latest()?;
     Ok(Subject { file, run, found, directory: arguments.run.clone(), begun: Some(directory) })
+}
+
+/// What model, machine and site say.
+fn look(file: &RunFile, run: &Run) -> Result<Preflight, Failure> {
+    if run.site.profile == LOCAL_SITE {
+        return preflight(file, run, Place::Here);
+    }
+    site_of(file, run)?;
+    preflight(file, run, Place::Cluster)
 }
 
 /// Compares what a checkpoint was made of with what is there now, as the ranks do; the base, which takes long, last.

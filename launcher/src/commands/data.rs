@@ -5,8 +5,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sirocco_corpus::{Progress, Report, Spec};
 
 use crate::cli::{self, DataAction};
+use crate::failure::{Failure, Kind};
 use crate::output;
-use crate::report::{Failure, Kind};
 
 /// Before a spinner appears.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -3,12 +3,13 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sirocco_config::environment::{self, Variable};
 
 use crate::cli::Doctor;
+use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output::{self, bytes};
 use crate::programs::{MPI_ADVICE, Mpirun, SERVER, beside};
-use crate::report::{Failure, Kind};
 
 /// One thing that was looked for.
 struct Finding {
@@ -22,7 +23,7 @@ struct Finding {
 }
 
 pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
-    let findings = [cpu(), memory(), disk(), mpi(), trainer(), server(), gpu()];
+    let findings = [cpu(), memory(), disk(), mpi(), container(value), trainer(), server(), gpu()];
     let missing: Vec<_> =
         findings.iter().filter(|finding| finding.required && !finding.present).map(|finding| finding.name).collect();
     if arguments.json {
@@ -107,6 +108,43 @@ fn mpi() -> Finding {
     Finding { name: "mpi", required: true, present, words, details }
 }
 
+/// What a variable of the environment holds.
+fn value(variable: Variable) -> Option<String> {
+    std::env::var(variable.name).ok()
+}
+
+/// The image around this program, and whether what started it lets the MPI inside join the one outside. Without that each rank of a run
+/// is alone, or ends when MPI starts.
+fn container(value: impl Fn(Variable) -> Option<String>) -> Finding {
+    let name = "container";
+    let Some(image) = value(environment::CONTAINER) else {
+        return Finding {
+            name,
+            required: false,
+            present: false,
+            words: "this is the host itself".to_owned(),
+            details: Value::Null,
+        };
+    };
+    let given = |variable| value(variable).is_some();
+    let start = match (given(environment::PMIX), given(environment::PMI)) {
+        (true, _) => Some("pmix"),
+        (false, true) => Some("pmi"),
+        (false, false) => None,
+    };
+    let alone = start.is_none() && given(environment::STEP);
+    let words = match start {
+        Some(start) => format!("{image}, its ranks joined through {}", if start == "pmix" { "PMIx" } else { "PMI" }),
+        None if alone => {
+            format!("{image}, started by srun without PMIx or PMI, so that no rank would find another; srun --mpi=pmix")
+        }
+        None => {
+            format!("{image}; srun --mpi=pmix apptainer exec {image} sirocco doctor tells whether ranks in it find each other")
+        }
+    };
+    Finding { name, required: true, present: !alone, words, details: json!({ "image": image, "start": start }) }
+}
+
 /// The trainer knows which libtorch it found; whether it starts at all says whether the libraries are there.
 fn trainer() -> Finding {
     let (path, details) = match machine::libraries() {
@@ -150,9 +188,27 @@ fn gpu() -> Finding {
 mod tests {
     use super::*;
 
+    fn in_container(given: &[&str]) -> Finding {
+        container(|variable| given.contains(&variable.name).then(|| "/i/sirocco.sif".to_owned()))
+    }
+
+    #[test]
+    fn ranks_in_a_container_that_srun_started_without_pmi_are_a_fault() {
+        let state = |finding: &Finding| (finding.required, finding.present, finding.to_json()["start"].clone());
+        let host = in_container(&["SLURM_STEP_ID"]);
+        assert_eq!(state(&host), (false, false, Value::Null), "on the host the MPI of the host is asked for");
+        assert_eq!(state(&in_container(&["SINGULARITY_CONTAINER"])), (true, true, Value::Null), "a login node");
+        let joined = in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID", "PMIX_NAMESPACE"]);
+        assert_eq!(state(&joined), (true, true, "pmix".into()));
+        assert_eq!(state(&in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID", "PMI_RANK"])), (true, true, "pmi".into()));
+        let alone = in_container(&["SINGULARITY_CONTAINER", "SLURM_STEP_ID"]);
+        assert_eq!(state(&alone), (true, false, Value::Null));
+        assert!(alone.words.contains("srun --mpi=pmix"), "{}", alone.words);
+    }
+
     #[test]
     fn every_finding_has_words_and_json_with_the_same_truth() {
-        for finding in [cpu(), memory(), disk(), gpu()] {
+        for finding in [cpu(), memory(), disk(), container(|_| None), gpu()] {
             assert!(!finding.words.is_empty());
             assert_eq!(finding.to_json()["present"], finding.present, "{}", finding.name);
         }

@@ -2,8 +2,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 
 /// The options of the trainer's export with their value in the word behind them.

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use serde_json::json;
 
 use crate::cli::{Init, Recipe};
+use crate::failure::{Failure, Kind};
 use crate::output;
-use crate::report::{Failure, Kind};
 
 const LORA: &str = include_str!("../../../configs/recipes/lora.toml");
 const FULL: &str = include_str!("../../../configs/recipes/full.toml");

@@ -6,8 +6,8 @@ use serde::Serialize;
 use sirocco_checkpoint::{CheckpointError, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
 
 use crate::cli::{Convert, ModelAction, OnePath};
+use crate::failure::{Failure, Kind};
 use crate::output::{self, bytes, grouped};
-use crate::report::{Failure, Kind};
 
 /// The fields of `verify --json`.
 #[derive(Serialize)]

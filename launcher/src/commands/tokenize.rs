@@ -7,8 +7,8 @@ use sirocco_tokens::{Tokenizer, TokensError};
 
 use crate::cli;
 use crate::commands::model::there;
+use crate::failure::Failure;
 use crate::output;
-use crate::report::Failure;
 
 /// One line of output.
 #[derive(Serialize)]

@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How long one command may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
+/// For what a command that was ended has said before.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -26,30 +29,68 @@ pub(crate) enum Answer {
 
 /// Asks `program`, which gets nothing to read.
 pub(crate) fn ask(program: &str, arguments: &[&str]) -> Answer {
-    within(LIMIT, program, arguments)
+    ask_command(Command::new(program).args(arguments))
 }
 
-fn within(limit: Duration, program: &str, arguments: &[&str]) -> Answer {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// The same for a command with an environment of its own.
+pub(crate) fn ask_command(command: &mut Command) -> Answer {
+    answer(within(LIMIT, command))
+}
+
+fn answer(heard: Heard) -> Answer {
+    let Heard { out, err, end } = heard;
+    match end {
+        End::Well => Answer::Said(out + &err),
+        End::Badly => {
+            let first = [&err, &out].into_iter().flat_map(|text| text.lines()).map(str::trim).find(|line| !line.is_empty());
+            Answer::Failed(first.unwrap_or("it said nothing").to_owned())
+        }
+        End::TooLate => Answer::TooLate,
+        End::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => Answer::NotThere,
+        End::NotStarted(error) => Answer::Failed(error.to_string()),
+    }
+}
+
+/// What a command has said, and how it has ended.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) end: End,
+}
+
+/// How a command has ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Well,
+    /// With an error.
+    Badly,
+    /// It took too long, and was ended.
+    TooLate,
+    NotStarted(std::io::Error),
+}
+
+/// Runs a command, which gets nothing to read, for so long at most. What it said before it was ended is kept.
+pub(crate) fn within(limit: Duration, command: &mut Command) -> Heard {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: what the command starts is ended with it, and lets go of the pipes.
     let mut child = match command.process_group(0).spawn() {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Answer::NotThere,
-        Err(error) => return Answer::Failed(error.to_string()),
+        Err(error) => return Heard { out: String::new(), err: String::new(), end: End::NotStarted(error) },
     };
-    let end = Instant::now() + limit;
-    let pipes = (child.stdout.take().map(listen), child.stderr.take().map(listen));
-    let heard = |pipe: Option<mpsc::Receiver<String>>| {
-        let left = end.saturating_duration_since(Instant::now());
-        pipe.and_then(|pipe| pipe.recv_timeout(left).ok())
+    let until = Instant::now() + limit;
+    let pipes = [child.stdout.take().map(listen), child.stderr.take().map(listen)];
+    let hear = |pipe: &Option<mpsc::Receiver<String>>, until: Instant| {
+        pipe.as_ref().and_then(|pipe| pipe.recv_timeout(until.saturating_duration_since(Instant::now())).ok())
     };
-    let said = heard(pipes.0).zip(heard(pipes.1));
-    match (said, ended(&mut child, end)) {
-        (Some((out, err)), Some(true)) => Answer::Said(out + &err),
-        (Some((out, err)), Some(false)) => {
-            let first = [&err, &out].into_iter().flat_map(|text| text.lines()).map(str::trim).find(|line| !line.is_empty());
-            Answer::Failed(first.unwrap_or("it said nothing").to_owned())
+    let said = pipes.each_ref().map(|pipe| hear(pipe, until));
+    let end = match ended(&mut child, until) {
+        Some(well) if said.iter().all(Option::is_some) => {
+            if well {
+                End::Well
+            } else {
+                End::Badly
+            }
         }
         _ => {
             if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
@@ -57,9 +98,13 @@ fn within(limit: Duration, program: &str, arguments: &[&str]) -> Answer {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = child.wait();
-            Answer::TooLate
+            End::TooLate
         }
-    }
+    };
+    // Who was ended lets go of the pipes.
+    let until = Instant::now() + GRACE;
+    let [out, err] = [0, 1].map(|which| said[which].clone().or_else(|| hear(&pipes[which], until)).unwrap_or_default());
+    Heard { out, err, end }
 }
 
 /// All that comes out of a pipe, once it is closed.
@@ -99,7 +144,8 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_ended_with_what_it_started() {
         let start = Instant::now();
-        assert_eq!(within(Duration::from_millis(200), "sh", &["-c", "sleep 60 & sleep 60"]), Answer::TooLate);
+        let heard = within(Duration::from_millis(200), Command::new("sh").args(["-c", "echo begun; sleep 60 & sleep 60"]));
+        assert!(matches!(heard.end, End::TooLate) && heard.out == "begun\n", "{heard:?}");
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }

@@ -11,9 +11,9 @@ use super::lines::{Line, Seen};
 use super::show;
 use super::slurm::{self, Slurm};
 use crate::cli::SiteCheck;
+use crate::failure::{Failure, Kind};
 use crate::output;
 use crate::programs::{Mpirun, is_on_path};
-use crate::report::{Failure, Kind};
 
 pub(crate) fn run(arguments: &SiteCheck) -> Result<(), Failure> {
     let found = find::site(arguments.site.as_deref().unwrap_or_else(|| nearest_profile()))?;

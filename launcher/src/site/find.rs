@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sirocco_config::nearest;
 use sirocco_site::Site;
 
-use crate::report::{Failure, Kind};
+use crate::failure::{Failure, Kind};
 
 /// Ours, as they were when the program was built. A test holds that none is forgotten.
 const BUILT_IN: [(&str, &str); 7] = [

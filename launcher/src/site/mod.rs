@@ -1,18 +1,18 @@
 //! `sirocco site`: the profiles of clusters, and whether one holds here.
 
-mod ask;
+pub(crate) mod ask;
 mod check;
-mod find;
+pub(crate) mod find;
 mod host;
 mod lines;
-mod show;
+pub(crate) mod show;
 mod slurm;
 
 use serde_json::{Value, json};
 
 use crate::cli::{SiteAction, SiteList, SiteShow};
+use crate::failure::{Failure, Kind};
 use crate::output;
-use crate::report::{Failure, Kind};
 use find::Found;
 
 pub(crate) fn run(action: &SiteAction) -> Result<(), Failure> {

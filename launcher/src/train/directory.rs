@@ -7,9 +7,10 @@ use std::time::Duration;
 use sirocco_checkpoint::{Checkpoints, RunState};
 use sirocco_config::{Run, RunFile, shell_word};
 
+use crate::chain::record;
+use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::absolute;
-use crate::report::{Failure, Kind};
 use crate::train::holder::Holder;
 use crate::train::metrics::Curve;
 
@@ -17,7 +18,7 @@ use crate::train::metrics::Curve;
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
 
 /// What only a run has: one of these is there from its preparation on.
-const BEGUN: [&str; 4] = [".lock", "tokens", "logs", "checkpoints"];
+const BEGUN: [&str; 5] = [".lock", "tokens", "logs", "checkpoints", record::FILE];
 
 /// Who only looks whether a run is in progress holds its lock for a moment: a lock is asked for again after this long, as often
 /// as this.
@@ -259,9 +260,25 @@ impl RunDirectory {
         self.path.join("tokens")
     }
 
+    /// Bytes of a checkpoint; 0 of one that is not there.
+    pub(crate) fn checkpoint_bytes(&self, step: u64) -> u64 {
+        let files = fs::read_dir(self.path.join(format!("checkpoints/step-{step:08}"))).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    }
+
+    /// Logs of ranks, and what Slurm kept of the outputs of jobs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
     /// The log of a rank, as the trainer names it.
     pub(crate) fn log(&self, rank: u64) -> PathBuf {
-        self.path.join("logs").join(format!("rank-{rank:05}.log"))
+        self.logs().join(format!("rank-{rank:05}.log"))
+    }
+
+    /// What a job has written on its outputs.
+    pub(crate) fn job_output(&self, job: &str) -> PathBuf {
+        self.logs().join(format!("job-{job}.out"))
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> Failure {

@@ -66,7 +66,7 @@ impl fmt::Display for Holder {
 }
 
 /// This machine's name.
-fn host() -> String {
+pub(crate) fn host() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 

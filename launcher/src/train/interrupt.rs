@@ -4,8 +4,8 @@ use std::process::exit;
 
 use signal_hook::iterator::{Handle, Signals};
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::report::{Failure, Kind};
 use crate::train::requests::stop_signals;
 
 /// Does `work`, whatever takes long of a command: once it is done, no signal ends this program any more until somebody else

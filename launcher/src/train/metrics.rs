@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sirocco_config::Run;
 
 /// One line: an optimizer step, or an evaluation.
@@ -31,6 +31,9 @@ pub(crate) struct Step {
     /// Mean over the target tokens of the global batch; none where it was not finite, which JSON cannot hold.
     pub(crate) loss: Option<f64>,
     pub(crate) tokens: u64,
+    /// Before clipping; none where it was not finite.
+    pub(crate) grad_norm: Option<f64>,
+    pub(crate) learning_rate: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_s: f64,
     /// Of the rank that has most.
@@ -52,7 +55,7 @@ pub(crate) struct Step {
 }
 
 /// A rank that needs much longer to compute its share than the others.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SlowRank {
     pub(crate) rank: u64,
     /// Of its own computing, without waiting for others.

@@ -1,27 +1,28 @@
 //! `sirocco train`: check, prepare the directory, tokenise, start the ranks, say how it ended.
 
-mod alarms;
+pub(crate) mod alarms;
 pub(crate) mod directory;
-mod holder;
+pub(crate) mod holder;
 pub(crate) mod interrupt;
 pub(crate) mod metrics;
-mod outcome;
+pub(crate) mod outcome;
 mod progress;
 pub(crate) mod ranks;
 mod requests;
 pub(crate) mod summary;
 pub(crate) mod tokens;
-mod voices;
+pub(crate) mod voices;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use sirocco_config::{Run, RunFile};
+use sirocco_config::{Length, Run, RunFile};
 
-use crate::cli::{self, Overrides};
+use crate::cli::{self, Overrides, Wanted};
+use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
-use crate::preflight::preflight;
-use crate::report::{Failure, Kind};
+use crate::preflight::{Place, preflight};
+use crate::report::tensorboard;
 use directory::RunDirectory;
 use interrupt::unless_interrupted;
 use metrics::Curve;
@@ -33,18 +34,19 @@ use summary::Summary;
 const TOKENISING: &str = "the data was tokenised";
 
 /// A run that is ready for its ranks.
-struct Ready {
-    run: Run,
-    directory: RunDirectory,
+pub(crate) struct Ready {
+    /// What `run` was made of.
+    pub(crate) file: RunFile,
+    pub(crate) run: Run,
+    pub(crate) directory: RunDirectory,
     lock: File,
     /// Optimizer steps of the whole run.
-    steps: u64,
+    pub(crate) steps: u64,
 }
 
 /// Trains or resumes. Returns the exit code: 0, or 75 after an early stop with a checkpoint.
 pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
-    let ready = if arguments.run.is_dir() { resume(arguments)? } else { begin(arguments)? };
-    let Ready { run, directory, lock, steps } = ready;
+    let Ready { run, directory, lock, steps, .. } = prepare(&arguments.wanted, arguments.json, Place::Here)?;
     let done = directory.newest_checkpoint()?.unwrap_or(0);
     let goal = arguments.until.map_or(steps, |until| until.min(steps));
     let only_evaluation = done == steps && curve(&directory)?.lacks_last_evaluation(&run, steps);
@@ -58,9 +60,18 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
+    if let Err(failure) = tensorboard::write_for(&directory) {
+        // What was trained is there; curves can be written again.
+        say(format_args!("note: no curves for TensorBoard: {}", failure.message));
+    }
     let (state, code) = outcome::judge(&ended, &directory, run.ranks())?;
     Summary::of(&directory, &run, steps, state)?.print(arguments.json).or_else(Failure::unless_unread)?;
     Ok(code)
+}
+
+/// Everything that has to be done and refused before ranks can start.
+pub(crate) fn prepare(wanted: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
+    if wanted.run.is_dir() { resume(wanted, as_json, place) } else { begin(wanted, as_json, place) }
 }
 
 /// The run file with the overrides of the command line, and a note about each setting that changes nothing.
@@ -86,22 +97,22 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
     typed.map_or_else(|| Path::new("runs").join(&run.name), Path::to_owned)
 }
 
-fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
+fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    preflight(&file, &run)?;
+    preflight(&file, &run, place)?;
     let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents(None)?;
     let prepare = || {
         let work = || tokens::prepare(&run, &directory.tokens());
-        let steps = unless_interrupted(arguments.json, TOKENISING, || directory.clear(made), work)?.steps(&file, &run)?;
+        let steps = unless_interrupted(as_json, TOKENISING, || directory.clear(made), work)?.steps(&file, &run)?;
         directory.write_run(&run)?;
         Ok(steps)
     };
     match prepare() {
-        Ok(steps) => Ok(Ready { run, directory, lock, steps }),
+        Ok(steps) => Ok(Ready { file, run, directory, lock, steps }),
         Err(failure) => {
             directory.clear(made);
             Err(failure)
@@ -109,7 +120,7 @@ fn begin(arguments: &cli::Train) -> Result<Ready, Failure> {
     }
 }
 
-fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
+fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     if arguments.dir.is_some() {
         let message = format!("--dir: {} is a run directory already", directory.shown());
@@ -118,18 +129,18 @@ fn resume(arguments: &cli::Train) -> Result<Ready, Failure> {
     // Whatever else is wrong: of a run that is in progress that is what to say.
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    preflight(&file, &run)?;
+    preflight(&file, &run, place)?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;
     let tokens = directory.tokens();
     let work = || tokens::open_or_build(&run, &tokens, &tokens);
-    let data = unless_interrupted(arguments.json, TOKENISING, || directory.clear_partial_tokens(), work)?;
+    let data = unless_interrupted(as_json, TOKENISING, || directory.clear_partial_tokens(), work)?;
     let steps = data.steps(&file, &run).map_err(Failure::on_resuming)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
         directory.write_run(&run)?;
     }
-    Ok(Ready { run, directory, lock, steps })
+    Ok(Ready { file, run, directory, lock, steps })
 }
 
 /// The run file of a run directory with the overrides of the command line, as resuming it takes them.
@@ -138,6 +149,14 @@ pub(crate) fn run_to_resume(directory: &RunDirectory, overrides: &Overrides) -> 
     file.refuse_fixed_overrides()?;
     let run = file.check(&here()?).map_err(Failure::on_resuming)?;
     Ok((file, run))
+}
+
+/// Optimizer steps of a run that was prepared.
+pub(crate) fn steps_of(directory: &RunDirectory, run: &Run) -> Result<u64, Failure> {
+    match run.train.length {
+        Length::Steps(steps) => Ok(steps),
+        Length::Epochs(_) => Ok(run.steps(tokens::open(run, &directory.tokens())?.train.sequences)?),
+    }
 }
 
 /// Reads a run's metrics.

@@ -5,14 +5,17 @@ use std::process::ExitStatus;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::signal_name;
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, ended_by};
-use crate::train::voices::{Death, Voices};
+use crate::train::voices::{Death, Starter, Voices};
 
 /// Exit code of a run that stopped early, to be resumed.
 pub(crate) const STOPPED: u8 = 75;
+
+/// What ranks say that left because their job was about to end.
+pub(crate) const IN_TIME: &str = "stopped in time for the end of the job";
 
 /// What a run is after `sirocco train`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,9 @@ pub(crate) fn judge(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Resu
 
 /// Whether the ranks had stopped as asked, though mpirun ended otherwise.
 fn stopped_with_a_checkpoint(ended: &Ended) -> bool {
-    ended.requested && ended.voices.said("stopped on request")
+    // srun ends ranks that are a moment behind one that has left; Slurm may have asked them without asking us.
+    let asked = ended.requested || (ended.starter == Starter::Srun && ended.voices.reported().is_empty());
+    asked && (ended.voices.said("stopped on request") || ended.voices.said(IN_TIME))
 }
 
 /// Whether the request to stop itself ended a rank, or mpirun, which did not handle signals yet: nothing was lost.
@@ -51,7 +56,7 @@ fn stopped_before_listening(ended: &Ended) -> bool {
 }
 
 fn failure(ended: &Ended, directory: &RunDirectory, ranks: u64) -> Failure {
-    let words = Words { voices: &ended.voices, ranks };
+    let words = Words { voices: &ended.voices, ranks, starter: ended.starter };
     let killed = ended_by(ended.status).map(|signal| Death { rank: 0, signal, node: None });
     let dead = ended.voices.death().cloned().or(killed.filter(|_| ranks == 1));
     let go_on = resume_advice(directory);
@@ -89,6 +94,7 @@ fn resume_advice(directory: &RunDirectory) -> String {
 struct Words<'a> {
     voices: &'a Voices,
     ranks: u64,
+    starter: Starter,
 }
 
 impl Words<'_> {
@@ -99,9 +105,9 @@ impl Words<'_> {
     }
 
     fn of_status(&self, status: ExitStatus) -> String {
-        let who = if self.ranks == 1 { "the trainer" } else { "mpirun" };
+        let who = self.starter.name();
         match (status.code(), ended_by(status)) {
-            (Some(code @ 129..=192), _) if self.ranks > 1 => {
+            (Some(code @ 129..=192), _) if self.starter == Starter::Mpirun => {
                 let (signal, ranks) = (code - 128, self.ranks);
                 let name = signal_name(signal).map_or_else(String::new, |name| format!(" ({name})"));
                 format!(
@@ -159,8 +165,8 @@ mod tests {
 
     fn ended(raw_status: i32, lines: &[&str]) -> Ended {
         let mut voices = Voices::default();
-        lines.iter().for_each(|line| drop(voices.hear(line, false)));
-        Ended { status: ExitStatus::from_raw(raw_status), voices, requested: false, at_once: false }
+        lines.iter().for_each(|line| drop(voices.hear(line, Starter::Mpirun)));
+        Ended { status: ExitStatus::from_raw(raw_status), voices, starter: Starter::Mpirun, requested: false, at_once: false }
     }
 
     fn directory(path: &Path) -> RunDirectory {

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use crate::failure::{Failure, Kind};
 use crate::programs::{Mpirun, TRAINER, beside, settle};
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::Follower;
 use crate::train::progress::Progress;
 use crate::train::requests::Requests;
-use crate::train::voices::Voices;
+use crate::train::voices::{Starter, Voices};
 
 /// How often metrics and signals are looked at.
 const BEAT: Duration = Duration::from_millis(100);
@@ -33,6 +33,7 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) voices: Voices,
+    pub(crate) starter: Starter,
     /// A signal had asked for a stop.
     pub(crate) requested: bool,
     /// Another one had ended the ranks where they were.
@@ -41,7 +42,7 @@ pub(crate) struct Ended {
 
 /// Starts the ranks and waits until the last has ended.
 pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Failure> {
-    let solo = start.ranks == 1;
+    let starter = if start.ranks == 1 { Starter::Nobody } else { Starter::Mpirun };
     let mut follower = Follower::from_end(&start.directory.metrics());
     let mut requests = Requests::listen(start.directory, start.ranks)?;
     let mut command = command(&start)?;
@@ -56,7 +57,7 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     let (mut voices, mut stepping) = (Voices::default(), false);
     let status = loop {
         requests.heed(&child, stepping);
-        lines.try_iter().filter_map(|line| voices.hear(&line, solo)).for_each(|line| progress.say(&line));
+        lines.try_iter().filter_map(|line| voices.hear(&line, starter)).for_each(|line| progress.say(&line));
         stepping |= follow(&mut follower, progress);
         match child.try_wait() {
             Ok(Some(status)) => break status,
@@ -66,11 +67,11 @@ pub(crate) fn run(start: Start<'_>, progress: &mut Progress) -> Result<Ended, Fa
     };
     // The pipes end when the last rank has closed them, which a rank that outlives mpirun may never do.
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(1)) {
-        voices.hear(&line, solo).iter().for_each(|line| progress.say(line));
+        voices.hear(&line, starter).iter().for_each(|line| progress.say(line));
     }
     follow(&mut follower, progress);
     progress.end();
-    Ok(Ended { status, voices, requested: requests.any(), at_once: requests.at_once() })
+    Ok(Ended { status, voices, starter, requested: requests.any(), at_once: requests.at_once() })
 }
 
 /// Cores for each rank of this machine.
@@ -108,7 +109,7 @@ fn under_mpirun(trainer: &Path, ranks: u64) -> Result<Command, Failure> {
 }
 
 /// Reads both outputs line by line, each on a thread of its own, until they close.
-fn listen(child: &mut Child) -> Receiver<String> {
+pub(crate) fn listen(child: &mut Child) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     let pipes: [Option<Box<dyn Read + Send>>; 2] =
         [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];

@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::report::{Failure, Kind};
 use crate::train::directory::RunDirectory;
 
 /// How long a request waits for the ranks to say that they have started.

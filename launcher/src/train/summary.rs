@@ -2,8 +2,8 @@
 use serde::Serialize;
 use sirocco_config::{Method, Run, shell_word};
 
+use crate::failure::Failure;
 use crate::output::{self, bytes, duration};
-use crate::report::Failure;
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::{Curve, OnMesh};
 use crate::train::outcome::State;

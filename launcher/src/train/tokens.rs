@@ -8,8 +8,8 @@ use serde::Serialize;
 use sirocco_config::{ConfigError, Data, Format, OnBad, Run, RunFile};
 use sirocco_tokens::{IngestProgress, TokenCache, TokenCacheInputs, Tokenizer, TokensError, one_per_sequence, pack};
 
+use crate::failure::{Failure, Kind};
 use crate::output::{grouped, say};
-use crate::report::{Failure, Kind};
 
 /// Before the progress of tokenising is shown.
 const PATIENCE: Duration = Duration::from_secs(2);

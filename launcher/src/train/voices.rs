@@ -11,6 +11,27 @@ pub(crate) enum Speaker {
     Launcher,
 }
 
+/// What started the ranks, and so how it marks their lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// Nothing: there is one rank, and every line is its own.
+    Nobody,
+    Mpirun,
+    /// With `--label`.
+    Srun,
+}
+
+impl Starter {
+    /// The name for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Starter::Nobody => "the trainer",
+            Starter::Mpirun => "mpirun",
+            Starter::Srun => "srun",
+        }
+    }
+}
+
 /// The last lines of every speaker.
 #[derive(Debug, Default)]
 pub(crate) struct Voices {
@@ -39,16 +60,16 @@ pub(crate) struct Reported {
 }
 
 impl Voices {
-    /// Takes one line. `solo` says that there is no mpirun, so that every line is rank 0's. Returns what a person should see
-    /// at once: warnings and notes, each once.
-    pub(crate) fn hear(&mut self, line: &str, solo: bool) -> Option<String> {
-        let (speaker, text) = match tagged(line) {
-            Some((rank, text)) => (Speaker::Rank(rank), text),
-            None if solo => (Speaker::Rank(0), line),
-            None => (Speaker::Launcher, line),
+    /// Takes one line. Returns what a person should see at once: warnings and notes, each once.
+    pub(crate) fn hear(&mut self, line: &str, starter: Starter) -> Option<String> {
+        let marked = match starter {
+            Starter::Nobody => Some((0, tagged(line).map_or(line, |(_, text)| text))),
+            Starter::Mpirun => tagged(line),
+            Starter::Srun => labelled(line),
         };
+        let (speaker, text) = marked.map_or((Speaker::Launcher, line), |(rank, text)| (Speaker::Rank(rank), text));
         if speaker == Speaker::Launcher {
-            self.dead = self.dead.take().or_else(|| death(text));
+            self.dead = self.dead.take().or_else(|| death(text)).or_else(|| death_of_task(text));
             self.first_to_fail = self.first_to_fail.or_else(|| failed_process(text)).or_else(|| aborting_rank(text));
         }
         let urgent = ["warning: ", "note: "].iter().any(|mark| text.starts_with(mark));
@@ -92,6 +113,7 @@ impl Voices {
     pub(crate) fn last_words(&self, count: usize) -> Vec<String> {
         let said = |speaker: &Speaker, line: &str| match speaker {
             Speaker::Rank(rank) => format!("rank {rank}: {line}"),
+            Speaker::Launcher if line.starts_with("srun: ") => line.to_owned(),
             Speaker::Launcher => format!("mpirun: {line}"),
         };
         let spoken = |line: &&String| !line.trim().is_empty() && !line.chars().all(|letter| letter == '-');
@@ -125,6 +147,12 @@ fn tagged(line: &str) -> Option<(u64, &str)> {
     Some((rank, text.strip_prefix(' ').unwrap_or(text)))
 }
 
+/// `3: text` of `srun --label`; of many tasks the numbers stand under each other.
+fn labelled(line: &str) -> Option<(u64, &str)> {
+    let (rank, text) = line.trim_start().split_once(':')?;
+    Some((rank.parse().ok()?, text.strip_prefix(' ').unwrap_or(text)))
+}
+
 /// The last `error:` of a rank, with the lines that continue it and its `help:`.
 fn last_error(lines: &[String]) -> Option<(String, Option<String>)> {
     let start = lines.iter().rposition(|line| line.starts_with("error: "))?;
@@ -150,6 +178,25 @@ fn death(line: &str) -> Option<Death> {
     Some(Death { rank, signal, node })
 }
 
+/// `srun: error: n2: task 3: Killed`. After the first one srun ends the others, whose ends say nothing.
+fn death_of_task(line: &str) -> Option<Death> {
+    let (node, rest) = line.strip_prefix("srun: error: ")?.split_once(": task")?;
+    // Of several, `tasks 2-3: Killed`, the first.
+    let (tasks, how) = rest.trim_start_matches('s').trim_start().split_once(": ")?;
+    let task = tasks.split(['-', ',']).next()?;
+    let signals = [
+        ("Killed", 9),
+        ("Out Of Memory", 9),
+        ("User defined signal 1", 10),
+        ("Segmentation fault", 11),
+        ("Aborted", 6),
+        ("Bus error", 7),
+        ("Illegal instruction", 4),
+    ];
+    let (_, signal) = signals.into_iter().find(|(name, _)| how.starts_with(name))?;
+    Some(Death { rank: task.parse().ok()?, signal, node: Some(node.to_owned()) })
+}
+
 /// `  Process name: [[30459,1],1]`, in the note about the first process with another exit code than 0.
 fn failed_process(line: &str) -> Option<u64> {
     let name = line.trim().strip_prefix("Process name:")?.trim();
@@ -167,7 +214,7 @@ mod tests {
 
     fn hear(lines: &[&str]) -> Voices {
         let mut voices = Voices::default();
-        lines.iter().for_each(|line| drop(voices.hear(line, false)));
+        lines.iter().for_each(|line| drop(voices.hear(line, Starter::Mpirun)));
         voices
     }
 
@@ -230,10 +277,26 @@ mod tests {
     #[test]
     fn warnings_are_shown_once() {
         let mut voices = Voices::default();
-        assert_eq!(voices.hear("[1,0]<stderr>:warning: slow", false).as_deref(), Some("warning: slow"));
-        assert_eq!(voices.hear("[1,1]<stderr>:warning: slow", false), None);
-        assert_eq!(voices.hear("error: x", true), None);
+        assert_eq!(voices.hear("[1,0]<stderr>:warning: slow", Starter::Mpirun).as_deref(), Some("warning: slow"));
+        assert_eq!(voices.hear("[1,1]<stderr>:warning: slow", Starter::Mpirun), None);
+        assert_eq!(voices.hear("error: x", Starter::Nobody), None);
         assert_eq!(voices.reported()[0].ranks, [0]);
+    }
+
+    #[test]
+    fn srun_s_labels_and_deaths_are_understood() {
+        let mut voices = Voices::default();
+        let lines =
+            ["1: error: rank 3 is gone", " 2: help: look", "srun: error: n2: task 3: Killed", "srun: error: n1: task 0: Killed"];
+        lines.iter().for_each(|line| drop(voices.hear(line, Starter::Srun)));
+        assert_eq!(voices.death(), Some(&Death { rank: 3, signal: 9, node: Some("n2".to_owned()) }));
+        assert_eq!(voices.reported()[0].ranks, [1]);
+        assert_eq!(labelled("slurmstepd: error: no"), None);
+        assert_eq!(
+            death_of_task("srun: error: n1: tasks 2-3: Out Of Memory").map(|death| (death.rank, death.signal)),
+            Some((2, 9))
+        );
+        assert_eq!(death_of_task("srun: error: n2: task 3: Exited with exit code 1"), None);
     }
 
     #[test]

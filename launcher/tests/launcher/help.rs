@@ -20,8 +20,12 @@ fn help_of_every_command() {
         &["data", "prepare"],
         &["data", "report"],
         &["check"],
+        &["plan"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
+        &["report"],
         &["site"],
         &["site", "list"],
         &["site", "show"],
@@ -55,6 +59,9 @@ fn paths_in_examples_are_there_after_a_clone_or_after_the_demonstration() {
         &["check"],
         &["train"],
         &["status"],
+        &["watch"],
+        &["logs"],
+        &["report"],
     ];
     let mut seen = 0;
     for command in commands {

@@ -20,15 +20,19 @@ fn fields(value: &Value) -> Vec<&String> {
 
 #[test]
 fn every_field_is_documented() {
-    let bench = Bench::with_trainer("for n in 1 2; do step $n 1.5; done; checkpoint 10");
+    let bench = Bench::with_trainer("ready; for n in 1 2; do step $n 1.5; done; checkpoint 10");
     workplace(&bench.path(""));
     let commands: &[(&str, &[&str])] = &[
         ("init", &["init", "new", "--json"]),
         ("model inspect", &["model", "inspect", "model", "--json"]),
         ("model verify", &["model", "verify", "model", "--json"]),
         ("check", &["check", "run.toml", "--json"]),
+        ("plan", &["plan", "run.toml", "--json"]),
         ("train", &["train", "run.toml", "--json"]),
         ("status", &["status", "runs/tiny", "--json"]),
+        ("watch", &["watch", "runs/tiny", "--json"]),
+        ("logs", &["logs", "runs/tiny", "--json"]),
+        ("report", &["report", "runs/tiny", "--json"]),
         ("site list", &["site", "list", "--json"]),
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
@@ -43,7 +47,8 @@ fn every_field_is_documented() {
             let stands = |name: &&str| name == field || name.starts_with(&format!("{field}."));
             assert!(documented.iter().any(stands), "{command}: `{field}` is not in json.md: {object}");
         }
-        for nested in ["architecture", "findings"].iter().filter_map(|name| object.get(name)) {
+        let first = ["chain", "ranks", "runs"].iter().filter_map(|name| object.get(name)?.get(0));
+        for nested in ["architecture", "findings"].iter().filter_map(|name| object.get(name)).chain(first) {
             fields(nested).iter().for_each(|field| assert!(documented.contains(&field.as_str()), "{command}: `{field}`"));
         }
     }
@@ -61,7 +66,8 @@ fn documented_fields_of_train_and_status_are_printed() {
     );
     assert_eq!(
         keys(&bench.run(&["status", "runs/tiny", "--json"]).json()),
-        "name run_dir state step steps loss valid_loss tokens_per_s skipped_steps checkpoint"
+        "name run_dir state step steps loss valid_loss tokens_per_s skipped_steps checkpoint slowest_rank peak_memory_bytes \
+         peak_memory_rank chain slurm_answers slurm_silence ranks"
     );
 }
 

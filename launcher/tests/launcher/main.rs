@@ -4,10 +4,15 @@
 mod bench;
 mod help;
 mod json;
+mod live;
 mod machine;
 mod mesh;
+mod plan;
+mod report;
 mod resuming;
 mod run_files;
+mod screen;
 mod site;
+mod submit;
 mod training;
 mod watching;

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod data;
+mod deadline;
 mod evaluate;
 pub(crate) mod identity;
 mod meeting;
@@ -28,6 +29,7 @@ use sirocco_config::{Place, Run};
 use sirocco_tokens::Order;
 
 use self::data::Sequences;
+use self::deadline::Deadline;
 use self::identity::{Identity, agreed_base};
 use self::metrics::Metrics;
 use self::optimizer::Optimizer;
@@ -76,7 +78,10 @@ fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure
     };
     signalled.watch_peers(&communicator);
     logging::start(&job.dir, communicator.rank())?;
-    tracing::info!(rank = communicator.rank(), ranks = communicator.size(), "started");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let (rank, ranks, threads, version) = (communicator.rank(), communicator.size(), job.threads, env!("CARGO_PKG_VERSION"));
+    // sirocco status and sirocco report read this line.
+    tracing::info!(rank, ranks, host = host.trim(), process = std::process::id(), threads, version, "started");
     Ok((signalled, run, communicator))
 }
 
@@ -126,9 +131,20 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     // 6. The steps.
     let schedule = settings::schedule(run, steps);
     let plan = Plan { run, data: &training, order, schedule, communicator };
-    let saver = Saver { run, checkpoints, identity, order, communicator, memory, largest_bytes, under_way: UnderWay::Nothing };
+    let saver = Saver {
+        run,
+        checkpoints,
+        identity,
+        order,
+        communicator,
+        memory,
+        largest_bytes,
+        seconds: 0.0,
+        under_way: UnderWay::Nothing,
+    };
     let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps), step_seconds: 0.0 };
-    let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics };
+    let deadline = job.ends.and_then(Deadline::new);
+    let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics, deadline };
     training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, Cursor, Mesh, Pace, RunState, ShardRecord};
 use sirocco_comm::Communicator;
@@ -30,6 +30,8 @@ pub(crate) struct Saver<'a> {
     pub(crate) memory: Snapshot,
     /// The largest rank's, as [`largest`] gives it.
     pub(crate) largest_bytes: usize,
+    /// How long writing took at most where it did not rest; 0 before that is known.
+    pub(crate) seconds: f64,
     pub(crate) under_way: UnderWay,
 }
 
@@ -40,18 +42,20 @@ pub(crate) enum UnderWay {
     #[default]
     Nothing,
     /// Every rank writes its shard; the first one owns the directory.
-    Writing {
-        step: u64,
-        pace: Arc<Pace>,
-        writer: Option<Arc<CheckpointWriter>>,
-        is_awaited: bool,
-        thread: Thread<(Snapshot, ShardRecord)>,
-    },
+    Writing { step: u64, pace: Arc<Pace>, writer: Option<Arc<CheckpointWriter>>, is_awaited: bool, thread: Thread<Written> },
     /// Every shard is written; the first rank publishes them.
     Publishing { thread: Option<Thread<()>> },
 }
 
 type Thread<T> = JoinHandle<Result<T, Failure>>;
+
+/// What a thread has that wrote a shard.
+pub(crate) struct Written {
+    snapshot: Snapshot,
+    record: ShardRecord,
+    /// How long it took, if it did not rest.
+    seconds: Option<f64>,
+}
 
 /// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
@@ -59,6 +63,9 @@ const NICE: i32 = 19;
 /// Bytes of a rank that are written during one step without being felt, for each second that the step takes: a disk keeps up with that, and it
 /// is a fortieth of two cores.
 const FITS_A_SECOND: f64 = 64e6;
+
+/// Bytes that a disk writes in a second, as long as none has been seen to.
+const EXPECTED_SPEED: f64 = 100e6;
 
 /// Bytes that fit any step.
 const FITS_ANY_STEP: f64 = 16e6;
@@ -94,21 +101,26 @@ impl Saver<'_> {
         let mut snapshot = std::mem::take(&mut self.memory);
         snapshot.take(&state.engine, &state.optimizer);
         let is_awaited = fits_a_step(self.largest_bytes, state.step_seconds);
-        let pace = Arc::new(match state.engine.device() {
-            Device::Cpu if !is_awaited => Pace::share(SHARE, LEISURE),
-            _ => Pace::full(),
-        });
+        let rests = !is_awaited && state.engine.device() == Device::Cpu;
+        let pace = Arc::new(if rests { Pace::share(SHARE, LEISURE) } else { Pace::full() });
         let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());
         let write = move || {
+            let start = Instant::now();
             let record = match writer {
                 Some(writer) => snapshot.write(&writer, rank, &paced)?,
                 None => snapshot.write(&checkpoints.join(step).map_err(Failure::file)?, rank, &paced)?,
             };
-            Ok((snapshot, record))
+            Ok(Written { snapshot, record, seconds: (!rests).then(|| start.elapsed().as_secs_f64()) })
         };
         let thread = in_the_background(write)?;
         self.under_way = UnderWay::Writing { step, pace, writer: begun, is_awaited, thread };
         Ok(())
+    }
+
+    /// How long it takes until the state of now is saved, if somebody waits for it: that of before may have to be written first.
+    pub(crate) fn expected(&self) -> Duration {
+        let one = if self.seconds > 0.0 { self.seconds } else { self.largest_bytes as f64 / EXPECTED_SPEED };
+        Duration::from_secs_f64(if matches!(self.under_way, UnderWay::Nothing) { one } else { 2.0 * one })
     }
 
     /// Whether the save under way is to be published before another step counts as done.
@@ -130,8 +142,9 @@ impl Saver<'_> {
         match std::mem::take(&mut self.under_way) {
             UnderWay::Nothing => Ok(()),
             UnderWay::Writing { step, writer, thread, .. } => {
-                let written = joined(thread).map(|(snapshot, record)| {
+                let written = joined(thread).map(|Written { snapshot, record, seconds }| {
                     self.memory = snapshot;
+                    self.seconds = self.seconds.max(seconds.unwrap_or(0.0));
                     record
                 });
                 let thread = match self.records(written)? {

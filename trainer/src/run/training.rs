@@ -1,6 +1,7 @@
 //! The loop over steps: when to measure, when to save, when to stop.
 
 use super::data::Sequences;
+use super::deadline::Deadline;
 use super::evaluate::{Evaluated, held_out_loss};
 use super::metrics::Metrics;
 use super::saver::Saver;
@@ -17,6 +18,8 @@ pub(super) struct Training<'a> {
     pub(super) state: State,
     /// Of rank 0.
     pub(super) metrics: Option<Metrics>,
+    /// Of the job, where it has one.
+    pub(super) deadline: Option<Deadline>,
 }
 
 impl Training<'_> {
@@ -50,13 +53,16 @@ impl Training<'_> {
             self.saver.start(&self.state, completed)?;
         }
         self.saver.complete()?;
-        ended(completed, steps, given_up)
+        let in_time = self.deadline.as_ref().is_some_and(|deadline| deadline.is_near(self.saver.expected()));
+        ended(completed, steps, given_up, in_time && !signalled.stop_is_wanted())
     }
 
     /// One step and its record; whether any rank wants to stop.
     fn step(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
-        let saver = &self.saver;
-        let wishes = || Wishes { stop: signalled.stop_is_wanted(), settled: saver.is_settled() };
+        self.deadline.as_mut().map(Deadline::step_begins);
+        let (saver, deadline) = (&self.saver, &self.deadline);
+        let time_is_up = || deadline.as_ref().is_some_and(|deadline| deadline.is_near(saver.expected()));
+        let wishes = || Wishes { stop: signalled.stop_is_wanted() || time_is_up(), settled: saver.is_settled() };
         let Stepped { record, stop, all_settled, failure } = caught(|| step(&self.plan, &mut self.state, completed, &wishes))?;
         tracing::info!(step = record.step, loss = record.loss, seconds = record.seconds, "step");
         if record.skipped {
@@ -83,7 +89,8 @@ impl Training<'_> {
     fn evaluate(&mut self, completed: u64, signalled: &Signalled) -> Result<bool, Failure> {
         let Some(held_out) = self.held_out else { return Ok(false) };
         let (micro_batch, communicator) = (self.plan.run.train.micro_batch as usize, self.plan.communicator);
-        let stop = || signalled.stop_is_wanted();
+        let save = self.saver.expected();
+        let stop = || signalled.stop_is_wanted() || self.deadline.as_ref().is_some_and(|deadline| deadline.is_here(save));
         let loss = match caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, communicator, &stop))? {
             Evaluated::Whole(loss) => loss,
             Evaluated::Stopped => {
@@ -99,9 +106,11 @@ impl Training<'_> {
     }
 }
 
-/// What a run that does no more has come to. `given_up` says that its newest evaluation was not done.
-fn ended(completed: u64, steps: u64, given_up: bool) -> Result<(), Failure> {
-    let stopped = |when: &str| Err(Failure::stopped(format!("stopped on request {when}")));
+/// What a run that does no more has come to. `given_up` says that its newest evaluation was not done, `in_time` that nobody asked for a stop
+/// but the job's end. `sirocco job` reads the beginning of these sentences.
+fn ended(completed: u64, steps: u64, given_up: bool, in_time: bool) -> Result<(), Failure> {
+    let why = if in_time { "in time for the end of the job" } else { "on request" };
+    let stopped = |when: &str| Err(Failure::stopped(format!("stopped {why} {when}")));
     match completed {
         0 => stopped("before the first step"),
         _ if completed < steps => stopped(&format!("after step {completed} of {steps}, with a checkpoint")),
@@ -116,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_run_is_done_when_its_last_step_is_done_and_measured() {
-        let said = |completed, given_up| ended(completed, 10, given_up).map_err(|failure| failure.message().to_owned());
+        let said = |completed, given_up| ended(completed, 10, given_up, false).map_err(|failure| failure.message().to_owned());
         assert_eq!(said(10, false), Ok(()));
         assert_eq!(said(12, false), Ok(()), "a run that was shortened");
         for (completed, given_up, when) in [
@@ -127,5 +136,7 @@ mod tests {
         ] {
             assert_eq!(said(completed, given_up), Err(format!("stopped on request {when}")));
         }
+        let in_time = ended(4, 10, false, true).unwrap_err();
+        assert_eq!(in_time.message(), "stopped in time for the end of the job after step 4 of 10, with a checkpoint");
     }
 }

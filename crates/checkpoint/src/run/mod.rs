@@ -96,7 +96,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub(crate) fn steps(&self) -> Result<Vec<u64>> {
+    pub fn steps(&self) -> Result<Vec<u64>> {
         let mut steps: Vec<u64> = self.entries()?.iter().filter_map(|name| parse_step(name)).collect();
         steps.sort_unstable();
         Ok(steps)

@@ -50,7 +50,7 @@ use self::{
     region::Checked,
     watch::{Lifeline, Watch},
 };
-use crate::{Collective, CommError, Communicator, Options, entry::Operation, record::Asked};
+use crate::{Collective, CommError, Communicator, Options, entry::Operation, membership::WORLD, record::Asked};
 pub use device::Device;
 pub use flight::InFlight;
 pub use meeting::is_of_joining;
@@ -75,6 +75,23 @@ impl Failure {
     fn in_collective(self, collective: Collective) -> CommError {
         CommError::Nccl { call: self.call.to_owned(), message: self.message, collective }
     }
+}
+
+/// The NCCL that this process finds, as `2.27.3`. It stays loaded.
+///
+/// # Errors
+/// [`CommError::Nccl`] where there is none.
+pub fn version() -> Result<String, CommError> {
+    let found = Api::get().and_then(Api::version).map_err(|failure| {
+        let (name, group) = ("version of NCCL".to_owned(), WORLD.to_owned());
+        failure.in_collective(Collective { name, group, sequence: 0, message: None })
+    })?;
+    Ok(written(found))
+}
+
+/// 22703 is 2.27.3.
+fn written(version: i32) -> String {
+    format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100)
 }
 
 /// The ranks of a host group, each with a device.

@@ -132,6 +132,7 @@ fn rank_program() {
 
 fn rank_collectives(host: &Arc<dyn Communicator>, device: &Arc<Device>) {
     let (memory, rank, size) = (Memory::new(), host.rank(), host.size());
+    assert_eq!(sirocco_comm::nccl::version().unwrap(), "2.28.9");
     let group = join(host, device).unwrap();
     memory.set(0, &[1.0 + rank as f32, 10.0]);
     let flight = group.all_reduce("sum", memory.region(0, 2), "what is kept").unwrap();

@@ -228,7 +228,6 @@ fn advice(error: &ConfigError) -> Option<String> {
                 sirocco_config::free_on_resume()
             )
         }
-        ConfigError::NotInThisVersion { setting, class: ErrorClass::Machine, .. } => format!("set {setting} to \"auto\""),
         ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),
         ConfigError::Warmup { .. } => "lower train.warmup_steps or make the run longer".to_owned(),
         ConfigError::TwoLengths { .. } => "remove one of them".to_owned(),

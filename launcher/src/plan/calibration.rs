@@ -1,0 +1,103 @@
+//! What `make bench` measured of this machine, if it ran here.
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sirocco_config::{Dtype, environment};
+use sirocco_plan::{Link, Rates};
+
+/// The file, under the directory of caches.
+const FILE: &str = "sirocco/calibration.json";
+
+/// The version of the file that this program reads; benches/calibration.py writes it.
+const FORMAT: u64 = 1;
+
+/// What it says. Rates are of all cores together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Calibration {
+    format: u64,
+    /// When, as people write it.
+    pub(crate) measured: String,
+    pub(crate) processor: String,
+    pub(crate) cores: u64,
+    pub(crate) bf16: Products,
+    pub(crate) fp32: Products,
+    /// 10⁹ operations per second in attention.
+    pub(crate) attention_gflops: f64,
+    /// 10⁹ bytes per second in products with the factors of LoRA.
+    pub(crate) factors_gb_s: f64,
+    /// 10⁹ bytes per second between memory and processor.
+    pub(crate) memory_gb_s: f64,
+    /// What a whole LoRA step reached of what these let expect.
+    pub(crate) step_share: f64,
+    /// 10⁹ bytes per second from rank to rank.
+    pub(crate) link_gb_s: f64,
+    /// 10⁹ bytes per second of a checkpoint that somebody waits for.
+    pub(crate) disk_gb_s: Option<f64>,
+    /// What a rank has before it loads a model.
+    pub(crate) base_bytes: u64,
+}
+
+/// 10⁹ operations per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Products {
+    /// Of products with weights.
+    pub(crate) products_gflops: f64,
+    /// Of products that make gradients.
+    pub(crate) gradients_gflops: f64,
+}
+
+/// The figures, or why there are none.
+pub(crate) fn calibration(cores: u64) -> Result<(Calibration, String), String> {
+    const NOT: &str = "not calibrated: run make bench";
+    let path = path().ok_or(NOT)?;
+    let text = std::fs::read_to_string(&path).map_err(|_| NOT)?;
+    let shown = path.display().to_string();
+    let read: Calibration = serde_json::from_str(&text).map_err(|error| format!("{NOT} again: {shown}: {error}"))?;
+    if read.format != FORMAT {
+        return Err(format!("{NOT} again: {shown} has format {}, expected {FORMAT}", read.format));
+    }
+    if read.cores != cores {
+        return Err(format!("{NOT} again: {shown} is of {} cores, and there are {cores}", read.cores));
+    }
+    if !read.is_sound() {
+        return Err(format!("{NOT} again: {shown} has a rate that is not above zero"));
+    }
+    Ok((read, shown))
+}
+
+fn path() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = set(environment::CACHE_HOME.name).or_else(|| Some(set(environment::HOME.name)?.join(".cache")));
+    Some(caches?.join(FILE))
+}
+
+impl Calibration {
+    fn is_sound(&self) -> bool {
+        let Calibration { bf16, fp32, attention_gflops, factors_gb_s, memory_gb_s, step_share, link_gb_s, .. } = *self;
+        let products = [bf16, fp32].into_iter().flat_map(|of| [of.products_gflops, of.gradients_gflops]);
+        let others = [attention_gflops, factors_gb_s, memory_gb_s, step_share, link_gb_s, self.disk_gb_s.unwrap_or(1.0)];
+        products.chain(others).all(|rate| rate.is_finite() && rate > 0.0)
+    }
+
+    /// Of all cores together.
+    pub(crate) fn rates(&self, dtype: Dtype) -> Rates {
+        let Products { products_gflops, gradients_gflops } = match dtype {
+            Dtype::Bf16 => self.bf16,
+            Dtype::Fp32 => self.fp32,
+        };
+        Rates {
+            products: products_gflops * 1e9,
+            gradients: gradients_gflops * 1e9,
+            attention: self.attention_gflops * 1e9,
+            factors: self.factors_gb_s * 1e9,
+            memory: self.memory_gb_s * 1e9,
+            share: self.step_share,
+        }
+    }
+
+    /// From rank to rank of this machine.
+    pub(crate) fn link(&self) -> Link {
+        // What one message costs beside its bytes does not show at the sizes of a step.
+        Link { bytes_per_s: self.link_gb_s * 1e9, latency_s: 0.0 }
+    }
+}
