@@ -9,6 +9,7 @@ use sirocco_tokens::Tokenizer;
 use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output;
+use crate::plan::expect_room;
 use crate::programs::{Mpirun, TRAINER, beside};
 
 /// Where the ranks will be.
@@ -51,6 +52,9 @@ pub(crate) fn preflight(file: &RunFile, run: &Run, place: Place) -> Result<Prefl
         let (path, ids, rows) = (run.model.path.display(), tokenizer.vocab_size(), architecture.vocab_size);
         let message = format!("{path}: the tokenizer has ids up to {}: expected fewer than the embedding's {rows} rows", ids - 1);
         return Err(Failure::new(Kind::Input, message).help("tokenizer and weights are of different models"));
+    }
+    if place == Place::Cluster {
+        expect_room(file, run, &architecture)?;
     }
     beside(TRAINER)?;
     if run.model.device == Device::Cuda && place == Place::Here {

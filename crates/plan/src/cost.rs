@@ -48,9 +48,7 @@ pub fn cost(model: &Model, work: &Work, parallel: &Parallel, (saving, step_secon
     let stages = held(model, work, parallel);
     // Master copy and two moments of each trained element, which its first holder writes.
     let shard_bytes = stages.iter().map(|held| held.trained * 12).max().unwrap_or(0);
-    // Factors that are held whole along tp are written once.
-    let alone = Parallel { pp: 1, dp: 1, fsdp: 1, tp: 1, ..parallel.clone() };
-    let checkpoint_bytes = held(model, work, &alone).iter().map(|held| held.trained * 12).sum();
+    let checkpoint_bytes = checkpoint_bytes(model, work, parallel);
     let seconds = step_seconds.map(|each| each * saving.steps as f64);
     let hours = seconds.map(|seconds| seconds / 3600.0);
     let rank_hours = hours.map(|hours| hours * parallel.ranks() as f64);
@@ -64,6 +62,13 @@ pub fn cost(model: &Model, work: &Work, parallel: &Parallel, (saving, step_secon
         checkpoint_seconds: saving.disk.map(|rate| shard_bytes as f64 / rate),
         jobs: seconds.zip(saving.job_seconds).map(|(seconds, limit)| ((seconds / limit.max(1) as f64).ceil() as u64).max(1)),
     }
+}
+
+/// Bytes of one checkpoint, over all ranks: the same on every mesh.
+pub fn checkpoint_bytes(model: &Model, work: &Work, parallel: &Parallel) -> u64 {
+    // Factors that are held whole along tp are written once.
+    let alone = Parallel { pp: 1, dp: 1, fsdp: 1, tp: 1, ..parallel.clone() };
+    held(model, work, &alone).iter().map(|held| held.trained * 12).sum()
 }
 
 #[cfg(test)]

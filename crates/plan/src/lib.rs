@@ -21,7 +21,7 @@ mod timeline;
 mod work;
 
 pub use candidates::{Candidate, Place, Scaled, candidates, evaluate, scaling};
-pub use cost::{Cost, Saving, cost};
+pub use cost::{Cost, Saving, checkpoint_bytes, cost};
 pub use device::{BASE_BYTES, DEVICES, Device, Fact, device};
 pub use flops::{Flops, model_flops_per_token};
 pub use held::{Held, Unit, held};

@@ -12,6 +12,7 @@ use crate::chain::submit::site_of;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};
+use crate::plan::{Room, expect_disk, expect_room};
 use crate::preflight::{Place, Preflight, preflight};
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
@@ -30,6 +31,9 @@ struct Checked<'a> {
     ranks: u64,
     threads: u64,
     steps: u64,
+    /// Of the rank that needs most, as `sirocco plan` counts it, and what it may take; `null` where that is not known.
+    memory_bytes: Option<u64>,
+    room_bytes: Option<u64>,
     /// Step of the newest checkpoint of a run that would be resumed.
     checkpoint: Option<u64>,
     data: &'a Tokens,
@@ -40,6 +44,8 @@ struct Subject {
     file: RunFile,
     run: Run,
     found: Preflight,
+    /// What it needs of memory.
+    room: Option<Room>,
     /// Where the run is or would be.
     directory: PathBuf,
     /// That it is there already.
@@ -95,6 +101,8 @@ impl Subject {
             ranks,
             threads: threads(ranks),
             steps: *steps,
+            memory_bytes: self.room.map(|room| room.needed),
+            room_bytes: self.room.and_then(|room| room.there),
             checkpoint: *checkpoint,
             data,
         })
@@ -111,11 +119,19 @@ impl Subject {
         let ranks = run.ranks();
         output::line(format_args!("mesh       {}", output::mesh(&run.parallel)))?;
         output::line(format_args!("machine    {} of {}{under}", count(ranks, "rank"), count(threads(ranks), "thread")))?;
+        if let Some(Room { needed, there }) = self.room {
+            let there = there.map_or_else(
+                || "how much there is is not known".to_owned(),
+                |there| format!("of {} that it may take", output::bytes(there)),
+            );
+            output::line(format_args!("memory     {} on the rank that needs most, {there}", output::bytes(needed)))?;
+        }
         if contents.complete {
             return output::line("ok: nothing is left to do");
         }
         let typed = shell_word(&arguments.run.display().to_string());
-        output::line(format_args!("ok: sirocco train {typed}{}", arguments.overrides.again()))
+        let command = if run.site.profile == LOCAL_SITE { "train" } else { "submit" };
+        output::line(format_args!("ok: sirocco {command} {typed}{}", arguments.overrides.again()))
     }
 
     /// How long the run is, and how far it is if it has begun.
@@ -137,10 +153,11 @@ impl Subject {
 fn to_begin(arguments: &cli::Check) -> Result<Subject, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    let found = look(&file, &run)?;
+    let (found, room) = look(&file, &run)?;
     let directory = directory_of(&run, None);
+    expect_disk(&run, &found.architecture, &directory, false)?;
     RunDirectory::free(&directory)?;
-    Ok(Subject { file, run, found, directory, begun: None })
+    Ok(Subject { file, run, found, room, directory, begun: None })
 }
 
 /// A run that `sirocco train RUN_DIR` would resume.
@@ -148,18 +165,21 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let found = look(&file, &run)?;
+    let (found, room) = look(&file, &run)?;
+    expect_disk(&run, &found.architecture, &arguments.run, true)?;
     directory.warn_of_missing_latest()?;
-    Ok(Subject { file, run, found, directory: arguments.run.clone(), begun: Some(directory) })
+    Ok(Subject { file, run, found, room, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
 /// What model, machine and site say.
-fn look(file: &RunFile, run: &Run) -> Result<Preflight, Failure> {
-    if run.site.profile == LOCAL_SITE {
-        return preflight(file, run, Place::Here);
+fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>), Failure> {
+    let place = if run.site.profile == LOCAL_SITE { Place::Here } else { Place::Cluster };
+    if place == Place::Cluster {
+        site_of(file, run)?;
     }
-    site_of(file, run)?;
-    preflight(file, run, Place::Cluster)
+    let found = preflight(file, run, place)?;
+    let room = expect_room(file, run, &found.architecture)?;
+    Ok((found, room))
 }
 
 /// Compares what a checkpoint was made of with what is there now, as the ranks do; the base, which takes long, last.

@@ -3,6 +3,7 @@
 mod calibration;
 mod page;
 mod place;
+mod room;
 mod sample;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::failure::{Failure, Kind};
 use crate::output;
 use crate::train::{here, read_run_file};
 use place::{Found, find};
+pub(crate) use room::{Room, expect_disk, expect_room};
 use sample::{Sample, sample};
 
 /// Rows that are shown of the meshes that were compared.
@@ -52,7 +54,7 @@ fn plan(arguments: &cli::Plan) -> Result<Planned, Failure> {
     let run = file.check(&here()?)?;
     let model = sizes(arguments, &run)?;
     let parameters = model.parameters();
-    let place = find(arguments, &run)?;
+    let place = find(arguments.site.as_deref(), arguments.nodes, &run)?;
     let data = sample(&run);
     let work = Work::of(&run, data.texture);
     let ranks = place.ranks();

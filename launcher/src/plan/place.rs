@@ -5,7 +5,6 @@ use sirocco_plan::{BASE_BYTES, Device, Kind, Machine, Place, Surroundings, devic
 use sirocco_site::{Needs, Partition, Runs, Scheduler, Site};
 
 use super::calibration::{Calibration, calibration};
-use crate::cli;
 use crate::failure::{Failure, Kind as Fault};
 use crate::site::find;
 use crate::site::show;
@@ -57,11 +56,10 @@ impl Found {
 }
 
 /// The place that the command line or the run file names.
-pub(crate) fn find(arguments: &cli::Plan, run: &Run) -> Result<Found, Failure> {
-    let found = find::site(arguments.site.as_deref().unwrap_or(&run.site.profile))?;
-    let site = found.site;
-    let nodes = arguments.nodes.unwrap_or(run.site.nodes);
-    let own = arguments.site.as_ref().is_none_or(|name| *name == run.site.profile);
+pub(crate) fn find(site: Option<&str>, nodes: Option<u64>, run: &Run) -> Result<Found, Failure> {
+    let own = site.is_none_or(|name| name == run.site.profile);
+    let found = find::site(site.unwrap_or(&run.site.profile))?;
+    let (site, nodes) = (found.site, nodes.unwrap_or(run.site.nodes));
     let named = run.site.partition.as_deref().filter(|_| own).or(site.default_partition.as_deref());
     let partition = match named {
         None => None,
