@@ -109,7 +109,7 @@ mod tests {
         let (model, dir) = (seven_billion(), tempfile::tempdir().unwrap());
         let (_, many) = run(&["checkpoint.keep=1000000"]);
         let refused = expect_disk(&many, &model, &dir.path().join("runs/x"), false).unwrap_err().message;
-        assert!(refused.contains("1000001 checkpoints of 87.0 GB need"), "{refused}");
+        assert!(refused.contains("1000001 checkpoints of 86.98 GB need"), "{refused}");
         let small = Architecture { layers: 1, hidden_size: 8, vocab_size: 8, ffn_size: 8, ..model };
         let (_, few) = run(&["checkpoint.keep=1"]);
         assert!(expect_disk(&few, &small, dir.path(), false).is_ok());
