@@ -127,9 +127,9 @@ fn sbatch_takes_the_script_of_every_site() {
     let place = Workplace::new();
     for settings in [
         "site.profile=slurm",
-        "site.profile=meluxina model.device=auto site.account=p200000 site.qos=default site.time=1-00:00:00",
-        "site.profile=leonardo model.device=auto site.account=b site.time=24:00:00",
-        "site.profile=marenostrum5 model.device=auto site.account=ehpc000 site.qos=acc_ehpc site.time=10:00",
+        "site.profile=meluxina model.device=cuda site.account=p200000 site.qos=default site.time=1-00:00:00",
+        "site.profile=leonardo model.device=cuda site.account=b site.time=24:00:00",
+        "site.profile=marenostrum5 model.device=cuda site.account=ehpc000 site.qos=acc_ehpc site.time=10:00",
         "site.profile=lumi site.account=project_1 site.time=90",
     ] {
         let sets: String = settings.split_whitespace().map(|setting| format!(" --set {setting}")).collect();

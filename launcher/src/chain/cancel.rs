@@ -14,7 +14,7 @@ use crate::train::directory::RunDirectory;
 use crate::train::here;
 
 /// How long the controller may take to name the jobs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The fields of `--json`, in their order.
 #[derive(Debug, Serialize)]
@@ -36,7 +36,15 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
         let event = Event::now(&id, What::Cancelled);
         record::add(directory.path(), &event).map_err(|error| unread(&error))?;
         let runs = slurm::job(&id)?.is_some_and(|job| job.state == "RUNNING");
-        slurm::cancel(&id, (runs && !arguments.now).then_some("USR1"))?;
+        match (runs, arguments.now) {
+            (true, false) => slurm::cancel(&id, Some("USR1"))?,
+            (true, true) => {
+                // Ranks that are asked nicely save first.
+                slurm::cancel(&id, Some("KILL"))?;
+                slurm::cancel(&id, None)?;
+            }
+            (false, _) => slurm::cancel(&id, None)?,
+        }
         if runs { stopping.push(id) } else { removed.push(id) }
     }
     if arguments.json {

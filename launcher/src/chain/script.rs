@@ -89,10 +89,9 @@ impl Script<'_> {
         }
         options.extend(["--requeue".to_owned(), "--open-mode=append".to_owned()]);
         options.extend(self.sweep.map(|runs| format!("--array=0-{}", runs.saturating_sub(1))));
-        let output = if self.sweep.is_some() { "job-%A_%a.out" } else { "job-%j.out" };
-        // Slurm takes what follows a % for its own.
-        let logs = self.directory.join("logs").display().to_string().replace('%', "%%");
-        let output = format!("{logs}/{output}");
+        // Slurm takes what follows a % for its own; %4a is the number of a run in its sweep, with four digits.
+        let output = if self.sweep.is_some() { "%4a/logs/job-%A_%a.out" } else { "logs/job-%j.out" };
+        let output = format!("{}/{output}", self.directory.display().to_string().replace('%', "%%"));
         options.push(format!("--output={}", shell_word(&output)));
         options
     }

@@ -1,5 +1,6 @@
 //! The commands of Slurm that change something or look at one job. Each has a limit on its time; where the controller does not answer it is
 //! asked again for a while, and nothing is ever submitted twice.
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -87,9 +88,13 @@ pub(crate) fn submit(wanted: &Submission<'_>) -> Result<String, Failure> {
 }
 
 /// Has Slurm say whether it would ever run a script; nothing is submitted. A controller that does not answer is no refusal.
-pub(crate) fn test(script: &Path, leading_out: &[String]) -> Result<(), Failure> {
+pub(crate) fn test(script: &str, leading_out: &[String]) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Kind::Failed, format_args!("no file for Slurm to look at can be made: {error}"));
+    let mut file = tempfile::Builder::new().prefix("sirocco-job-").tempfile().map_err(failed)?;
+    file.write_all(script.as_bytes()).map_err(failed)?;
     let mut command = Command::new("sbatch");
-    environment::keep_out_of_jobs(command.arg("--test-only").arg(script), leading_out);
+    environment::keep_out_of_jobs(command.arg("--test-only").arg(file.path()), leading_out);
     match ask_command(&mut command) {
         Answer::NotThere => Err(not_there("sbatch")),
         Answer::Failed(why) if !is_unreachable(&why) => Err(refused(&why)),
@@ -188,6 +193,14 @@ fn not_there(command: &str) -> Failure {
 }
 
 fn refused(why: &str) -> Failure {
+    if ["Unknown host", "resolve_ctls_from_dns_srv", "Could not establish a configuration source"]
+        .iter()
+        .any(|words| why.contains(words))
+    {
+        let message = format!("no controller of Slurm is known here: {why}");
+        return Failure::new(Kind::Machine, message)
+            .help("a login node of the cluster knows one; sirocco site check says what is there of Slurm");
+    }
     let why = why.trim_start_matches("allocation failure: ").trim_start_matches("sbatch: error: ").to_owned();
     Failure::new(Kind::Usage, format!("Slurm refused: {why}")).help(advice(&why))
 }

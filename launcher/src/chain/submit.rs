@@ -3,6 +3,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use sirocco_config::{Device, Run, RunFile, shell_word};
 use sirocco_site::{Scheduler, Site};
 
@@ -18,7 +20,7 @@ use crate::preflight::Place;
 use crate::programs::absolute;
 use crate::site::find;
 use crate::train::directory::RunDirectory;
-use crate::train::{Ready, curve, directory_of, here, prepare, read_run_file, run_to_resume};
+use crate::train::{Ready, curve, directory_of, here, prepare, read_run_file, run_to_resume, steps_of};
 
 /// The fields of `--json`, in their order.
 #[derive(Debug, Serialize)]
@@ -49,6 +51,11 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
         let sweep = is_sweep.then_some(points.len());
         return output::text(&script(&run, &site, &absolute(&directory)?, sweep)?.render()?);
     }
+    let sweep = is_sweep.then_some(points.len());
+    // What Slurm refuses, it refuses before anything is made or changed here.
+    refuse_early(arguments, &run, &directory)?;
+    let text = script(&run, &site, &absolute(&directory)?, sweep)?.render()?;
+    slurm::test(&text, &environment::leading_out(&run.site.keep_environment))?;
     let submitted = if is_sweep { submit_sweep(arguments, &directory, &points)? } else { submit_run(arguments)? };
     if arguments.json {
         return output::json(&submitted);
@@ -83,19 +90,13 @@ fn typed(arguments: &cli::Submit) -> Result<(RunFile, Run, PathBuf), Failure> {
 /// One run, new or to go on.
 fn submit_run(arguments: &cli::Submit) -> Result<Submitted, Failure> {
     let ready = prepare(&arguments.wanted, arguments.json, Place::Cluster)?;
-    refuse_done(&ready)?;
+    obey_signals()?;
     let (directory, name) = (ready.directory.path(), job_name(&ready.run.name, ready.directory.path()));
-    if let Some(job) = active(&ready.directory, &ready.run)?.first() {
-        let message = format!("job {job} of this run waits or runs already: expected none");
-        let word = ready.directory.word();
-        return Err(Failure::usage(message).help(format_args!("sirocco status {word} shows it, sirocco cancel {word} ends it")));
-    }
     let path = write_script(&ready, None)?;
     let dropped = dropped(&ready.run);
     let known: Vec<String> =
         record::read(directory).map_err(|error| unwritten(&path, &error))?.into_iter().map(|event| event.job).collect();
     let submission = Submission { script: &path, name: &name, known: &known, excluded: &[], leading_out: &dropped };
-    slurm::test(&path, &dropped)?;
     let job = slurm::submit(&submission)?;
     note(directory, &job)?;
     let run_dir = ready.directory.shown().to_string();
@@ -131,6 +132,7 @@ fn submit_sweep(arguments: &cli::Submit, directory: &Path, points: &[Vec<String>
     }
     let ready: Vec<Ready> =
         wanted.iter().map(|wanted| prepare(wanted, arguments.json, Place::Cluster)).collect::<Result<_, _>>()?;
+    obey_signals()?;
     sweep::write(directory, points)?;
     let mut path = PathBuf::new();
     for (number, run) in ready.iter().enumerate() {
@@ -141,7 +143,6 @@ fn submit_sweep(arguments: &cli::Submit, directory: &Path, points: &[Vec<String>
     }
     let first = &ready[0].run;
     let (name, dropped) = (job_name(&first.name, &absolute(directory)?), dropped(first));
-    slurm::test(&path, &dropped)?;
     let job = slurm::submit(&Submission { script: &path, name: &name, known: &[], excluded: &[], leading_out: &dropped })?;
     let mut runs = vec![];
     for (number, run) in ready.iter().enumerate() {
@@ -202,14 +203,38 @@ fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format_args!("{}: cannot be written: {error}", path.display()))
 }
 
-/// Refuses a run of which nothing is left.
-fn refuse_done(ready: &Ready) -> Result<(), Failure> {
-    let (steps, done) = (ready.steps, ready.directory.newest_checkpoint()?.unwrap_or(0));
-    if done < steps || curve(&ready.directory)?.lacks_last_evaluation(&ready.run, steps) {
+/// Refuses a run that has a job already, or of which nothing is left.
+fn refuse_early(arguments: &cli::Submit, run: &Run, directory: &Path) -> Result<(), Failure> {
+    if !arguments.wanted.run.is_dir() {
         return Ok(());
     }
-    let message = format!("{}: {done} of {steps} steps are done: there is nothing left to submit", ready.directory.shown());
+    let directory = RunDirectory::existing(directory)?;
+    let word = directory.word();
+    if let Some(job) = active(&directory, run)?.first() {
+        let message = format!("job {job} of this run waits or runs already: expected none");
+        return Err(Failure::usage(message).help(format_args!("sirocco status {word} shows it, sirocco cancel {word} ends it")));
+    }
+    let done = directory.newest_checkpoint()?.unwrap_or(0);
+    // Of a run in epochs whose tokens are gone nobody knows it yet.
+    let Ok(steps) = steps_of(&directory, run) else { return Ok(()) };
+    if done < steps || curve(&directory)?.lacks_last_evaluation(run, steps) {
+        return Ok(());
+    }
+    let message = format!("{}: {done} of {steps} steps are done: there is nothing left to submit", directory.shown());
     Err(Failure::usage(message).help("--set train.steps=N goes on for longer; sirocco export takes out what was learnt"))
+}
+
+/// Preparing has taken the signals over: from here on they end this command again.
+fn obey_signals() -> Result<(), Failure> {
+    let failed = |error| Failure::new(Kind::Failed, format_args!("cannot watch for signals: {error}"));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            // It ends the process, or another signal will.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
+    Ok(())
 }
 
 /// The site of a run, if the run can work there as far as its profile knows.
@@ -233,7 +258,15 @@ pub(crate) fn site_of(file: &RunFile, run: &Run) -> Result<Site, Failure> {
         return Err(Failure::usage(message)
             .help(format_args!("--set site.{}=…; sirocco site show {} lists what there is{form}", lacking[0], site.name)));
     }
-    if let Some(reason) = site.refuses(&needs(run, gpus_per_node(run, &site))) {
+    if run.model.device == Device::Auto && partition_gpus(run, &site) > 0 {
+        let (at, title) = (file.place_of("model.device"), &site.title);
+        let message = format!(
+            "{at}: [model] device = \"auto\" is the CPU, and the partition of {title} has GPUs: expected \"cuda\" or \"cpu\""
+        );
+        return Err(Failure::usage(message)
+            .help("--set model.device=cuda computes on the GPUs; --set model.device=cpu leaves them unused"));
+    }
+    if let Some(reason) = site.refuses(&needs(run, gpus_per_node(run))) {
         let message = format!("{at}: this run cannot work on {}: {reason}", site.title);
         return Err(Failure::usage(message).help(format_args!("sirocco site show {} says what the site has", site.name)));
     }
@@ -241,20 +274,19 @@ pub(crate) fn site_of(file: &RunFile, run: &Run) -> Result<Site, Failure> {
 }
 
 /// GPUs that each node has to give: one for each of its ranks, unless the run computes on the hosts.
-pub(crate) fn gpus_per_node(run: &Run, site: &Site) -> u64 {
+pub(crate) fn gpus_per_node(run: &Run) -> u64 {
+    if run.model.device == Device::Cuda { run.ranks() / run.site.nodes } else { 0 }
+}
+
+/// GPUs of a node of the run's partition, as far as its profile knows.
+fn partition_gpus(run: &Run, site: &Site) -> u64 {
     let name = run.site.partition.as_deref().or(site.default_partition.as_deref());
     let gpus = name.and_then(|name| site.partition(name)).and_then(|partition| partition.gpus.as_ref());
-    let on_gpus = match run.model.device {
-        Device::Cpu => false,
-        Device::Cuda => true,
-        // Whose GPUs they are decides whether the run can work there, not whether it wants them.
-        Device::Auto => gpus.is_some_and(|gpus| gpus.count > 0),
-    };
-    if on_gpus { run.ranks() / run.site.nodes } else { 0 }
+    gpus.map_or(0, |gpus| gpus.count)
 }
 
 fn script<'a>(run: &'a Run, site: &'a Site, directory: &'a Path, sweep: Option<usize>) -> Result<Script<'a>, Failure> {
     let own = |error| Failure::new(Kind::Machine, format_args!("cannot find the path of this program: {error}"));
     let sirocco = std::env::current_exe().map_err(own)?;
-    Ok(Script { run, site, directory, sirocco, gpus_per_node: gpus_per_node(run, site), sweep })
+    Ok(Script { run, site, directory, sirocco, gpus_per_node: gpus_per_node(run), sweep })
 }

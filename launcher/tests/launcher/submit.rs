@@ -36,7 +36,7 @@ fn the_script_of_every_site_can_be_read() {
         (
             "meluxina",
             &[
-                "model.device=auto",
+                "model.device=cuda",
                 "site.account=p200000",
                 "site.qos=default",
                 "site.time=24:00:00",
@@ -49,7 +49,7 @@ fn the_script_of_every_site_can_be_read() {
         (
             "leonardo",
             &[
-                "model.device=auto",
+                "model.device=cuda",
                 "site.account=EUHPC_A00",
                 "site.time=1-00:00:00",
                 "site.nodes=2",
@@ -59,7 +59,7 @@ fn the_script_of_every_site_can_be_read() {
                 "train.global_batch=8",
             ],
         ),
-        ("marenostrum5", &["model.device=auto", "site.account=ehpc000", "site.qos=acc_ehpc", "site.time=10:00", "parallel.dp=4"]),
+        ("marenostrum5", &["model.device=cuda", "site.account=ehpc000", "site.qos=acc_ehpc", "site.time=10:00", "parallel.dp=4"]),
     ] {
         let profile = format!("site.profile={site}");
         let more = ["train.global_batch=8"];
@@ -99,6 +99,7 @@ fn what_cannot_work_on_a_site_is_refused_with_the_reason() {
         dry_run(&bench, &["site.profile=meluxna"]),
         dry_run(&bench, &["site.profile=meluxina"]),
         dry_run(&bench, &["site.profile=lumi", "site.account=p", "model.device=cuda"]),
+        dry_run(&bench, &["site.profile=leonardo", "site.account=p", "model.device=auto"]),
         dry_run(&bench, &["site.profile=jupiter", "site.account=p"]),
         dry_run(&bench, &["site.profile=meluxina", "site.account=p", "site.qos=short", "site.time=1-00:00:00"]),
         dry_run(&bench, &["site.profile=slurm", "site.nodes=3", "parallel.dp=4"]),

@@ -10,6 +10,9 @@ const ENOUGH: Duration = Duration::from_secs(180);
 /// A job that Slurm ends with no more than this left has come to the end of its time.
 const OVER: Duration = Duration::from_secs(10);
 
+/// Why a chain ends that a person has cancelled.
+pub(crate) const CANCELLED: &str = "cancelled";
+
 /// How ranks have ended.
 pub(crate) struct Ending {
     pub(crate) outcome: Outcome,
@@ -57,7 +60,7 @@ pub(crate) fn decide(past: &[Event], ending: &Ending, left: &Left, restarts: u64
         return Decision::Done;
     }
     if since_a_person(past).any(|event| event.what == What::Cancelled) {
-        return Decision::GiveUp("cancelled".to_owned());
+        return Decision::GiveUp(CANCELLED.to_owned());
     }
     if ending.outcome == Outcome::Failed {
         if matches!(ending.kind, Kind::Usage | Kind::Policy | Kind::Input) {

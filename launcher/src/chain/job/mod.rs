@@ -27,7 +27,7 @@ use crate::train::directory::RunDirectory;
 use crate::train::outcome::{IN_TIME, STOPPED, State, judge};
 use crate::train::{here, steps_of};
 use allocation::Allocation;
-use decide::{Decision, Ending, Left, decide};
+use decide::{CANCELLED, Decision, Ending, Left, decide};
 use ranks::{Asked, Start};
 use test::Test;
 
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &cli::Job) -> Result<u8, Failure> {
     }
     let _lock = lock(&directory)?;
     let site = find::site(&run.site.profile)?.site;
-    let gpus = gpus_per_node(&run, &site);
+    let gpus = gpus_per_node(&run);
     let mpi = site.mpi.map_or(MpiStart::Srun, |known| known.facts.start);
     let mut job = Job { directory, run, allocation, mpi, gpus, asked };
     job.go().inspect_err(|failure| job.note_failure(failure))
@@ -119,7 +119,7 @@ impl Job {
             let decision = decide(&past, &ending, &left, self.run.site.restarts);
             let (next, code) = self.follow(&decision, &past)?;
             let why = match &decision {
-                Decision::GiveUp(reason) => format!("{}; {reason}", ending.why),
+                Decision::GiveUp(reason) if reason != CANCELLED => format!("{}; {reason}", ending.why),
                 _ => ending.why.clone(),
             };
             say(format_args!("{why}: {}", words(&next, &decision)));
@@ -186,9 +186,15 @@ impl Job {
         let ending = |outcome, kind, why, unfit| Ending { outcome, kind, steps: (from, to), why, unfit, terminated, in_time };
         let steps = steps_of(&self.directory, &self.run)?;
         Ok(match judged {
-            Ok((State::Stopped, _)) => {
-                ending(Outcome::Stopped, Kind::Stopped, format!("stopped at step {to} of {steps}, with a checkpoint"), vec![])
-            }
+            Ok((State::Stopped, _)) => ending(
+                Outcome::Stopped,
+                Kind::Stopped,
+                format!(
+                    "stopped at step {to} of {steps}, with a checkpoint{}",
+                    if in_time { ", because the time of the job was nearly up" } else { "" }
+                ),
+                vec![],
+            ),
             Ok(_) => ending(Outcome::Done, Kind::Stopped, format!("all {steps} steps are done"), vec![]),
             Err(failure) => {
                 let unfit = if lost { silent(&nodes, &failure.message) } else { vec![] };
@@ -209,7 +215,7 @@ impl Job {
             Decision::Done => (Next::Nothing, 0),
             Decision::Again => (Next::Again, STOPPED),
             Decision::LeaveToSlurm => (Next::Requeued, STOPPED),
-            Decision::GiveUp(reason) => (Next::Nothing, if reason == "cancelled" { STOPPED } else { 1 }),
+            Decision::GiveUp(reason) => (Next::Nothing, if reason == CANCELLED { STOPPED } else { 1 }),
             Decision::Successor => match self.submit(past) {
                 Ok(job) => (Next::Job(job), STOPPED),
                 Err(failure) if failure.kind == Kind::Stopped => (Next::Nothing, STOPPED),
