@@ -2,6 +2,7 @@
 
 mod calibration;
 mod page;
+mod peak;
 mod place;
 mod room;
 mod sample;
@@ -15,6 +16,7 @@ use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output;
 use crate::train::{here, read_run_file};
+pub(crate) use peak::peak_tokens_per_s;
 use place::{Found, find};
 pub(crate) use room::{Room, expect_disk, expect_room};
 use sample::{Sample, sample};

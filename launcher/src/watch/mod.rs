@@ -2,7 +2,6 @@
 
 mod lines;
 mod panels;
-mod peak;
 mod recorded;
 mod screen;
 mod shown;

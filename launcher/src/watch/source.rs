@@ -9,9 +9,9 @@ use sirocco_config::{Run, RunFile};
 
 use crate::chain::history::{JobState, current, jobs};
 use crate::chain::record::{self, Event};
+use crate::plan::peak_tokens_per_s;
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::Record;
-use crate::watch::peak;
 use crate::watch::recorded::Recorded;
 use crate::watch::shown::{Memory, Shown};
 use crate::watch::state::{State, is_done, whole_steps};
@@ -28,6 +28,8 @@ pub(crate) struct Source {
     run: Option<Run>,
     /// When the run file was written that `run` is of.
     run_file: Option<SystemTime>,
+    /// Tokens per second at which its devices would be at their peak.
+    peak: Option<f64>,
     steps: Option<u64>,
     /// What could not be read at the last look, in words.
     trouble: Option<String>,
@@ -51,6 +53,7 @@ impl Source {
             events: Vec::new(),
             run: None,
             run_file: None,
+            peak: None,
             steps: None,
             trouble: None,
             directory,
@@ -86,6 +89,7 @@ impl Source {
         if written.is_some() && written != self.run_file {
             // The one that was read before holds until this one can be.
             if let Some(run) = RunFile::read(&self.directory.run_file()).ok().and_then(|file| file.check(Path::new("/")).ok()) {
+                self.peak = peak_tokens_per_s(&run);
                 (self.run, self.run_file, self.steps) = (Some(run), written, None);
             }
         }
@@ -126,7 +130,7 @@ impl Source {
             learning_rate: last.and_then(|step| step.learning_rate),
             grad_norm: last.and_then(|step| step.grad_norm),
             tokens_per_s: last.map(|step| step.tokens_per_s),
-            share_of_peak: last.zip(self.run.as_ref()).and_then(|(step, run)| peak::share(run, step)),
+            share_of_peak: last.zip(self.peak).map(|(step, peak)| step.tokens_per_s / peak),
             memory: last.map(|_| Memory { bytes: curve.on_mesh.peak_memory_bytes, rank: curve.on_mesh.peak_memory_rank }),
             checkpoint,
             next_checkpoint: every_steps.and_then(|every| self.recorded.next_checkpoint(every, self.steps)),
