@@ -102,6 +102,10 @@ fn read_beside(mut source: Source) -> Receiver<Shown> {
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         loop {
+            if !io::stdout().is_terminal() {
+                // The terminal has hung up. Who waits for a key of it turns in circles inside crossterm for ever, and hears of no signal.
+                std::process::exit(0);
+            }
             source.poll();
             if sender.send(source.shown(now())).is_err() {
                 return;

@@ -117,6 +117,17 @@ fn at_work() -> Bench {
 }
 
 #[test]
+fn a_terminal_that_is_gone_ends_the_watch() {
+    let bench = at_work();
+    let mut terminal = Terminal::start(&bench, (80, 24), &[], "");
+    terminal.wait_for("far  running  step 2 of 60");
+    let process = fs::read_to_string(&terminal.process).unwrap();
+    terminal.child.kill().unwrap();
+    terminal.child.wait().unwrap();
+    wait_for("the end of the watch", || !PathBuf::from(format!("/proc/{}", process.trim())).exists());
+}
+
+#[test]
 fn a_run_is_drawn_as_it_goes_on_and_left_with_a_key() {
     let bench = at_work();
     let mut terminal = Terminal::start(&bench, (80, 24), &[], "");
