@@ -96,6 +96,18 @@ impl Cluster {
         self.wait_for_node(node, "idle", SOON);
     }
 
+    /// Prints what Slurm knows and did, for a test that fails.
+    fn tell(&self) {
+        for (name, arguments) in [("scontrol", &["show", "job"][..]), ("sinfo", &["--long", "--Node"])] {
+            let said = self.command(name, arguments, self.directory.path()).output();
+            let _ = writeln!(std::io::stderr(), "{}", said.map_or_else(|error| error.to_string(), |said| text(&said.stdout)));
+        }
+        for log in ["slurmctld.log", "slurmd.n1.log", "slurmd.n2.log"] {
+            let written = fs::read(self.directory.path().join("log").join(log)).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "--- {log}\n{}", text(&written));
+        }
+    }
+
     fn switch(&self, action: &str, node: &str) -> Finished {
         Running::start(script(self.directory.path()).args([action, node])).wait(LIMIT)
     }
@@ -119,8 +131,15 @@ impl Cluster {
     }
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         // Closing the pipe would do; but files would still be written when the directory goes.
         let ended = script(self.directory.path()).arg("down").stdin(Stdio::null()).status();
         if !ended.is_ok_and(|status| status.success()) {
