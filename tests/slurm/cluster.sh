@@ -9,6 +9,7 @@
 #   cluster.sh DIR recover NODE       switch it on again, with nothing on its local disk
 #
 # NODES, CPUS and GPUS in the environment of `up` say how many there are and what each has; the GPUs can be asked for, but not used.
+# PATIENCE says after how many seconds Slurm takes a node for dead that says nothing, KILL_WAIT how long it lets processes end by themselves.
 # Needs root, Slurm, munge, iproute2 and util-linux; neither systemd nor cgroups. Every process lives below process 1 of a namespace
 # of its own (`controller`), and the kernel ends all of them with that one: nothing can be left over.
 set -euo pipefail
@@ -20,7 +21,7 @@ action=$2
 shift 2
 case $dir in *[[:space:],%]*) echo "cluster.sh: slurm.conf cannot name the directory $dir" >&2; exit 2 ;; esac
 
-NODES=${NODES:-4} CPUS=${CPUS:-2} GPUS=${GPUS:-4}
+NODES=${NODES:-4} CPUS=${CPUS:-2} GPUS=${GPUS:-4} PATIENCE=${PATIENCE:-10} KILL_WAIT=${KILL_WAIT:-5}
 network=10.77.0
 export SLURM_CONF=$dir/slurm.conf
 
@@ -62,8 +63,8 @@ MailProg=/bin/true
 ReturnToService=2
 JobRequeue=1
 MinJobAge=86400
-SlurmdTimeout=10
-KillWait=5
+SlurmdTimeout=$PATIENCE
+KillWait=$KILL_WAIT
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1,sched_min_interval=0
 SlurmctldPort=6817
 SlurmdPort=6818

@@ -88,7 +88,8 @@ fn undisturbed() -> &'static (Workplace, Vec<u8>) {
     static RUN: OnceLock<(Workplace, Vec<u8>)> = OnceLock::new();
     RUN.get_or_init(|| {
         let place = Workplace::new();
-        place.train("run", &format!("{SETTINGS} parallel.dp=2 parallel.tp=2")).expect_code(0);
+        // Four ranks, beside those of three clusters.
+        place.start("run", &format!("{SETTINGS} parallel.dp=2 parallel.tp=2")).wait(2 * FINISHES).expect_code(0);
         let adapter = adapter(&place);
         (place, adapter)
     })
@@ -125,6 +126,28 @@ fn a_run_that_is_hit_finishes_by_itself(#[case] by: Hit, #[values(1, 2, 3)] _tim
     let again = done(&run).values().filter(|times| **times > 1).count() as u64;
     let most = if by.is_polite() { 0 } else { INTERVAL };
     assert!(again <= most, "{by:?} after step {first}: {again} steps were done again, expected at most {most}\n{}", told(&run));
+}
+
+/// Sites keep the defaults: Slurm waits for minutes before it takes a silent node for dead, and half a minute for processes to end. The run does not: it ends what is left of its ranks, keeps its job's
+/// record true, and goes on without the node in a job of its own. (A job that was to end its ranks once ended itself, for good.)
+#[test]
+fn a_node_that_slurm_still_waits_for_is_left_behind() {
+    let Some(cluster) = Cluster::start_with(&[("PATIENCE", "300"), ("KILL_WAIT", "30")]) else { return };
+    let place = Workplace::new();
+    let job = submit(&cluster, &place, &format!("{SITE} {SETTINGS}"));
+    let run = place.path().join("run");
+    let reached =
+        || place.file("run", "metrics.jsonl").is_file() && place.steps("run").last().is_some_and(|last| last.step >= 30);
+    wait_for("the moment", LIMIT, || reached().then_some(()));
+    cluster.fail("n2");
+    let last = ended(&run, FINISHES);
+    assert_eq!((last["outcome"].as_str(), last["job"] == *job), (Some("done"), false), "{}", told(&run));
+    let first = events(&run).into_iter().find(|event| event["event"] == "ended").expect("the first job's end");
+    let blamed = |event: &serde_json::Value| event["unfit"][0]["node"].as_str().map(str::to_owned);
+    assert_eq!((blamed(&first).as_deref(), &first["next"]["job"]), (Some("n2"), &last["job"]), "{}", told(&run));
+    let (there, expected) = undisturbed();
+    assert!(place.steps("run").iter().map(Step::exactly).eq(there.steps("run").iter().map(Step::exactly)), "the steps differ");
+    assert!(*expected == adapter(&place), "the adapters differ");
 }
 
 /// Jobs of a minute, whose end the ranks know: they leave in time, another job goes on, and no step is done twice.

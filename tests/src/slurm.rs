@@ -32,12 +32,21 @@ impl Cluster {
     /// When it does not start, or cannot where it must.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// One whose settings in the environment of tests/slurm/cluster.sh are these.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    #[track_caller]
+    pub fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
         if !is_possible() {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
         let mut command = script(directory.path());
-        command.args(["up", "--until-eof"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["up", "--until-eof"]).envs(settings.iter().copied()).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("tests/slurm/cluster.sh");
         let until_eof = child.stdin.take().expect("a pipe");
         let output = child.wait_with_output().expect("the end of tests/slurm/cluster.sh");
@@ -198,8 +207,10 @@ pub fn script(directory: &Path) -> Command {
     let mut command = Command::new(root().join("tests/slurm/cluster.sh"));
     command.arg(directory);
     // A job that the tests themselves may run in, and settings of cluster.sh.
-    let is_foreign =
-        |name: &str| ["SLURM_", "SBATCH_"].iter().any(|of| name.starts_with(of)) || ["NODES", "CPUS", "GPUS"].contains(&name);
+    let is_foreign = |name: &str| {
+        ["SLURM_", "SBATCH_"].iter().any(|of| name.starts_with(of))
+            || ["NODES", "CPUS", "GPUS", "PATIENCE", "KILL_WAIT"].contains(&name)
+    };
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
         command.env_remove(name);
     }

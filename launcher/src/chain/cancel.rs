@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
             (true, false) => slurm::cancel(&id, Some("USR1"))?,
             (true, true) => {
                 // Ranks that are asked nicely save first.
-                slurm::cancel(&id, Some("KILL"))?;
+                slurm::end_steps(&id)?;
                 slurm::cancel(&id, None)?;
             }
             (false, _) => slurm::cancel(&id, None)?,

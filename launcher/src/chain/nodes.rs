@@ -19,8 +19,6 @@ pub(crate) struct Asked<'a> {
     /// The launcher's clock before it asked and when it had the last answer, in seconds since 1970.
     pub(crate) began: f64,
     pub(crate) ended: f64,
-    /// Seconds that nodes had to answer.
-    pub(crate) limit_s: f64,
     pub(crate) needs: Needs,
 }
 
@@ -70,7 +68,7 @@ pub(crate) fn judge(asked: &Asked<'_>, answers: &[NodeReport], links: &[LinkLine
     let mut verdict = Verdict { unfit: Vec::new(), notes: others.notes() };
     for node in asked.nodes {
         let mut why = match of(node) {
-            None => vec![format!("did not answer within {:.0} s", asked.limit_s)],
+            None => vec!["did not answer".to_owned()],
             Some(answer) => [alone::faults(asked, answer), others.faults(answer)].concat(),
         };
         why.extend(links.faults(node));

@@ -157,6 +157,27 @@ pub(crate) fn cancel(id: &str, signal: Option<&str>) -> Result<(), Failure> {
     persist(Instant::now() + PATIENCE, || ask("scancel", &words)).map(drop)
 }
 
+/// Ends what `srun` has started in a job, and nothing else of it. A signal to the job would not do: KILL goes to the batch script, too, and with it
+/// the job ends for good.
+pub(crate) fn end_steps(id: &str) -> Result<(), Failure> {
+    let said = persist(Instant::now() + PATIENCE, || ask("squeue", &["--noheader", "--steps", "--format=%i", "--jobs", id]))?;
+    for step in said.lines().map(str::trim).filter(|line| is_step(line)) {
+        let over = |answer| match answer {
+            // It has ended since.
+            Answer::Failed(why) if !is_unreachable(&why) => Answer::Said(why),
+            answer => answer,
+        };
+        persist(Instant::now() + PATIENCE, || over(ask("scancel", &["--ctld", step])))?;
+    }
+    Ok(())
+}
+
+/// `17.2`, or `17_3.2` in an array; neither `17.batch` nor `17.extern`.
+fn is_step(line: &str) -> bool {
+    line.rsplit_once('.')
+        .is_some_and(|(job, step)| is_id(job) && !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Asks until there is an answer of the controller.
 fn persist(until: Instant, asked: impl Fn() -> Answer) -> Result<String, Failure> {
     let mut told = false;
@@ -247,6 +268,12 @@ mod tests {
         for nonsense in ["INVALID", "", "1:2:3:4", "-1:00", "x-1:00"] {
             assert_eq!(time_left(nonsense), None, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn steps_are_told_from_the_script() {
+        assert!(is_step("17.0") && is_step("17_3.12"));
+        assert!(!is_step("17.batch") && !is_step("17.extern") && !is_step("17") && !is_step("17."));
     }
 
     #[test]

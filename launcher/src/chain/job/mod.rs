@@ -115,9 +115,11 @@ impl Job {
             is_tested = ending.outcome != Outcome::Failed;
             self.allocation.refresh();
             let past = read(&self.directory)?;
-            let left = Left { time: self.allocation.left(), nodes: self.fit(&past).len() as i64 - self.run.site.nodes as i64 };
+            let lost: Vec<&String> = ending.unfit.iter().map(|unfit| &unfit.node).collect();
+            let fit = self.fit(&past).iter().filter(|node| !lost.contains(node)).count();
+            let left = Left { time: self.allocation.left(), nodes: fit as i64 - self.run.site.nodes as i64 };
             let decision = decide(&past, &ending, &left, self.run.site.restarts);
-            let (next, code) = self.follow(&decision, &past)?;
+            let (next, code) = self.follow(&decision, &past, &lost)?;
             let why = match &decision {
                 Decision::GiveUp(reason) if reason != CANCELLED => format!("{}; {reason}", ending.why),
                 _ => ending.why.clone(),
@@ -210,13 +212,13 @@ impl Job {
     }
 
     /// Does what was decided; what comes next, and the exit code of this job.
-    fn follow(&self, decision: &Decision, past: &[Event]) -> Result<(Next, u8), Failure> {
+    fn follow(&self, decision: &Decision, past: &[Event], lost: &[&String]) -> Result<(Next, u8), Failure> {
         Ok(match decision {
             Decision::Done => (Next::Nothing, 0),
             Decision::Again => (Next::Again, STOPPED),
             Decision::LeaveToSlurm => (Next::Requeued, STOPPED),
             Decision::GiveUp(reason) => (Next::Nothing, if reason == CANCELLED { STOPPED } else { 1 }),
-            Decision::Successor => match self.submit(past) {
+            Decision::Successor => match self.submit(past, lost) {
                 Ok(job) => (Next::Job(job), STOPPED),
                 Err(failure) if failure.kind == Kind::Stopped => (Next::Nothing, STOPPED),
                 Err(failure) => {
@@ -231,10 +233,11 @@ impl Job {
         })
     }
 
-    fn submit(&self, past: &[Event]) -> Result<String, Failure> {
+    fn submit(&self, past: &[Event], lost: &[&String]) -> Result<String, Failure> {
         let mut known: Vec<String> = past.iter().map(|event| event.job.clone()).collect();
         known.push(self.allocation.id.clone());
-        let excluded = unfit_nodes(past);
+        let mut excluded = unfit_nodes(past);
+        excluded.extend(lost.iter().copied().cloned());
         let submission = Submission {
             script: &self.directory.path().join("job.sh"),
             name: &job_name(&self.run.name, self.directory.path()),

@@ -125,7 +125,7 @@ pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool),
 
 /// Ends what is left of the ranks, as far as that is in reach.
 fn give_up(child: &mut Child, start: &Start<'_>) -> Result<std::process::ExitStatus, Failure> {
-    slurm::cancel(&start.allocation.id, Some("KILL"))?;
+    slurm::end_steps(&start.allocation.id)?;
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
     }

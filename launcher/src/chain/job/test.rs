@@ -56,7 +56,7 @@ impl Test<'_> {
         }
         let staged = if self.run.checkpoint.staging.is_some() { self.checkpoint_bytes / self.run.site.nodes } else { 0 };
         let needs = Needs { checkpoint_bytes: self.checkpoint_bytes, staged_bytes: staged, gpus: self.gpus };
-        let asked = Asked { nodes: tested, began, ended: now(), limit_s: LIMIT.as_secs_f64(), needs };
+        let asked = Asked { nodes: tested, began, ended: now(), needs };
         let verdict = nodes::judge(&asked, &answers, &[]);
         // Who does not answer alone would keep all others waiting.
         let verdict = if verdict.unfit.is_empty() { nodes::judge(&asked, &answers, &self.links(tested)?) } else { verdict };
