@@ -47,7 +47,7 @@ test: export NEEDS_SLURM := yes
 test: lint build ## all that a change must pass, cheapest first
 	@cargo test --release --workspace --locked
 
-bench: build ## the numbers of training beside their peers and bounds, in about a quarter of an hour; BENCH=--quick rehearses (needs what make demo leaves)
+bench: build ## the numbers of training beside their peers and bounds, in about half an hour; BENCH=--quick rehearses (needs what make demo leaves)
 	@cargo build --release --locked --quiet -p sirocco-checkpoint --example save_speed
 	@python=$$(tests/oracle/python.sh) && "$$python" benches/scaling.py --bin "$(PROGRAMS)" $(BENCH)
 

@@ -1,7 +1,8 @@
 """What this machine does in a second, by class of operation, for `sirocco plan`: left in the user's cache directory as JSON.
 
 The classes are those of crates/plan/src/flops.rs. Products and memory are measured with the libtorch that the trainer links, attention and the
-process itself with the trainer; what a whole step reaches of them is set by one run, LoRA on sequences of 512 tokens, and by no other.
+process itself with the trainer; what a whole step reaches of them is set by one step, LoRA on sequences of 512 tokens, on one rank with all cores
+and on ranks of one core each, and by no other.
 """
 
 import datetime
@@ -16,7 +17,7 @@ import time
 
 from common import Clock, Section, on_ranks, run, run_json, say, table
 
-FORMAT = 1
+FORMAT = 2
 CORES = os.cpu_count()
 TOKENS = 1024
 PLACE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "sirocco" / "calibration.json"
@@ -126,7 +127,7 @@ def expected(args, found):
     with tempfile.TemporaryDirectory() as directory:
         cache = pathlib.Path(directory) / "sirocco"
         cache.mkdir()
-        (cache / "calibration.json").write_text(json.dumps({**found, "attention_gflops": 1e9, "step_share": 1.0}), encoding="utf-8")
+        (cache / "calibration.json").write_text(json.dumps({**found, "attention_gflops": 1e9, "step_share": 1.0, "thread_share": 1.0}), encoding="utf-8")
         (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve()), encoding="utf-8")
         plan = json.loads(run([args.bin / "sirocco", "plan", "run.toml", "--json"], {"XDG_CACHE_HOME": directory}, directory))
     return plan["as_typed"]["step"]["seconds"]
@@ -167,13 +168,16 @@ def measure(args):
         "memory_gb_s": memory(torch, args.quick),
     }
     clock.note()
-    say("calibration: attention, a step, ranks, the disk")
+    say("calibration: attention, steps, ranks, the disk")
     attending, operations, step = attention(args, sizes)
-    found["link_gb_s"], found["disk_gb_s"], found["base_bytes"] = link(args), disk(args), base(step)
+    apart = bench(args, ranks=CORES, dp=CORES) if CORES > 1 else step
+    found["link_gb_s"], found["disk_gb_s"], found["base_bytes"] = link(args), disk(args), base(apart)
     measured = statistics.median(step["seconds_per_step"])
     # Attention was measured inside of steps, so it has the share in it already.
     found["step_share"] = expected(args, found) / (measured - attending)
     found["attention_gflops"] = operations / attending / found["step_share"]
+    slowest = statistics.median(apart["seconds_per_step"])
+    found["thread_share"] = min(found["step_share"] * CORES * measured / slowest, 1.0)
     if not 0 < found["step_share"] <= 1:
         sys.exit(f"calibration: a step takes {measured:.2f} s, less than its parts alone: something else ran, too, and nothing was written")
     PLACE.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +193,8 @@ def measure(args):
         ["from rank to rank", f"{found['link_gb_s']:.1f} GB/s"],
         ["a checkpoint to the disk", f"{found['disk_gb_s']:.2f} GB/s"],
         ["a rank before it loads a model", f"{found['base_bytes'] / 1e6:.0f} MB"],
-        [f"of these, a LoRA step of 4 × 512 tokens ({measured:.2f} s) reaches", f"{found['step_share']:.2f}"],
+        [f"of these, a LoRA step of 4 × 512 tokens ({measured:.2f} s) reaches on one rank with all cores", f"{found['step_share']:.2f}"],
+        [f"and of {CORES} such steps on ranks of one core each ({slowest:.2f} s)", f"{found['thread_share']:.2f}"],
     ]
     text = f"All cores together. {clock}.\n\n{table(['what', 'measured'], rows)}\n\n`sirocco plan` reads it from `sirocco/calibration.json` in the user's cache directory."
     return Section("What this machine does in a second", [], text)

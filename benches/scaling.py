@@ -3,7 +3,7 @@
 
     benches/scaling.py --bin DIR [--only NAME …] [--quick] [--reports DIR]
 
-NAME: overlap, memory, saving, disk, lora, calibration. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
+NAME: overlap, memory, saving, disk, lora, calibration, planning. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
 a machine that does something else meanwhile spoils them, so the report says how busy it was. Ends with 1 where a bound does not hold.
 """
 
@@ -17,6 +17,7 @@ import disk
 import fsdp_memory
 import lora_training
 import overlap
+import planning
 import saving
 from common import BUSY, HERE, facts, load, say, table
 
@@ -32,7 +33,7 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, default=HERE.parent / "data/darija", help="where train.jsonl is")
     parser.add_argument("--scratch", type=pathlib.Path, help="a directory on the disk to be measured (default: the system's temporary one)")
     parser.add_argument("--reports", type=pathlib.Path, default=HERE / "reports")
-    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora", "calibration"])
+    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora", "calibration", "planning"])
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     args.repository, args.bin = HERE.parent, args.bin.resolve()
@@ -53,6 +54,7 @@ def sections(args, pictures):
         "disk": lambda: disk.measure(args),
         "lora": lambda: lora_training.measure(args, *((1, 1) if args.quick else (2, 3))),
         "calibration": lambda: calibration.measure(args),
+        "planning": lambda: planning.measure(args),
     }
     return [bench() for name, bench in benches.items() if name in (args.only or benches)]
 
@@ -81,7 +83,8 @@ def main():
     args, begun = arguments(), datetime.datetime.now(datetime.timezone.utc)
     if load() > BUSY:
         say(f"the load average is {load():.1f}: something else runs, and the numbers will say more of it than of this")
-    name = f"{begun:%Y-%m-%d}-scaling"
+    # A part of the table does not take the place of a whole one.
+    name = f"{begun:%Y-%m-%d}-{'-'.join(args.only or ['scaling'])}"
     args.reports.mkdir(parents=True, exist_ok=True)
 
     def pictures(which, text):

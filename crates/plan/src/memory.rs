@@ -18,6 +18,9 @@ const ROWS: [u64; 2] = [256, 4096];
 const QUERIES: u64 = 128;
 /// The host's allocator (mimalloc) has sizes up to an eighth apart: on the way a twelfth is lost.
 const ROUNDING: u64 = 12;
+/// Working memory of a rank of the host without a head: the allocator touches whole pages of two megabytes for each size of buffer. Seen on the
+/// first of two stages of a pipeline (`benches/reports/2026-11-22-planning.md`); a head's own working memory is larger and covers it.
+const FLOOR: u64 = 60_000_000;
 /// Sums of gradients that may be under way (`UNDER_WAY` in `crates/parallel/src/data/reduction.rs`).
 const UNDER_WAY: u64 = 3;
 
@@ -196,7 +199,7 @@ impl Account<'_> {
     fn workspace(&self) -> u64 {
         let (block, head) = (self.block_at_work(), self.head_at_work());
         match self.around.kind {
-            Kind::Cpu => block + head,
+            Kind::Cpu => block + head.max(FLOOR),
             Kind::Gpu => block.max(head),
         }
     }

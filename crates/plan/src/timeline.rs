@@ -2,14 +2,15 @@
 //!
 //! The order is the engine's. While a unit computes, the next one is gathered; gradients of a unit are scattered behind its backward, and in
 //! the last backward summed over replicas (`fsdp/residence.rs`, `data/reduction.rs`); one forward, one backward between stages
-//! (`pipeline/schedule.rs`). The exchanges of a tp axis stand between products, where nothing hides them.
+//! (`pipeline/schedule.rs`). The exchanges of a tp axis stand between products, where nothing hides them. On the host nothing is hidden at all: the
+//! cores that compute are those that move the bytes.
 
 use serde::Serialize;
 use sirocco_config::{Parallel, Recompute};
 
 use crate::flops::Counter;
 use crate::held::{Held, Unit, held};
-use crate::machine::{Machine, Ring};
+use crate::machine::{Kind, Machine, Ring};
 use crate::mesh::{PlanError, expect_legal};
 use crate::model::Model;
 use crate::work::Work;
@@ -118,12 +119,16 @@ impl Stage {
             head.into_iter().chain(blocks(block(backward, leave))).chain(end).collect()
         };
         let (usual, last) = (back(false), back(true));
+        let pass = match machine.kind {
+            Kind::Cpu => one_after_the_other,
+            Kind::Gpu => lay_out,
+        };
         let over = |times: &[Times], of: fn(&Times) -> f64| times.iter().map(of).sum::<f64>();
         let wire = |times: &[Times]| over(times, |times| times.gather + times.leave);
         Stage {
-            forward: lay_out(&ahead),
-            backward: lay_out(&usual),
-            last_backward: lay_out(&last),
+            forward: pass(&ahead),
+            backward: pass(&usual),
+            last_backward: pass(&last),
             optimizer: seconds(counter.optimizer(held.trained)),
             computing: over(&ahead, |times| times.compute) + over(&usual, |times| times.compute),
             exchanging: held.layers as f64 * (8.0 + again) * exchange,
@@ -176,6 +181,11 @@ fn lay_out(units: &[Times]) -> f64 {
     computed.max(line)
 }
 
+/// The same where one line does both.
+fn one_after_the_other(units: &[Times]) -> f64 {
+    units.iter().map(|unit| unit.compute + unit.gather + unit.leave).sum()
+}
+
 /// Micro-batches beyond these per stage change nothing but the length of the steady part.
 const ENOUGH: usize = 3;
 
@@ -218,8 +228,8 @@ fn pipeline(stages: &[Stage], micro_batches: usize, message: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Link;
     use crate::machine::tests::MACHINE;
-    use crate::machine::{Kind, Link};
     use crate::mesh::tests::mesh;
     use crate::model::tests::SEVEN;
     use crate::work::Texture;
@@ -276,6 +286,8 @@ mod tests {
             let found = step(&SEVEN, &lora(), &mesh(1, 1, 4, 1), &machine).unwrap();
             assert!((found.computing + found.waiting + found.optimizer - found.seconds).abs() < 1e-9);
             assert!(found.communicating > 0.0);
+            let hidden = found.communicating - found.waiting;
+            assert!(if machine.kind == Kind::Cpu { hidden.abs() < 1e-9 } else { hidden > 0.0 }, "{hidden} s");
         }
     }
 }

@@ -163,7 +163,7 @@ fn on_hosts(site: &Site, partition: Option<&Partition>, run: &Run, nodes: u64) -
     let machine = measured.as_ref().ok().map(|(calibration, _)| Machine {
         kind: Kind::Cpu,
         // Threads are spread over the cores that there are; more ranks than cores share them.
-        rates: calibration.rates(run.model.dtype).divided(per_node),
+        rates: calibration.rates(run.model.dtype, per_node),
         ranks_per_node: per_node,
         within: calibration.link(),
         between: calibration.link(),
