@@ -101,8 +101,9 @@ fn a_site_that_cannot_run_it_and_a_mesh_that_cannot_be_are_refused() {
 
 fn calibration(cores: usize) -> Value {
     let products = json!({"products_gflops": 100.0, "gradients_gflops": 80.0});
-    json!({"format": 1, "measured": "2026-11-22 12:00 UTC", "processor": "one", "cores": cores, "bf16": products, "fp32": products,
-        "attention_gflops": 50.0, "factors_gb_s": 20.0, "memory_gb_s": 10.0, "step_share": 0.8, "link_gb_s": 5.0, "disk_gb_s": 1.0, "base_bytes": 200_000_000})
+    json!({"format": 2, "measured": "2026-11-22 12:00 UTC", "processor": "one", "cores": cores, "bf16": products, "fp32": products,
+        "attention_gflops": 50.0, "factors_gb_s": 20.0, "memory_gb_s": 10.0, "step_share": 0.8, "thread_share": 0.9,
+        "link_gb_s": 5.0, "disk_gb_s": 1.0, "base_bytes": 200_000_000})
 }
 
 #[test]
