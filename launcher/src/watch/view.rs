@@ -175,7 +175,7 @@ fn help() -> Paragraph<'static> {
          \n\
          Loss is a line, held-out loss is o.\n\
          Times left are as fast as the newest steps.\n\
-         The slowest rank stands here when it takes more than 1.5 times the median.\n\
+         The slowest rank is one that takes over 1.5 times the median of the others.\n\
          Only files of the run directory are read.",
     )
     .wrap(Wrap { trim: false })
@@ -216,7 +216,7 @@ mod tests {
             silent: Some(2.0),
             warnings: vec![
                 "step 9 was skipped: its loss or its gradients were not finite".to_owned(),
-                "rank 3 is slow: step 32 took it 3.60 s of computing, half of the ranks 2.00 s or less".to_owned(),
+                "rank 3 is slow: step 32 took it 3.60 s of computing, half of the others 2.00 s or less".to_owned(),
             ],
             jobs: jobs(two_jobs()),
         }
