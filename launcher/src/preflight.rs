@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use sirocco_checkpoint::{Architecture, CheckpointError, ModelDir};
-use sirocco_config::{Data, Device, ModelSizes, Run, RunFile};
+use sirocco_config::{Data, Device, Run, RunFile};
 use sirocco_tokens::Tokenizer;
 
 use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output;
-use crate::plan::expect_room;
+use crate::plan::{self, expect_room};
 use crate::programs::{Mpirun, TRAINER, beside};
 
 /// Where the ranks will be.
@@ -45,7 +45,7 @@ pub(crate) fn preflight(file: &RunFile, run: &Run, place: Place) -> Result<Prefl
         parameters += shape.iter().product::<usize>() as u64;
     }
     fits(run, &architecture)?;
-    run.parallel.check_model(&sizes(&architecture), |setting| file.place_of(setting))?;
+    run.parallel.check_model(&plan::model(&architecture).sizes(), |setting| file.place_of(setting))?;
     note_shared_files(&run.data);
     let tokenizer = Tokenizer::open(&run.model.path)?;
     if tokenizer.vocab_size() > architecture.vocab_size {
@@ -72,17 +72,6 @@ fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), Che
             Err(CheckpointError::TensorMismatch { path, tensor, found: format!("shape {:?}", spec.shape), expected })
         }
         Some(_) => Ok(()),
-    }
-}
-
-/// What a mesh has to fit.
-fn sizes(architecture: &Architecture) -> ModelSizes {
-    ModelSizes {
-        layers: architecture.layers as u64,
-        heads: architecture.heads as u64,
-        kv_heads: architecture.kv_heads as u64,
-        intermediate: architecture.ffn_size as u64,
-        vocabulary: architecture.vocab_size as u64,
     }
 }
 

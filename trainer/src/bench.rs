@@ -17,6 +17,7 @@ use tch::Device;
 use self::memory::Resident;
 use crate::args::{BenchJob, Group};
 use crate::failure::Failure;
+use crate::median::median;
 use crate::random_batch::random_batch;
 use crate::run::optimizer::Optimizer;
 use crate::run::setup::piece_of;
@@ -51,7 +52,7 @@ pub(crate) fn run(job: &BenchJob) -> Result<(), Failure> {
     let moments_bytes = trained * 2 * size_of::<f32>();
     let tokens = batches.tokens() * engine.data_share().1;
     let report = json!({
-        "tokens_per_s": tokens as f64 / median(&seconds), "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(),
+        "tokens_per_s": tokens as f64 / median(&seconds).unwrap_or(0.0), "seconds_per_step": seconds, "peak_rss_bytes": models::peak_memory(),
         "threads": threads, "rank": world.rank(), "mesh": engine.layout().mesh().to_string(),
         "held_bytes": held_bytes + moments_bytes, "largest_unit_bytes": largest_unit_bytes,
         "trained_elements": trained,
@@ -140,10 +141,4 @@ impl Batches {
             })
             .collect()
     }
-}
-
-fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }

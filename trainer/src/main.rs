@@ -10,6 +10,7 @@ mod failure;
 mod gpu;
 mod logging;
 mod logits;
+mod median;
 mod models;
 mod node;
 mod random_batch;

@@ -13,6 +13,6 @@ mod types;
 
 pub use error::SiteError;
 pub use groups::{Disk, DiskKind, Energy, Internet, Modules, Mpi, MpiStart, Network, Note, Outbound, Required, Software, Submit};
-pub use needs::{Needs, Reason, Runs};
+pub use needs::{MostNodes, Needs, Reason, Runs};
 pub use sirocco_config::WallTime;
 pub use types::{Arch, Gpus, Known, Partition, Qos, Scheduler, Site, Source, Vendor};

@@ -34,6 +34,15 @@ pub enum Runs {
     Cuda,
 }
 
+/// A limit on the nodes of a job.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct MostNodes {
+    /// How many.
+    pub nodes: u64,
+    /// Whose limit that is, in words: `partition gpu`.
+    pub limit_of: String,
+}
+
 /// Why a run cannot work on a site. Each variant names where, what is there and what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -118,6 +127,12 @@ impl Site {
         let unfit = partition.and_then(|partition| hosts(partition, needs).or_else(|| gpus(partition, needs)));
         unfit.or_else(|| nodes(partition, qos, needs.nodes)).or_else(|| time(partition, qos, needs.time?))
     }
+
+    /// The most nodes of a job in a partition (the default one without a name) with a quality of service; `None` where the profile knows no limit.
+    pub fn most_nodes(&self, partition: Option<&str>, qos: Option<&str>) -> Option<MostNodes> {
+        let partition = partition.or(self.default_partition.as_deref()).and_then(|name| self.partition(name));
+        most_nodes(partition, qos.and_then(|name| self.quality(name)))
+    }
 }
 
 fn hosts(partition: &Partition, needs: &Needs) -> Option<Reason> {
@@ -141,25 +156,29 @@ fn gpus(partition: &Partition, needs: &Needs) -> Option<Reason> {
 }
 
 fn nodes(partition: Option<&Partition>, qos: Option<&Qos>, asked: u64) -> Option<Reason> {
-    let of_partition = |most: u64, name: &str| (most, format!("partition {name}"));
     let least = qos.and_then(|qos| Some((qos.min_nodes?, format!("QOS {}", qos.name))));
-    let limits = [
-        partition.and_then(|partition| Some(of_partition(partition.max_nodes?, &partition.name))),
-        partition.and_then(|partition| Some(of_partition(partition.nodes?, &partition.name))),
-        qos.and_then(|qos| Some((qos.max_nodes?, format!("QOS {}", qos.name)))),
-        // At least one node: a percentage of a small partition never means none.
-        partition.zip(qos).and_then(|(partition, qos)| {
-            let most = (partition.nodes? * qos.max_percent? / 100).max(1);
-            Some((most, format!("QOS {} in partition {}", qos.name, partition.name)))
-        }),
-    ];
-    let most = limits.into_iter().flatten().min();
-    match (least, most) {
+    match (least, most_nodes(partition, qos)) {
         _ if asked == 0 => None,
-        (_, Some((most, limit_of))) if asked > most => Some(Reason::TooManyNodes { limit_of, most, asked }),
+        (_, Some(MostNodes { nodes: most, limit_of })) if asked > most => Some(Reason::TooManyNodes { limit_of, most, asked }),
         (Some((least, limit_of)), _) if asked < least => Some(Reason::TooFewNodes { limit_of, least, asked }),
         _ => None,
     }
+}
+
+/// The lowest limit of both.
+fn most_nodes(partition: Option<&Partition>, qos: Option<&Qos>) -> Option<MostNodes> {
+    let of_partition = |partition: &Partition, nodes| MostNodes { nodes, limit_of: format!("partition {}", partition.name) };
+    let limits = [
+        partition.and_then(|partition| Some(of_partition(partition, partition.max_nodes?))),
+        partition.and_then(|partition| Some(of_partition(partition, partition.nodes?))),
+        qos.and_then(|qos| Some(MostNodes { nodes: qos.max_nodes?, limit_of: format!("QOS {}", qos.name) })),
+        // At least one node: a percentage of a small partition never means none.
+        partition.zip(qos).and_then(|(partition, qos)| {
+            let nodes = (partition.nodes? * qos.max_percent? / 100).max(1);
+            Some(MostNodes { nodes, limit_of: format!("QOS {} in partition {}", qos.name, partition.name) })
+        }),
+    ];
+    limits.into_iter().flatten().min()
 }
 
 fn time(partition: Option<&Partition>, qos: Option<&Qos>, asked: WallTime) -> Option<Reason> {

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sirocco_config::{Run, RunFile};
 
+use crate::chain::history::Past;
 use crate::chain::record::{self, Event, What};
 use crate::chain::script::job_name;
 use crate::chain::slurm;
 use crate::cli;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::output;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
@@ -33,8 +34,7 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
     let (mut stopping, mut removed) = (vec![], vec![]);
     for id in jobs {
         // First the record, which the job reads before it goes on.
-        let event = Event::now(&id, What::Cancelled);
-        record::add(directory.path(), &event).map_err(|error| unread(&error))?;
+        record::add(directory.path(), &Event::now(&id, What::Cancelled))?;
         let runs = slurm::job(&id)?.is_some_and(|job| job.state == "RUNNING");
         match (runs, arguments.now) {
             (true, false) => slurm::cancel(&id, Some("USR1"))?,
@@ -66,14 +66,10 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
 /// The jobs of a run that wait or run. A run of a sweep began as one job of an array, which has another name: the record knows it.
 pub(crate) fn active(directory: &RunDirectory, run: &Run) -> Result<Vec<String>, Failure> {
     let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
-    for event in record::read(directory.path()).map_err(|error| unread(&error))? {
-        if !jobs.contains(&event.job) && slurm::job(&event.job)?.is_some_and(|job| job.is_active()) {
-            jobs.push(event.job);
+    for job in Past::read(directory.path())?.jobs() {
+        if !jobs.iter().any(|known| known == job) && slurm::job(job)?.is_some_and(|job| job.is_active()) {
+            jobs.push(job.to_owned());
         }
     }
     Ok(jobs)
-}
-
-fn unread(error: &std::io::Error) -> Failure {
-    Failure::new(Kind::Failed, format_args!("{}: {error}", record::FILE))
 }

@@ -1,11 +1,14 @@
 //! `RUN/jobs.jsonl`: what happened to the jobs of a run, one object a line, only ever added to. Who wants to know why a run is where it is
 //! reads it from the first line to the last.
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Kind};
 
 /// The file's name in a run directory.
 pub(crate) const FILE: &str = "jobs.jsonl";
@@ -116,25 +119,33 @@ pub(crate) fn now() -> f64 {
 }
 
 /// Adds a line, on disk when this returns.
-pub(crate) fn add(run: &Path, event: &Event) -> io::Result<()> {
+pub(crate) fn add(run: &Path, event: &Event) -> Result<(), Failure> {
     let path = run.join(FILE);
     // A crash may have cut the last line off: what is added begins its own.
     let is_whole = fs::read(&path).map_or(true, |bytes| bytes.last().is_none_or(|last| *last == b'\n'));
-    let line = format!("{}{}\n", if is_whole { "" } else { "\n" }, serde_json::to_string(event)?);
-    let mut file = File::options().create(true).append(true).open(path)?;
-    // In one piece: two jobs may write at once.
-    file.write_all(line.as_bytes())?;
-    file.sync_data()
+    let write = || -> io::Result<()> {
+        let line = format!("{}{}\n", if is_whole { "" } else { "\n" }, serde_json::to_string(event)?);
+        let mut file = File::options().create(true).append(true).open(&path)?;
+        // In one piece: two jobs may write at once.
+        file.write_all(line.as_bytes())?;
+        file.sync_data()
+    };
+    write().map_err(|error| failed(&path, "cannot be written", error))
 }
 
 /// Every event in order; none for a run that was never submitted. A last line without its end was cut off by a crash, and a line from a later
 /// version may say what this one does not know: both are passed over.
-pub(crate) fn read(run: &Path) -> io::Result<Vec<Event>> {
-    let bytes = match fs::read(run.join(FILE)) {
+pub(crate) fn read(run: &Path) -> Result<Vec<Event>, Failure> {
+    let path = run.join(FILE);
+    let bytes = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes?,
+        bytes => bytes.map_err(|error| failed(&path, "cannot be read", error))?,
     };
     Ok(String::from_utf8_lossy(&bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn failed(path: &Path, what: &str, error: impl Display) -> Failure {
+    Failure::new(Kind::Failed, format_args!("{}: {what}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use sirocco_config::{Run, shell_word};
-use sirocco_site::{Arch, Needs, Required, Runs, Site};
+use sirocco_site::Site;
 
+use super::needs::gpus_per_node;
 use crate::failure::{Failure, Kind};
 
 const TEMPLATE: &str = include_str!("../../../slurm/job.sh");
@@ -18,19 +19,23 @@ const LONG_JOB_SECONDS: u64 = 1200;
 
 /// What a script is made of.
 pub(crate) struct Script<'a> {
-    pub(crate) run: &'a Run,
-    pub(crate) site: &'a Site,
+    run: &'a Run,
+    site: &'a Site,
     /// Where the run is, absolute.
-    pub(crate) directory: &'a Path,
+    directory: &'a Path,
     /// The path of this program.
-    pub(crate) sirocco: PathBuf,
-    /// GPUs that each node gives; 0 where the run computes on the hosts.
-    pub(crate) gpus_per_node: u64,
+    sirocco: PathBuf,
     /// How many runs there are below `directory`, each the work of one job of an array; without it, the run is `directory` itself.
-    pub(crate) sweep: Option<usize>,
+    sweep: Option<usize>,
 }
 
-impl Script<'_> {
+impl<'a> Script<'a> {
+    /// That starts this program again, for a run in `directory`, or for so many runs of a `sweep` below it.
+    pub(crate) fn new(run: &'a Run, site: &'a Site, directory: &'a Path, sweep: Option<usize>) -> Result<Self, Failure> {
+        let own = |error| Failure::new(Kind::Machine, format_args!("cannot find the path of this program: {error}"));
+        Ok(Script { run, site, directory, sirocco: std::env::current_exe().map_err(own)?, sweep })
+    }
+
     /// The text.
     pub(crate) fn render(&self) -> Result<String, Failure> {
         [self.directory, &self.sirocco].into_iter().try_for_each(expect_plain)?;
@@ -50,7 +55,7 @@ impl Script<'_> {
                 Some(_) => format!("{}/$(printf %04d \"$SLURM_ARRAY_TASK_ID\")", word(self.directory)),
                 None => word(self.directory),
             },
-            script => word(&self.directory.join(self.file())),
+            script => word(&self.path()),
             options => self.options(),
             modules, exports,
             starter => self.site.mpi.as_ref().map_or("srun", |known| known.facts.start.command()),
@@ -61,13 +66,13 @@ impl Script<'_> {
         environment.render_str(TEMPLATE, context).map(|text| text.trim_end().to_owned() + "\n").map_err(failed)
     }
 
-    /// The name of the script in its directory.
-    pub(crate) fn file(&self) -> &'static str {
-        if self.sweep.is_some() { "sweep.sh" } else { "job.sh" }
+    /// Where the script belongs.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.join(if self.sweep.is_some() { "sweep.sh" } else { "job.sh" })
     }
 
-    /// sbatch's options, in the order in which people look for them.
-    fn options(&self) -> Vec<String> {
+    /// sbatch's options, as the script has them, in the order in which people look for them.
+    pub(crate) fn options(&self) -> Vec<String> {
         let asked = &self.run.site;
         let (nodes, per_node) = (asked.nodes + asked.spare_nodes, self.run.ranks() / asked.nodes);
         let partition = asked.partition.as_deref().or(self.site.default_partition.as_deref());
@@ -78,9 +83,11 @@ impl Script<'_> {
         options.extend([format!("--nodes={nodes}"), format!("--ntasks-per-node={per_node}")]);
         let cores = partition.and_then(|name| self.site.partition(name)).and_then(|partition| partition.cores);
         options.extend(cores.map(|cores| format!("--cpus-per-task={}", (cores / per_node).max(1))));
-        if self.gpus_per_node > 0 {
+        // 0 where the run computes on the hosts.
+        let gpus = gpus_per_node(self.run);
+        if gpus > 0 {
             let request = submit.and_then(|submit| submit.gpu_request.as_deref()).unwrap_or("--gpus-per-node={gpus}");
-            options.push(request.replace("{gpus}", &self.gpus_per_node.to_string()));
+            options.push(request.replace("{gpus}", &gpus.to_string()));
         }
         options.extend(asked.time.map(|time| format!("--time={time}")));
         options.extend(submit.iter().flat_map(|submit| submit.options.iter().cloned()));
@@ -117,32 +124,4 @@ pub(crate) fn job_name(run: &str, directory: &Path) -> String {
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{run}.{:06x}", hash & 0x00ff_ffff)
-}
-
-/// What a run asks of a site.
-pub(crate) fn needs(run: &Run, gpus_per_node: u64) -> Needs {
-    let cuda = gpus_per_node > 0;
-    Needs {
-        partition: run.site.partition.clone(),
-        qos: run.site.qos.clone(),
-        runs: if cuda { Runs::Cuda } else { Runs::Cpu },
-        programs: Arch::from_name(std::env::consts::ARCH),
-        gpus_per_node,
-        nodes: run.site.nodes + run.site.spare_nodes,
-        time: run.site.time,
-    }
-}
-
-/// What the site demands of every job and this run file does not say.
-pub(crate) fn lacking(run: &Run, site: &Site) -> Vec<&'static str> {
-    let asked = &run.site;
-    let required = site.submit.iter().flat_map(|known| &known.facts.required);
-    let is_there = |required: &Required| match required {
-        Required::Account => asked.account.is_some(),
-        Required::Partition => asked.partition.is_some() || site.default_partition.is_some(),
-        Required::Qos => asked.qos.is_some(),
-        Required::Time => asked.time.is_some(),
-        Required::Nodes => true,
-    };
-    required.filter(|required| !is_there(required)).map(|required| required.name()).collect()
 }

@@ -8,7 +8,7 @@ use sirocco_checkpoint::{ModelDir, RunState};
 use sirocco_config::{LOCAL_SITE, Origin, Run, RunFile, shell_word};
 use tempfile::TempDir;
 
-use crate::chain::submit::site_of;
+use crate::chain::needs::site_of;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};

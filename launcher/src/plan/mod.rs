@@ -33,7 +33,7 @@ pub(crate) struct Planned {
     pub(crate) data: Sample,
     /// Optimizer steps of the run, if that is known.
     pub(crate) steps: Option<u64>,
-    /// The run file's own mesh, if it has as many ranks as the place.
+    /// The run file's own mesh with its own number of ranks, if the place has as many.
     pub(crate) as_typed: Option<Candidate>,
     pub(crate) chosen: Option<Candidate>,
     pub(crate) candidates: Vec<Candidate>,
@@ -60,7 +60,7 @@ fn plan(arguments: &cli::Plan) -> Result<Planned, Failure> {
     let data = sample(&run);
     let work = Work::of(&run, data.texture);
     let ranks = place.ranks();
-    let as_typed = if run.ranks() == ranks { evaluate(&model, &work, &run.parallel, &place.place).ok() } else { None };
+    let as_typed = place.of_mesh(run.ranks()).and_then(|place| evaluate(&model, &work, &run.parallel, &place).ok());
     let all = candidates(&model, &work, &run.parallel, &place.place, ranks);
     if all.is_empty() {
         return Err(no_mesh(&run, &place, ranks));

@@ -80,28 +80,33 @@ impl Page<'_> {
             "peak"
         ));
         planned.candidates.iter().for_each(|candidate| self.row(candidate));
-        let more = planned.compared - planned.candidates.len();
+        // What was typed stands beside the best, wherever it would come.
+        let typed = planned.as_typed.as_ref().filter(|typed| planned.candidates.iter().all(|one| one.parallel != typed.parallel));
+        typed.into_iter().for_each(|typed| self.row(typed));
+        let is_one_of_them = |typed: &&Candidate| typed.parallel.ranks() == planned.place.ranks();
+        let more = planned.compared - planned.candidates.len() - usize::from(typed.filter(is_one_of_them).is_some());
         if more > 0 {
             self.line(&format!("{more} more were compared"));
-        }
-        if let Some(typed) = &planned.as_typed
-            && !planned.candidates.iter().any(|candidate| candidate.parallel == typed.parallel)
-        {
-            self.line("as the run file has it:");
-            self.row(typed);
         }
     }
 
     fn row(&mut self, candidate: &Candidate) {
+        let planned = self.planned;
         let step = candidate.step.map_or_else(|| NOT_KNOWN.to_owned(), |step| format!("{} s", number(step.seconds)));
-        let tokens = candidate.tokens_per_s.map_or_else(String::new, |tokens| grouped(tokens.round() as u64));
+        let tokens = candidate.tokens_per_s.map_or_else(String::new, number);
         let peak = candidate.share_of_peak.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
         let fits = if candidate.fits == Some(false) { "!" } else { " " };
         let (shape, recompute, memory) =
             (shape(&candidate.parallel), recompute(&candidate.parallel), bytes(candidate.memory_bytes));
-        let own = self.planned.as_typed.as_ref().is_some_and(|typed| typed.parallel == candidate.parallel);
-        let own = if own { "  as in the run file" } else { "" };
-        self.line(&format!("{shape:<34}{recompute:<11}{memory:>10}{fits} {step:>10}{tokens:>12}{peak:>8}{own}"));
+        let typed = match &planned.as_typed {
+            Some(typed) if typed.parallel != candidate.parallel => String::new(),
+            Some(typed) if typed.parallel.ranks() != planned.place.ranks() => {
+                format!("  as typed, {}", count(typed.parallel.ranks(), "rank"))
+            }
+            Some(_) => "  as typed".to_owned(),
+            None => String::new(),
+        };
+        self.line(&format!("{shape:<34}{recompute:<11}{memory:>10}{fits} {step:>10}{tokens:>12}{peak:>8}{typed}"));
     }
 
     fn chosen(&mut self) {
@@ -186,9 +191,14 @@ impl Page<'_> {
             "{:>5} {:>6} {:>8}  {:<34}{:<11}{:>12}{:>8}{:>10}",
             "nodes", "ranks", "batch", "best mesh", "recompute", "tokens/s", "scales", "run"
         ));
-        for scaled in &self.planned.scaling {
-            self.scaled(scaled);
+        let most = self.planned.place.most_nodes.as_ref();
+        let (given, beyond): (Vec<_>, Vec<_>) =
+            self.planned.scaling.iter().partition(|scaled| most.is_none_or(|most| scaled.nodes <= most.nodes));
+        given.into_iter().for_each(|scaled| self.scaled(scaled));
+        if let Some(most) = most.filter(|_| !beyond.is_empty()) {
+            self.line(&format!("more than {} gives a job, {}:", most.limit_of, count(most.nodes, "node")));
         }
+        beyond.into_iter().for_each(|scaled| self.scaled(scaled));
         self.line(
             "The global batch grows with the nodes; the run is as many tokens as the run file has. Simulated, not measured.",
         );
@@ -199,7 +209,7 @@ impl Page<'_> {
         let Some(best) = &scaled.best else {
             return self.line(&format!("{nodes:>5} {ranks:>6} {global_batch:>8}  does not fit"));
         };
-        let tokens = best.tokens_per_s.map_or_else(String::new, |tokens| grouped(tokens.round() as u64));
+        let tokens = best.tokens_per_s.map_or_else(String::new, number);
         let efficiency = scaled.efficiency.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share));
         let all = self.planned.steps.map(|steps| self.planned.work.tokens() * steps as f64);
         let time = all.zip(best.tokens_per_s).map_or_else(String::new, |(all, rate)| duration(all / rate));
@@ -222,12 +232,29 @@ fn recompute(parallel: &Parallel) -> &'static str {
     }
 }
 
-/// Three digits that count.
+/// Less than this is nothing: sums of seconds that should be 0 come close to it.
+const NOTHING: f64 = 1e-9;
+
+/// Three digits that count, of the smallest, too; more of large numbers, which have no decimals.
 fn number(value: f64) -> String {
-    match value.abs() {
-        0.0..0.095 => format!("{value:.3}"),
-        0.095..9.95 => format!("{value:.2}"),
-        9.95..99.5 => format!("{value:.1}"),
+    if value.abs() < NOTHING {
+        return "0".to_owned();
+    }
+    // Of 9.999 the third digit is that of 10.0: the exponent is of the number as it will be shown.
+    let exponent = format!("{value:.2e}").split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok()).unwrap_or(0);
+    match usize::try_from(2 - exponent) {
+        Ok(decimals) if decimals > 0 => format!("{value:.decimals$}"),
         _ => grouped(value.round() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_count_however_small_a_number_is() {
+        let shown = [0.0, -1e-10, 0.000_012_34, 0.0996, 0.5, 9.994, 9.996, 99.96, 999.5, 1234.4].map(number);
+        assert_eq!(shown, ["0", "0", "0.0000123", "0.0996", "0.500", "9.99", "10.0", "100", "1 000", "1 234"]);
     }
 }

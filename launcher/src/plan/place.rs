@@ -2,7 +2,7 @@
 use serde::Serialize;
 use sirocco_config::{Device as Wanted, Run};
 use sirocco_plan::{BASE_BYTES, Device, Kind, Machine, Place, Surroundings, device};
-use sirocco_site::{Needs, Partition, Runs, Scheduler, Site};
+use sirocco_site::{MostNodes, Needs, Partition, Runs, Scheduler, Site};
 
 use super::calibration::{Calibration, calibration};
 use crate::failure::{Failure, Kind as Fault};
@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) partition: Option<String>,
     pub(crate) nodes: u64,
     pub(crate) ranks_per_node: u64,
+    /// Of a job; `None` where nobody knows.
+    pub(crate) most_nodes: Option<MostNodes>,
     /// A node, in words.
     pub(crate) node: String,
     /// Where its speed was read, or why it is not known.
@@ -49,6 +51,14 @@ impl Found {
         self.nodes * self.ranks_per_node
     }
 
+    /// What the run file's own mesh meets here: as many ranks on each node as `sirocco submit` puts there, where that divides, else full nodes.
+    /// `None` for more ranks than there are places.
+    pub(crate) fn of_mesh(&self, ranks: u64) -> Option<Place> {
+        let each = if ranks.is_multiple_of(self.nodes) { ranks / self.nodes } else { self.ranks_per_node };
+        let machine = self.place.machine.map(|machine| Machine { ranks_per_node: each, ..machine });
+        (ranks <= self.ranks()).then_some(Place { ranks_per_node: each, machine, ..self.place })
+    }
+
     /// Most power of a rank's device.
     pub(crate) fn watts(&self) -> Option<f64> {
         self.gpu?.watts.map(|watts| watts.value)
@@ -65,10 +75,12 @@ pub(crate) fn find(site: Option<&str>, nodes: Option<u64>, run: &Run) -> Result<
         None => None,
         Some(name) => Some(site.partition(name).ok_or_else(|| no_partition(&site, name))?),
     };
-    match partition.filter(|partition| partition.gpus.as_ref().is_some_and(|gpus| gpus.count > 0)) {
-        Some(partition) => on_gpus(&site, partition, run, nodes),
-        None => on_hosts(&site, partition, run, nodes),
-    }
+    let most_nodes = site.most_nodes(named, run.site.qos.as_deref().filter(|_| own));
+    let found = match partition.filter(|partition| partition.gpus.as_ref().is_some_and(|gpus| gpus.count > 0)) {
+        Some(partition) => on_gpus(&site, partition, run, nodes)?,
+        None => on_hosts(&site, partition, run, nodes)?,
+    };
+    Ok(Found { most_nodes, ..found })
 }
 
 fn no_partition(site: &Site, name: &str) -> Failure {
@@ -124,6 +136,7 @@ fn on_gpus(site: &Site, partition: &Partition, run: &Run, nodes: u64) -> Result<
         partition: Some(partition.name.clone()),
         nodes,
         ranks_per_node: count,
+        most_nodes: None,
         node: show::node(partition),
         speed,
         scales: ports.is_some() && gpu.is_some(),
@@ -187,6 +200,7 @@ fn on_hosts(site: &Site, partition: Option<&Partition>, run: &Run, nodes: u64) -
         partition: partition.map(|partition| partition.name.clone()),
         nodes,
         ranks_per_node: per_node,
+        most_nodes: None,
         node,
         speed,
         scales: false,

@@ -61,14 +61,11 @@ impl Facts {
     pub(crate) fn of(path: &Path) -> Result<Facts, Failure> {
         let directory = RunDirectory::existing(path)?;
         let run = RunFile::read(&directory.typed_run_file())?.check(&here()?)?;
-        let unreadable = |path: &Path, error: &std::io::Error| {
-            Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display()))
-        };
         let run_file = directory.run_file();
-        let run_text = fs::read_to_string(&run_file).map_err(|error| unreadable(&run_file, &error))?;
+        let run_text = fs::read_to_string(&run_file)
+            .map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", run_file.display())))?;
         let (series, log) = (Series::read(&directory.metrics())?, Log::read(&directory.log(0))?);
-        let jobs = directory.path().join(record::FILE);
-        let events = record::read(directory.path()).map_err(|error| unreadable(&jobs, &error))?;
+        let events = record::read(directory.path())?;
         let mut notes = series.notes.clone();
         let steps = steps(&run, &directory, &log);
         let stints = stints(&events, &log, steps);

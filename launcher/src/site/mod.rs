@@ -5,6 +5,7 @@ mod check;
 pub(crate) mod find;
 mod host;
 mod lines;
+mod node;
 pub(crate) mod show;
 mod slurm;
 

@@ -36,7 +36,7 @@ impl Alarms {
             && due(&mut self.slow_rank, now)
         {
             lines.push(format!(
-                "warning: rank {rank} is slow: step {number} took it {seconds:.2} s of computing, half of the ranks {median_seconds:.2} s or less"
+                "warning: rank {rank} is slow: step {number} took it {seconds:.2} s of computing, half of the others {median_seconds:.2} s or less"
             ));
         }
         if let Some(waited) = step.data_seconds.filter(|waited| *waited > DATA_SECONDS.max(DATA_SHARE * step.seconds))
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(
             alarms.of(&slow, start),
             [
-                "warning: rank 3 is slow: step 12 took it 1.80 s of computing, half of the ranks 0.75 s or less",
+                "warning: rank 3 is slow: step 12 took it 1.80 s of computing, half of the others 0.75 s or less",
                 "warning: step 12 waited 0.50 of its 2.00 s for data",
             ]
         );

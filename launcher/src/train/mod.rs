@@ -4,6 +4,7 @@ pub(crate) mod alarms;
 pub(crate) mod directory;
 pub(crate) mod holder;
 pub(crate) mod interrupt;
+mod marks;
 pub(crate) mod metrics;
 pub(crate) mod outcome;
 mod progress;

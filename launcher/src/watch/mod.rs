@@ -1,6 +1,7 @@
 //! `sirocco watch`: a run as it goes on, drawn on a terminal or told in lines. It reads files of the run directory and writes none.
 
 mod lines;
+mod look;
 mod panels;
 mod recorded;
 mod screen;

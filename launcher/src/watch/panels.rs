@@ -7,8 +7,8 @@ use ratatui::text::Line;
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
 use crate::chain::history::{Job, JobState};
+use crate::watch::look::Look;
 use crate::watch::shown::Shown;
-use crate::watch::view::Look;
 use crate::watch::words::{nodes_words, what_next};
 
 /// Names and values, one a line.

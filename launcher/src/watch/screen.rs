@@ -11,10 +11,11 @@ use sirocco_config::environment::{NO_COLOUR, TERMINAL};
 use crate::failure::{Failure, Kind};
 use crate::output;
 use crate::watch::lines::summary;
+use crate::watch::look::Look;
 use crate::watch::shown::Shown;
 use crate::watch::source::Source;
 use crate::watch::state::State;
-use crate::watch::view::{Look, draw};
+use crate::watch::view::draw;
 use crate::watch::{PAUSE, Stop, now};
 
 /// How long a key or a signal may wait for an answer.
@@ -151,7 +152,7 @@ fn pressed(key: KeyEvent, look: Look) -> Wish {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::view::Page;
+    use crate::watch::look::Page;
 
     #[test]
     fn keys_do_what_the_help_says() {

@@ -1,11 +1,12 @@
 //! Draws one moment of a run on a screen of any size. Nothing is read here, and no colour says what words do not.
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::Color;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph, Wrap};
 
 use crate::output::duration;
+use crate::watch::look::{Look, Page};
 use crate::watch::panels;
 use crate::watch::shown::Shown;
 use crate::watch::state::State;
@@ -15,60 +16,6 @@ const ROOMY: (u16, u16) = (70, 18);
 
 /// The width of the numbers beside the curve.
 const NUMBERS: u16 = 40;
-
-/// What fills the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Page {
-    #[default]
-    Overview,
-    Curve,
-    Jobs,
-    Warnings,
-}
-
-impl Page {
-    const ALL: [Page; 4] = [Page::Overview, Page::Curve, Page::Jobs, Page::Warnings];
-
-    fn title(self) -> &'static str {
-        match self {
-            Page::Overview => "overview",
-            Page::Curve => "curve",
-            Page::Jobs => "jobs",
-            Page::Warnings => "warnings",
-        }
-    }
-
-    /// The page so many places further on, around the end.
-    pub(crate) fn moved(self, places: usize) -> Page {
-        Page::ALL[(self as usize + places) % Page::ALL.len()]
-    }
-
-    /// The one before.
-    pub(crate) fn before(self) -> Page {
-        self.moved(Page::ALL.len() - 1)
-    }
-}
-
-/// How somebody looks at a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) page: Page,
-    pub(crate) help: bool,
-    pub(crate) colour: bool,
-    /// Lines of a list that are above the screen.
-    pub(crate) scrolled: u16,
-}
-
-impl Look {
-    /// A style that is only there where there are colours.
-    pub(crate) fn colour(self, colour: Color) -> Style {
-        if self.colour { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    fn bold(self) -> Style {
-        if self.colour { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() }
-    }
-}
 
 /// One frame.
 pub(crate) fn draw(frame: &mut Frame<'_>, shown: &Shown, look: Look) {
@@ -175,7 +122,7 @@ fn help() -> Paragraph<'static> {
          \n\
          Loss is a line, held-out loss is o.\n\
          Times left are as fast as the newest steps.\n\
-         The slowest rank stands here when it takes more than 1.5 times the median.\n\
+         The slowest rank is one that takes over 1.5 times the median of the others.\n\
          Only files of the run directory are read.",
     )
     .wrap(Wrap { trim: false })
@@ -216,7 +163,7 @@ mod tests {
             silent: Some(2.0),
             warnings: vec![
                 "step 9 was skipped: its loss or its gradients were not finite".to_owned(),
-                "rank 3 is slow: step 32 took it 3.60 s of computing, half of the ranks 2.00 s or less".to_owned(),
+                "rank 3 is slow: step 32 took it 3.60 s of computing, half of the others 2.00 s or less".to_owned(),
             ],
             jobs: jobs(two_jobs()),
         }

@@ -37,6 +37,7 @@ fn every_field_is_documented() {
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
         ("doctor", &["doctor", "--json"]),
+        ("submit --dry-run", &["submit", "run.toml", "--set", "site.profile=slurm", "--dry-run", "--json"]),
     ];
     for (command, arguments) in commands {
         let finished = bench.run(arguments);

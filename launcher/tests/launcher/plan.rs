@@ -75,6 +75,29 @@ fn the_page_explains_the_chosen_mesh_and_more_nodes() {
 }
 
 #[test]
+fn what_was_typed_stands_among_the_meshes_and_what_no_job_gets_is_marked() {
+    let bench = bench();
+    let words = format!("--site meluxina --nodes 2 --model-config 7b.json {REAL} --set parallel.recompute=full");
+    // The mesh of the run file has one rank; four of eight GPUs, and all of them.
+    for (mesh, ranks, mark) in [("dp=1", 1, "as typed, 1 rank"), ("fsdp=4", 4, "as typed, 4 ranks"), ("dp=8", 8, "as typed")] {
+        let page = plan(&bench, &format!("{words} --set parallel.{mesh}")).out;
+        let (table, _) = page.split_once("\n\n7").or_else(|| page.split_once(" more were compared")).unwrap();
+        let marked: Vec<&str> = table.lines().filter(|line| line.contains("  as typed")).collect();
+        assert!(marked.len() == 1 && marked[0].ends_with(mark), "{mesh}: {marked:?} in\n{page}");
+        let object = plan(&bench, &format!("{words} --set parallel.{mesh} --json")).json();
+        assert_eq!(object["as_typed"]["parallel"]["recompute"], "full");
+        let axes = ["pp", "dp", "fsdp", "tp"].map(|axis| object["as_typed"]["parallel"][axis].as_u64().unwrap());
+        assert_eq!(axes.iter().product::<u64>(), ranks);
+        assert_eq!(object["place"]["most_nodes"], json!({"nodes": 200, "limit_of": "partition gpu"}));
+        let beyond = page.split("more than partition gpu gives a job, 200 nodes:\n").nth(1).unwrap();
+        let nodes: Vec<&str> = beyond.lines().filter_map(|line| line.split_whitespace().next()).take(2).collect();
+        assert_eq!(nodes, ["256", "500"]);
+    }
+    let wide = plan(&bench, &format!("{words} --set parallel.dp=16 --json")).json();
+    assert!(wide["as_typed"].is_null(), "two nodes have eight GPUs");
+}
+
+#[test]
 fn what_cannot_fit_is_said_with_what_is_missing() {
     let finished = plan(&bench(), &format!("--site meluxina --nodes 1 --model-config large.json {REAL}"));
     assert_eq!(finished.code, Some(0), "{finished:?}");
@@ -127,7 +150,7 @@ fn figures_of_this_machine_are_used_where_they_are_and_missed_where_they_are_not
         (calibration(cores + 1).to_string(), "and there are"),
         ("{".to_owned(), "EOF"),
         (calibration(cores).to_string().replace("10.0", "-1.0"), "has a rate that is not above zero"),
-        (calibration(cores).to_string().replace("\"format\":1", "\"format\":2"), "has format 2, expected 1"),
+        (calibration(cores).to_string().replace("\"format\":2", "\"format\":1"), "has format 1, expected 2"),
     ] {
         bench.write(path, &text);
         let found = plan(&bench, "--json").json();

@@ -92,6 +92,30 @@ fn a_sweep_is_an_array_of_jobs() {
 }
 
 #[test]
+fn a_dry_run_as_an_object_has_the_script_and_its_options() {
+    let bench = bench();
+    let words = ["submit", "run.toml", "--dry-run", "--set", "site.profile=slurm", "--set", "site.keep_environment=[]"];
+    let with = |more: &[&str]| {
+        let mut command = bench.command(&[&words[..], more].concat());
+        Finished::new(&command.env("HF_TOKEN", "secret").output().unwrap(), &bench.path(""))
+    };
+    let (text, found) = (with(&[]).out, with(&["--json"]).json());
+    let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["name", "run_dir", "job_name", "script", "text", "options", "runs", "dropped_environment"]);
+    assert_eq!(found["text"], text);
+    let options: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#SBATCH ")).collect();
+    assert!(!options.is_empty() && found["options"] == serde_json::json!(options), "{found}");
+    assert_eq!((&found["name"], &found["run_dir"]), (&"tiny".into(), &"runs/tiny".into()));
+    assert!(found["script"].as_str().unwrap().ends_with("runs/tiny/job.sh") && found["runs"] == serde_json::json!([]), "{found}");
+    assert_eq!(found["dropped_environment"], serde_json::json!(["HF_TOKEN"]));
+    assert_eq!(options[0], format!("--job-name={}", found["job_name"].as_str().unwrap()));
+    let sweep = with(&["--json", "--sweep", "method.rank=8,16"]).json();
+    assert!(sweep["script"].as_str().unwrap().ends_with("runs/tiny/sweep.sh"), "{sweep}");
+    assert_eq!(sweep["runs"], serde_json::json!(["runs/tiny/0000", "runs/tiny/0001"]));
+    assert!(!bench.path("runs").exists(), "nothing is made");
+}
+
+#[test]
 fn what_cannot_work_on_a_site_is_refused_with_the_reason() {
     let bench = bench();
     let refusals = [

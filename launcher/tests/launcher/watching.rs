@@ -30,7 +30,7 @@ fn skipped_steps_jumps_and_slow_ranks_are_told_once() {
     for line in [
         "warning: step 2 was skipped: its loss or its gradients were not finite",
         "warning: the loss jumped from 2.5000 to 9.5000 at step 3",
-        "warning: rank 1 is slow: step 4 took it 3.00 s of computing, half of the ranks 1.00 s or less",
+        "warning: rank 1 is slow: step 4 took it 3.00 s of computing, half of the others 1.00 s or less",
     ] {
         assert_eq!(finished.err.matches(line).count(), 1, "{line}: {finished:?}");
     }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use sirocco_comm::{Communicator, Event, Solo};
 use sirocco_parallel::{Engine, Mesh};
 
-use super::{Batches, bucket_bytes, engine, median, print};
+use super::{Batches, bucket_bytes, engine, print};
 use crate::args::BenchJob;
 use crate::failure::Failure;
+use crate::median::median;
 
 /// One way of taking a step, measured.
 #[derive(Default)]
@@ -43,11 +44,12 @@ pub(super) fn run(job: &BenchJob, world: &dyn Communicator) -> Result<(), Failur
             timeline = spans(&world.history());
         }
     }
-    let slower = median(&seconds.computing).max(median(&seconds.communication));
+    let middle = |seconds: &[f64]| median(seconds).unwrap_or(0.0);
+    let slower = middle(&seconds.computing).max(middle(&seconds.communication));
     let report = json!({
         "rank": world.rank(), "ranks": world.size(), "gradient_bytes": elements * size_of::<f32>(),
         "computing_s": seconds.computing, "communication_s": seconds.communication, "both_s": seconds.both,
-        "ratio": median(&seconds.both) / slower, "timeline": timeline,
+        "ratio": middle(&seconds.both) / slower, "timeline": timeline,
     });
     print(world, report)
 }

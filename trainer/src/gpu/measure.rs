@@ -39,10 +39,3 @@ pub(super) fn matrix_peak(device: Device) -> f64 {
     });
     2.0 * (SIDE as f64).powi(3) * f64::from(PRODUCTS) / seconds
 }
-
-/// The middle one.
-pub(super) fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}

@@ -3,6 +3,7 @@
 use sirocco_comm::Communicator;
 
 use crate::failure::Failure;
+use crate::median::median;
 
 /// What one rank knows of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -87,13 +88,13 @@ impl Agreed {
         (rank, bytes as u64)
     }
 
-    /// The rank that computes longest, if it takes more than `factor` times the median.
+    /// The rank that computes longest, if it takes more than `factor` times the median of the others: with it among them, of two ranks none could
+    /// ever take twice as long.
     pub(crate) fn straggler(&self, factor: f64) -> Option<Straggler> {
-        let mut sorted: Vec<f64> = self.0.iter().map(|told| told.seconds).collect();
-        sorted.sort_by(f64::total_cmp);
-        // The lower median: of two ranks, the faster one.
-        let median_seconds = *sorted.get((sorted.len() - 1) / 2)?;
         let (rank, told) = self.0.iter().enumerate().max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds))?;
+        let others = self.0.iter().enumerate().filter(|(other, _)| *other != rank);
+        let others: Vec<f64> = others.map(|(_, told)| told.seconds).collect();
+        let median_seconds = median(&others)?;
         (told.seconds > factor * median_seconds).then_some(Straggler { rank, seconds: told.seconds, median_seconds })
     }
 }
@@ -104,6 +105,7 @@ pub(crate) struct Straggler {
     pub(crate) rank: usize,
     /// Of computing, in this step.
     pub(crate) seconds: f64,
+    /// Of the other ranks.
     pub(crate) median_seconds: f64,
 }
 
@@ -133,5 +135,7 @@ mod tests {
         assert_eq!(agreed(&[1.0, 1.4]).straggler(1.5), None);
         assert_eq!(agreed(&[1.0, 1.1, 4.0, 0.9]).straggler(1.5), Some(Straggler { rank: 2, seconds: 4.0, median_seconds: 1.0 }));
         assert_eq!(agreed(&[2.0, 1.0]).straggler(1.5), Some(Straggler { rank: 0, seconds: 2.0, median_seconds: 1.0 }));
+        assert_eq!(agreed(&[1.0, 3.5, 2.0]).straggler(1.5), Some(Straggler { rank: 1, seconds: 3.5, median_seconds: 1.5 }));
+        assert_eq!(agreed(&[1.0, 2.0, 2.2]).straggler(1.5), None, "half way between the others is 1.5 s");
     }
 }

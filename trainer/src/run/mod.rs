@@ -4,6 +4,7 @@ mod agreement;
 mod data;
 mod deadline;
 mod evaluate;
+mod fitting;
 pub(crate) mod identity;
 mod meeting;
 mod metrics;
@@ -30,6 +31,7 @@ use sirocco_tokens::Order;
 
 use self::data::Sequences;
 use self::deadline::Deadline;
+use self::fitting::Save;
 use self::identity::{Identity, agreed_base};
 use self::metrics::Metrics;
 use self::optimizer::Optimizer;
@@ -138,8 +140,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
         order,
         communicator,
         memory,
-        largest_bytes,
-        seconds: 0.0,
+        like: Save { bytes: largest_bytes, seconds: 0.0 },
         under_way: UnderWay::Nothing,
     };
     let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps), step_seconds: 0.0 };

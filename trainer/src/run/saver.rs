@@ -13,6 +13,7 @@ use sirocco_config::Run;
 use sirocco_tokens::Order;
 use tch::Device;
 
+use super::fitting::Save;
 use super::identity::Identity;
 use super::saved::Snapshot;
 use super::step::State;
@@ -28,10 +29,8 @@ pub(crate) struct Saver<'a> {
     pub(crate) communicator: &'a dyn Communicator,
     /// Memory for the next snapshot, while no thread writes from it.
     pub(crate) memory: Snapshot,
-    /// The largest rank's, as [`largest`] gives it.
-    pub(crate) largest_bytes: usize,
-    /// How long writing took at most where it did not rest; 0 before that is known.
-    pub(crate) seconds: f64,
+    /// What is known of a save of this run.
+    pub(crate) like: Save,
     pub(crate) under_way: UnderWay,
 }
 
@@ -52,30 +51,31 @@ type Thread<T> = JoinHandle<Result<T, Failure>>;
 /// What a thread has that wrote a shard.
 pub(crate) struct Written {
     snapshot: Snapshot,
+    shard: Shard,
+}
+
+/// A shard on disk.
+struct Shard {
     record: ShardRecord,
-    /// How long it took, if it did not rest.
+    /// How long it took to write, if that did not rest.
     seconds: Option<f64>,
 }
 
 /// The nice value of threads that save: the cores belong to the threads that compute.
 const NICE: i32 = 19;
 
-/// Bytes of a rank that are written during one step without being felt, for each second that the step takes: a disk keeps up with that, and it
-/// is a fortieth of two cores.
-const FITS_A_SECOND: f64 = 64e6;
-
 /// Bytes that a disk writes in a second, as long as none has been seen to.
 const EXPECTED_SPEED: f64 = 100e6;
 
-/// Bytes that fit any step.
-const FITS_ANY_STEP: f64 = 16e6;
-
-/// Of a save that does not fit a step, the share of a core that each of the two threads of a save takes while the cores compute and nobody waits for it. What they take from one
-/// thread that computes, all wait for (benches/tried.md).
+/// Of a save that does not fit a step, the share of a core that each of its two threads takes while the cores compute and nobody waits for it.
+/// What they take from one thread that computes, all wait for (benches/tried.md).
 const SHARE: f64 = 0.006;
 
 /// For how long it is content with that: what is done while a save is written is lost with what was done before, if a rank dies.
 const LEISURE: Duration = Duration::from_secs(120);
+
+/// Said where a small save is not waited for.
+const OUTLASTS: &str = "a save took longer than a step: steps do not wait for this one";
 
 const SAVING: Round = Round { name: "checkpoint", failed: "could not save" };
 
@@ -100,7 +100,11 @@ impl Saver<'_> {
         everyone(self.communicator, SAVING, outcome)?;
         let mut snapshot = std::mem::take(&mut self.memory);
         snapshot.take(&state.engine, &state.optimizer);
-        let is_awaited = fits_a_step(self.largest_bytes, state.step_seconds);
+        let (is_small, outlasts) = (self.like.is_small(state.step_seconds), self.like.outlasts(state.step_seconds));
+        if is_small && outlasts {
+            tracing::info!(step, seconds = self.like.seconds, "{OUTLASTS}");
+        }
+        let is_awaited = is_small && !outlasts;
         let rests = !is_awaited && state.engine.device() == Device::Cpu;
         let pace = Arc::new(if rests { Pace::share(SHARE, LEISURE) } else { Pace::full() });
         let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());
@@ -110,7 +114,8 @@ impl Saver<'_> {
                 Some(writer) => snapshot.write(&writer, rank, &paced)?,
                 None => snapshot.write(&checkpoints.join(step).map_err(Failure::file)?, rank, &paced)?,
             };
-            Ok(Written { snapshot, record, seconds: (!rests).then(|| start.elapsed().as_secs_f64()) })
+            let seconds = (!rests).then(|| start.elapsed().as_secs_f64());
+            Ok(Written { snapshot, shard: Shard { record, seconds } })
         };
         let thread = in_the_background(write)?;
         self.under_way = UnderWay::Writing { step, pace, writer: begun, is_awaited, thread };
@@ -119,7 +124,8 @@ impl Saver<'_> {
 
     /// How long it takes until the state of now is saved, if somebody waits for it: that of before may have to be written first.
     pub(crate) fn expected(&self) -> Duration {
-        let one = if self.seconds > 0.0 { self.seconds } else { self.largest_bytes as f64 / EXPECTED_SPEED };
+        let Save { bytes, seconds } = self.like;
+        let one = if seconds > 0.0 { seconds } else { bytes as f64 / EXPECTED_SPEED };
         Duration::from_secs_f64(if matches!(self.under_way, UnderWay::Nothing) { one } else { 2.0 * one })
     }
 
@@ -142,10 +148,9 @@ impl Saver<'_> {
         match std::mem::take(&mut self.under_way) {
             UnderWay::Nothing => Ok(()),
             UnderWay::Writing { step, writer, thread, .. } => {
-                let written = joined(thread).map(|Written { snapshot, record, seconds }| {
+                let written = joined(thread).map(|Written { snapshot, shard }| {
                     self.memory = snapshot;
-                    self.seconds = self.seconds.max(seconds.unwrap_or(0.0));
-                    record
+                    shard
                 });
                 let thread = match self.records(written)? {
                     None => None,
@@ -161,13 +166,14 @@ impl Saver<'_> {
         }
     }
 
-    /// Brings the records of all shards to the first rank.
-    fn records(&self, mine: Result<ShardRecord, Failure>) -> Result<Option<Vec<ShardRecord>>, Failure> {
+    /// Tells all ranks how long the slowest took, and brings the records of all shards to the first rank.
+    fn records(&mut self, mine: Result<Shard, Failure>) -> Result<Option<Vec<ShardRecord>>, Failure> {
         let (mine, outcome) = match mine {
-            Ok(record) => (Some(record), Ok(())),
+            Ok(Shard { record, seconds }) => (Some(record), Ok(seconds)),
             Err(failure) => (None, Err(failure)),
         };
-        everyone(self.communicator, SAVING, outcome)?;
+        let seconds = everyone(self.communicator, SAVING, outcome)?;
+        self.like.seconds = seconds.into_iter().flatten().fold(self.like.seconds, f64::max);
         let (name, mine) = ("shard record", mine.into_iter());
         if self.communicator.rank() != 0 {
             for record in mine {
@@ -238,11 +244,6 @@ pub(crate) fn largest(communicator: &dyn Communicator, snapshot: &Snapshot) -> R
     Ok(everyone(communicator, SAVING, Ok(snapshot.bytes()))?.into_iter().max().unwrap_or(0))
 }
 
-/// Whether saving `bytes` during a step of so many seconds is not felt.
-fn fits_a_step(bytes: usize, seconds: f64) -> bool {
-    bytes as f64 <= (FITS_A_SECOND * seconds).max(FITS_ANY_STEP)
-}
-
 /// Starts a thread that gives way to those that compute; so do threads that it starts.
 fn in_the_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -260,18 +261,4 @@ fn in_the_background<T: Send + 'static>(
 /// What a thread returned. One that panicked has printed why.
 fn joined<T>(thread: Thread<T>) -> Result<T, Failure> {
     thread.join().unwrap_or_else(|_| Err(Failure::failed("the thread that saves ended before its work was done")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_fits_a_step_grows_with_the_step() {
-        for (bytes, seconds, fits) in
-            [(16_000_000, 0.0, true), (17_000_000, 0.1, false), (60_000_000, 1.0, true), (1_600_000_000, 5.0, false)]
-        {
-            assert_eq!(fits_a_step(bytes, seconds), fits, "{bytes} bytes, {seconds} s");
-        }
-    }
 }

@@ -17,7 +17,7 @@ use super::watch::{Verdict, Watch};
 use crate::failure::Failure;
 use crate::models::peak_memory;
 
-/// A rank that computes this many times as long as the median is named.
+/// A rank that computes this many times as long as the median of the others is named.
 const STRAGGLES: f64 = 1.5;
 
 /// What a step needs and does not change.

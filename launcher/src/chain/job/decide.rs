@@ -1,7 +1,8 @@
 //! What follows when ranks have ended: nothing, the same again, or another job. A pure function of what was recorded.
 use std::time::Duration;
 
-use crate::chain::record::{Event, Outcome, Unfit, What};
+use crate::chain::history::Past;
+use crate::chain::record::{Outcome, Unfit};
 use crate::failure::Kind;
 
 /// In less than this nothing worth its start is done; it is more than the two minutes by which Slurm's signal may precede the end of a job.
@@ -52,28 +53,28 @@ pub(crate) enum Decision {
 }
 
 /// Decides. `past` is the record of the run before this ending, `restarts` how many failures in a row without a new checkpoint are too many.
-pub(crate) fn decide(past: &[Event], ending: &Ending, left: &Left, restarts: u64) -> Decision {
+pub(crate) fn decide(past: &Past, ending: &Ending, left: &Left, restarts: u64) -> Decision {
     let (from, to) = ending.steps;
     let time_is_up = ending.in_time || left.time.is_some_and(|time| time < ENOUGH);
     let is_over = left.time.is_some_and(|time| time < OVER);
     if ending.outcome == Outcome::Done {
         return Decision::Done;
     }
-    if since_a_person(past).any(|event| event.what == What::Cancelled) {
+    if past.is_cancelled() {
         return Decision::GiveUp(CANCELLED.to_owned());
     }
     if ending.outcome == Outcome::Failed {
         if matches!(ending.kind, Kind::Usage | Kind::Policy | Kind::Input) {
             return Decision::GiveUp("this does not go away by itself".to_owned());
         }
-        let before: Vec<_> = failures(past).take_while(|failure| failure.step == to).collect();
+        let before: Vec<_> = past.failures().take_while(|failure| failure.step == to).collect();
         if from == to && before.first().is_some_and(|failure| essence(failure.why) == essence(&ending.why)) {
             return Decision::GiveUp(format!("the same error twice at step {to}"));
         }
         if before.len() as u64 >= restarts {
             return Decision::GiveUp(format!("{} failures in a row without a new checkpoint", before.len() + 1));
         }
-    } else if ending.in_time && from == to && job_without_a_step(past) {
+    } else if ending.in_time && from == to && past.last_job_did_no_step() {
         return Decision::GiveUp(format!(
             "two jobs in a row have done no step after step {to}: [site] time is too short for one"
         ));
@@ -85,47 +86,6 @@ pub(crate) fn decide(past: &[Event], ending: &Ending, left: &Left, restarts: u64
         false if time_is_up || left.nodes < 0 => Decision::Successor,
         false => Decision::Again,
     }
-}
-
-/// A failure in the record.
-struct Failed<'a> {
-    step: u64,
-    why: &'a str,
-}
-
-/// The failures since a person last submitted the run, the newest first, until ranks ended otherwise.
-fn failures(past: &[Event]) -> impl Iterator<Item = Failed<'_>> {
-    endings(past).map_while(|(outcome, step, why)| (outcome == Outcome::Failed).then_some(Failed { step, why }))
-}
-
-fn endings(past: &[Event]) -> impl Iterator<Item = (Outcome, u64, &str)> {
-    since_a_person(past).rev().filter_map(|event| match &event.what {
-        What::Ended { outcome, step, why, .. } => Some((*outcome, *step, why.as_str())),
-        _ => None,
-    })
-}
-
-/// What happened since a person last submitted the run: a job that follows another one names it.
-fn since_a_person(past: &[Event]) -> impl DoubleEndedIterator<Item = &Event> {
-    let by_a_person = |event: &Event| matches!(event.what, What::Submitted { after: None, .. });
-    past[past.iter().rposition(by_a_person).unwrap_or(0)..].iter()
-}
-
-/// Whether the job before this one left in time, too, and had done no step.
-fn job_without_a_step(past: &[Event]) -> bool {
-    let this = past.last().map(|event| event.job.as_str());
-    let mut before = since_a_person(past).rev().skip_while(|event| Some(event.job.as_str()) == this);
-    let Some(What::Ended { outcome: Outcome::Stopped, step, .. }) = before.find_map(|event| match &event.what {
-        ended @ What::Ended { .. } => Some(ended),
-        _ => None,
-    }) else {
-        return false;
-    };
-    let began = before.find_map(|event| match &event.what {
-        What::Ranks { from_step, .. } => Some(*from_step),
-        _ => None,
-    });
-    began == Some(*step)
 }
 
 /// A message without what differs whenever the same thing happens: process ids and times.
@@ -147,7 +107,7 @@ fn essence(why: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::record::Next;
+    use crate::chain::record::{Event, Next, What};
 
     const HOUR: Left = Left { time: Some(Duration::from_secs(3600)), nodes: 0 };
 
@@ -159,6 +119,11 @@ mod tests {
         Event::now(job, What::Ended { attempt: 1, outcome, step, why: why.to_owned(), unfit: vec![], next: Next::Again })
     }
 
+    /// Decides after these events.
+    fn after(past: &[Event], ending: &Ending, left: &Left, restarts: u64) -> Decision {
+        decide(&Past::from(past.to_vec()), ending, left, restarts)
+    }
+
     fn ending(outcome: Outcome, steps: (u64, u64), why: &str) -> Ending {
         Ending { outcome, kind: Kind::Failed, steps, why: why.to_owned(), unfit: vec![], terminated: false, in_time: false }
     }
@@ -167,38 +132,35 @@ mod tests {
     fn a_stop_goes_on_where_there_is_time_and_else_in_another_job() {
         let past = [submitted("1", None)];
         let stop = ending(Outcome::Stopped, (0, 5), "asked");
-        assert_eq!(decide(&past, &stop, &HOUR, 3), Decision::Again);
+        assert_eq!(after(&past, &stop, &HOUR, 3), Decision::Again);
         let minute = Left { time: Some(Duration::from_secs(100)), nodes: 0 };
         let in_time = Ending { in_time: true, ..ending(Outcome::Stopped, (0, 5), "the job ends") };
-        assert_eq!(decide(&past, &in_time, &HOUR, 3), Decision::Successor);
-        assert_eq!(decide(&past, &stop, &minute, 3), Decision::Successor);
-        assert_eq!(decide(&past, &stop, &Left { time: None, nodes: -1 }, 3), Decision::Successor);
+        assert_eq!(after(&past, &in_time, &HOUR, 3), Decision::Successor);
+        assert_eq!(after(&past, &stop, &minute, 3), Decision::Successor);
+        assert_eq!(after(&past, &stop, &Left { time: None, nodes: -1 }, 3), Decision::Successor);
         let by_slurm = Ending { terminated: true, ..ending(Outcome::Stopped, (0, 5), "asked") };
-        assert_eq!(decide(&past, &by_slurm, &HOUR, 3), Decision::LeaveToSlurm);
-        assert_eq!(decide(&past, &by_slurm, &minute, 3), Decision::LeaveToSlurm, "somebody has cancelled it");
+        assert_eq!(after(&past, &by_slurm, &HOUR, 3), Decision::LeaveToSlurm);
+        assert_eq!(after(&past, &by_slurm, &minute, 3), Decision::LeaveToSlurm, "somebody has cancelled it");
         let over = Left { time: Some(Duration::from_secs(2)), nodes: 0 };
-        assert_eq!(decide(&past, &by_slurm, &over, 3), Decision::Successor);
-        assert_eq!(decide(&past, &ending(Outcome::Done, (5, 9), ""), &minute, 3), Decision::Done);
+        assert_eq!(after(&past, &by_slurm, &over, 3), Decision::Successor);
+        assert_eq!(after(&past, &ending(Outcome::Done, (5, 9), ""), &minute, 3), Decision::Done);
     }
 
     #[test]
     fn an_error_that_repeats_at_the_same_step_ends_the_chain() {
         let failed = |steps, why| ending(Outcome::Failed, steps, why);
         let past = [submitted("1", None), ended("1", Outcome::Failed, 4, "NaN")];
-        assert_eq!(
-            decide(&past, &failed((4, 4), "NaN"), &HOUR, 3),
-            Decision::GiveUp("the same error twice at step 4".to_owned())
-        );
-        assert_eq!(decide(&past, &failed((4, 4), "rank 1 died"), &HOUR, 3), Decision::Again);
-        assert_eq!(decide(&past, &failed((4, 8), "NaN"), &HOUR, 3), Decision::Again, "there was progress");
+        assert_eq!(after(&past, &failed((4, 4), "NaN"), &HOUR, 3), Decision::GiveUp("the same error twice at step 4".to_owned()));
+        assert_eq!(after(&past, &failed((4, 4), "rank 1 died"), &HOUR, 3), Decision::Again);
+        assert_eq!(after(&past, &failed((4, 8), "NaN"), &HOUR, 3), Decision::Again, "there was progress");
         let later = [&past[..], &[submitted("2", None)]].concat();
-        assert_eq!(decide(&later, &failed((4, 4), "NaN"), &HOUR, 3), Decision::Again, "a person has looked");
+        assert_eq!(after(&later, &failed((4, 4), "NaN"), &HOUR, 3), Decision::Again, "a person has looked");
     }
 
     #[test]
     fn different_errors_without_progress_end_it_too() {
         let mut past = vec![submitted("1", None)];
-        let next = |past: &[Event], number: u64| decide(past, &ending(Outcome::Failed, (4, 4), &number.to_string()), &HOUR, 2);
+        let next = |past: &[Event], number: u64| after(past, &ending(Outcome::Failed, (4, 4), &number.to_string()), &HOUR, 2);
         for number in 0..2 {
             assert_eq!(next(&past, number), Decision::Again);
             past.push(ended("1", Outcome::Failed, 4, &number.to_string()));
@@ -209,12 +171,12 @@ mod tests {
     #[test]
     fn what_cannot_go_away_is_not_tried_again() {
         let wrong = Ending { kind: Kind::Input, ..ending(Outcome::Failed, (0, 0), "no model") };
-        assert!(matches!(decide(&[], &wrong, &HOUR, 3), Decision::GiveUp(_)));
+        assert!(matches!(after(&[], &wrong, &HOUR, 3), Decision::GiveUp(_)));
         let cancelled = [submitted("1", None), Event::now("1", What::Cancelled)];
         let stop = ending(Outcome::Stopped, (0, 5), "asked");
-        assert_eq!(decide(&cancelled, &stop, &HOUR, 3), Decision::GiveUp("cancelled".to_owned()));
+        assert_eq!(after(&cancelled, &stop, &HOUR, 3), Decision::GiveUp("cancelled".to_owned()));
         let again = [&cancelled[..], &[submitted("2", None)]].concat();
-        assert_eq!(decide(&again, &stop, &HOUR, 3), Decision::Again);
+        assert_eq!(after(&again, &stop, &HOUR, 3), Decision::Again);
     }
 
     #[test]
@@ -230,10 +192,10 @@ mod tests {
             ]
         };
         let stop = |steps| Ending { in_time: true, ..ending(Outcome::Stopped, steps, "time") };
-        assert!(matches!(decide(&job(4, 4), &stop((4, 4)), &HOUR, 3), Decision::GiveUp(why) if why.contains("too short")));
-        assert_eq!(decide(&job(0, 4), &stop((4, 4)), &HOUR, 3), Decision::Successor, "the job before did four steps");
-        assert_eq!(decide(&job(4, 4), &stop((4, 5)), &HOUR, 3), Decision::Successor);
-        assert_eq!(decide(&job(4, 4), &ending(Outcome::Stopped, (4, 4), "asked"), &HOUR, 3), Decision::Again, "asked to");
+        assert!(matches!(after(&job(4, 4), &stop((4, 4)), &HOUR, 3), Decision::GiveUp(why) if why.contains("too short")));
+        assert_eq!(after(&job(0, 4), &stop((4, 4)), &HOUR, 3), Decision::Successor, "the job before did four steps");
+        assert_eq!(after(&job(4, 4), &stop((4, 5)), &HOUR, 3), Decision::Successor);
+        assert_eq!(after(&job(4, 4), &ending(Outcome::Stopped, (4, 4), "asked"), &HOUR, 3), Decision::Again, "asked to");
     }
 
     #[test]

@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use sirocco_config::Run;
 use sirocco_site::MpiStart;
 
-use super::allocation::Allocation;
-use super::trainer;
+use super::Job;
 use crate::chain::{hosts, slurm};
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::{Mpirun, settle};
-use crate::train::directory::RunDirectory;
 use crate::train::ranks::{Ended, listen};
 use crate::train::voices::{Starter, Voices};
 
@@ -66,22 +63,10 @@ impl Asked {
     }
 }
 
-/// What to start.
-pub(crate) struct Start<'a> {
-    pub(crate) run: &'a Run,
-    pub(crate) directory: &'a RunDirectory,
-    pub(crate) allocation: &'a Allocation,
-    pub(crate) mpi: MpiStart,
-    /// As many as the run has.
-    pub(crate) nodes: &'a [String],
-    /// GPUs of each that the run computes on.
-    pub(crate) gpus: u64,
-}
-
-/// Starts the ranks and waits for their end; `true` beside it if some of them are out of reach.
-pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool), Failure> {
-    let starter = if start.mpi == MpiStart::Mpirun { Starter::Mpirun } else { Starter::Srun };
-    let mut command = command(start)?;
+/// Starts the ranks on these nodes, as many as the run has, and waits for their end; `true` beside it if some of them are out of reach.
+pub(super) fn run(job: &Job, nodes: &[String], asked: &mut Asked) -> Result<(Ended, bool), Failure> {
+    let starter = if job.mpi == MpiStart::Mpirun { Starter::Mpirun } else { Starter::Srun };
+    let mut command = command(job, nodes)?;
     let shown = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
     say(format_args!("{}", shown.collect::<Vec<_>>().join(" ")));
     asked.any = false;
@@ -107,12 +92,12 @@ pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool),
             Some(status) => break (status, false),
             None if troubled.is_some_and(|since| since.elapsed() >= LINGER) => {
                 say(format_args!("some ranks are out of reach {} s after the first error", LINGER.as_secs()));
-                break (give_up(&mut child, start)?, true);
+                break (give_up(&mut child, job)?, true);
             }
             // What follows has to be seen to before the job ends.
-            None if start.allocation.left().is_some_and(|left| left < LAST) => {
+            None if job.allocation.left().is_some_and(|left| left < LAST) => {
                 say(format_args!("the job ends, and its ranks have not: they are ended"));
-                break (give_up(&mut child, start)?, false);
+                break (give_up(&mut child, job)?, false);
             }
             None => std::thread::sleep(BEAT),
         }
@@ -124,25 +109,25 @@ pub(crate) fn run(start: &Start<'_>, asked: &mut Asked) -> Result<(Ended, bool),
 }
 
 /// Ends what is left of the ranks, as far as that is in reach.
-fn give_up(child: &mut Child, start: &Start<'_>) -> Result<std::process::ExitStatus, Failure> {
-    slurm::end_steps(&start.allocation.id)?;
+fn give_up(child: &mut Child, job: &Job) -> Result<std::process::ExitStatus, Failure> {
+    slurm::end_steps(&job.allocation.id)?;
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
     }
     child.wait().map_err(|error| Failure::new(Kind::Failed, format_args!("cannot wait for the ranks: {error}")))
 }
 
-fn command(start: &Start<'_>) -> Result<Command, Failure> {
-    let (ranks, nodes) = (start.run.ranks(), start.run.site.nodes);
-    let per_node = ranks / nodes;
-    let threads = start.allocation.cpus_per_task.unwrap_or(start.allocation.cpus / per_node).max(1);
-    let mut command = match start.mpi {
-        MpiStart::Mpirun => under_mpirun(ranks, per_node, start.nodes)?,
-        _ => under_srun(start, per_node, threads),
+fn command(job: &Job, nodes: &[String]) -> Result<Command, Failure> {
+    let ranks = job.run.ranks();
+    let per_node = ranks / job.run.site.nodes;
+    let threads = job.allocation.cpus_per_task.unwrap_or(job.allocation.cpus / per_node).max(1);
+    let mut command = match job.mpi {
+        MpiStart::Mpirun => under_mpirun(ranks, per_node, nodes)?,
+        _ => under_srun(job, nodes, (per_node, threads)),
     };
-    command.args(trainer(start.run, start.directory, start.gpus)?).args(["run", "--dir"]).arg(start.directory.path());
+    command.args(job.trainer()?).args(["run", "--dir"]).arg(job.directory.path());
     command.args(["--comm", "mpi", "--threads", &threads.to_string()]);
-    if let Some(ends) = start.allocation.ends() {
+    if let Some(ends) = job.allocation.ends() {
         command.args(["--ends", &ends.to_string()]);
     }
     // A group of its own: what Slurm sends to this program reaches the ranks through it or from Slurm, not twice by the terminal's rules.
@@ -150,11 +135,11 @@ fn command(start: &Start<'_>) -> Result<Command, Failure> {
     Ok(command)
 }
 
-fn under_srun(start: &Start<'_>, per_node: u64, threads: u64) -> Command {
+fn under_srun(job: &Job, nodes: &[String], (per_node, threads): (u64, u64)) -> Command {
     let mut command = Command::new("srun");
-    command.args(start.mpi.plugin().map(|plugin| format!("--mpi={plugin}")));
-    command.arg(format!("--nodes={}", start.nodes.len())).arg(format!("--nodelist={}", hosts::write(start.nodes)));
-    command.arg(format!("--ntasks={}", start.run.ranks())).arg(format!("--ntasks-per-node={per_node}"));
+    command.args(job.mpi.plugin().map(|plugin| format!("--mpi={plugin}")));
+    command.arg(format!("--nodes={}", nodes.len())).arg(format!("--nodelist={}", hosts::write(nodes)));
+    command.arg(format!("--ntasks={}", job.run.ranks())).arg(format!("--ntasks-per-node={per_node}"));
     // srun does not take it over from sbatch.
     command.arg(format!("--cpus-per-task={threads}"));
     // Of the steps of one job none waits for the cores of another: the one before may still be ending on a node that is gone.

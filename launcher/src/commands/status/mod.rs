@@ -10,7 +10,7 @@ use sirocco_config::RunFile;
 use crate::chain::history::{Job, current, jobs};
 use crate::chain::record;
 use crate::cli;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::output;
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::SlowRank;
@@ -65,10 +65,7 @@ pub(crate) fn run(arguments: &cli::Status) -> Result<(), Failure> {
     let curve = curve(&directory)?;
     let steps = whole_steps(&run, &directory);
     let checkpoint = directory.newest_checkpoint()?;
-    let events = record::read(directory.path()).map_err(|error| {
-        Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", directory.path().join(record::FILE).display()))
-    })?;
-    let jobs = jobs(events);
+    let jobs = jobs(record::read(directory.path())?);
     let job = current(&jobs);
     let state = State::of(directory.at_work().is_some(), job, is_done(&run, &curve, steps, checkpoint), curve.step());
     let ranks = ranks(&directory, run.ranks(), job);

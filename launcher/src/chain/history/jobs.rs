@@ -1,7 +1,7 @@
 //! What the record of a run says of each of its jobs, put together from the events one by one.
 use serde::Serialize;
 
-use super::record::{Event, Next, Outcome, Unfit, What};
+use crate::chain::record::{Event, Next, Outcome, Unfit, What};
 
 /// Where a job is, as far as it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

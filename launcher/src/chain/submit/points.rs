@@ -1,4 +1,4 @@
-//! Several runs that differ in a few settings, as one array of jobs: a grid (`--sweep` more than once) or a list (`--sweep-file`).
+//! The settings in which the runs of a sweep differ: a grid (`--sweep` more than once) or a list (`--sweep-file`).
 use std::fs;
 use std::path::Path;
 
