@@ -9,7 +9,7 @@ use sirocco_tokens::Tokenizer;
 use crate::failure::{Failure, Kind};
 use crate::machine;
 use crate::output;
-use crate::plan::{self, expect_room};
+use crate::plan::{self, Room, expect_room, sample_by};
 use crate::programs::{Mpirun, TRAINER, beside};
 
 /// Where the ranks will be.
@@ -25,6 +25,9 @@ pub(crate) enum Place {
 pub(crate) struct Preflight {
     pub(crate) architecture: Architecture,
     pub(crate) parameters: u64,
+    pub(crate) tokenizer: Tokenizer,
+    /// What it needs of memory, where that is asked here: of compute nodes.
+    pub(crate) room: Option<Room>,
     /// `None` for one rank, which needs none, and for ranks that others start.
     pub(crate) mpirun: Option<Mpirun>,
 }
@@ -53,15 +56,16 @@ pub(crate) fn preflight(file: &RunFile, run: &Run, place: Place) -> Result<Prefl
         let message = format!("{path}: the tokenizer has ids up to {}: expected fewer than the embedding's {rows} rows", ids - 1);
         return Err(Failure::new(Kind::Input, message).help("tokenizer and weights are of different models"));
     }
-    if place == Place::Cluster {
-        expect_room(file, run, &architecture)?;
-    }
+    let room = match place {
+        Place::Cluster => expect_room(file, run, &architecture, sample_by(run, &tokenizer).texture)?,
+        Place::Here => None,
+    };
     beside(TRAINER)?;
     if run.model.device == Device::Cuda && place == Place::Here {
         machine::expect_devices(run.ranks(), &file.place_of("model.device"))?;
     }
     let mpirun = if run.ranks() == 1 || place == Place::Cluster { None } else { Some(Mpirun::find()?) };
-    Ok(Preflight { architecture, parameters, mpirun })
+    Ok(Preflight { architecture, parameters, tokenizer, room, mpirun })
 }
 
 fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), CheckpointError> {

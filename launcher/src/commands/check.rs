@@ -12,7 +12,7 @@ use crate::chain::needs::site_of;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};
-use crate::plan::{Room, expect_disk, expect_room};
+use crate::plan::{Room, expect_disk, expect_room, sample_by};
 use crate::preflight::{Place, Preflight, preflight};
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
@@ -77,9 +77,9 @@ impl Subject {
     /// Reads all that a run reads before its first step: data, checkpoint, base. Token caches that are not there are made in
     /// `scratch`.
     fn read(&self, scratch: &Path) -> Result<Contents, Failure> {
-        let Subject { file, run, begun, .. } = self;
+        let Subject { file, run, found, begun, .. } = self;
         let cached = begun.as_ref().map_or_else(|| scratch.to_owned(), RunDirectory::tokens);
-        let data = tokens::open_or_build(run, &cached, scratch)?;
+        let data = tokens::open_or_build(run, &found.tokenizer, &cached, scratch)?;
         let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
         let steps = data.steps(file, run).map_err(wrong_length)?;
         let Some(directory) = begun else { return Ok(Contents { data, steps, checkpoint: None, complete: false }) };
@@ -109,7 +109,7 @@ impl Subject {
     }
 
     fn print(&self, contents: &Contents, arguments: &cli::Check) -> Result<(), Failure> {
-        let (run, Preflight { architecture, parameters, mpirun }) = (&self.run, &self.found);
+        let (run, Preflight { architecture, parameters, mpirun, .. }) = (&self.run, &self.found);
         let (model, parameters) = (run.model.path.display(), grouped(*parameters));
         output::line(format_args!("model      {model}: {}, {parameters} parameters", architecture.class))?;
         describe("train", &contents.data.train)?;
@@ -178,7 +178,10 @@ fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>), Failure>
         site_of(file, run)?;
     }
     let found = preflight(file, run, place)?;
-    let room = expect_room(file, run, &found.architecture)?;
+    let room = match place {
+        Place::Cluster => found.room,
+        Place::Here => expect_room(file, run, &found.architecture, sample_by(run, &found.tokenizer).texture)?,
+    };
     Ok((found, room))
 }
 

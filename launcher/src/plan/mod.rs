@@ -19,6 +19,7 @@ use crate::train::{here, read_run_file};
 pub(crate) use peak::peak_tokens_per_s;
 use place::{Found, find};
 pub(crate) use room::{Room, expect_disk, expect_room};
+pub(crate) use sample::sample_by;
 use sample::{Sample, sample};
 
 /// Rows that are shown of the meshes that were compared.

@@ -7,7 +7,6 @@ use sirocco_config::{Device, LOCAL_SITE, Run, RunFile};
 use sirocco_plan::{Kind, Texture, Work, checkpoint_bytes, memory};
 
 use super::place::find;
-use super::sample::sample;
 use crate::failure::{Failure, Kind as Fault};
 use crate::output::bytes;
 
@@ -24,13 +23,18 @@ pub(crate) struct Room {
 
 /// Counts what the run needs, and refuses it where that cannot be had. `None` where the run would compute elsewhere than its partition is for, or on a
 /// mesh that is refused for other reasons.
-pub(crate) fn expect_room(file: &RunFile, run: &Run, architecture: &Architecture) -> Result<Option<Room>, Failure> {
+pub(crate) fn expect_room(
+    file: &RunFile,
+    run: &Run,
+    architecture: &Architecture,
+    texture: Texture,
+) -> Result<Option<Room>, Failure> {
     let Ok(found) = find(None, None, run) else { return Ok(None) };
     let gpus = found.place.around.kind == Kind::Gpu;
     // `auto` takes a GPU where there is one: of this machine it is not known here.
     let elsewhere =
         if gpus { run.model.device == Device::Cpu } else { run.site.profile == LOCAL_SITE && run.model.device == Device::Cuda };
-    let work = Work::of(run, sample(run).texture);
+    let work = Work::of(run, texture);
     let Ok(memory) = memory(&super::model(architecture), &work, &run.parallel, found.place.around) else { return Ok(None) };
     if elsewhere {
         return Ok(None);
@@ -95,13 +99,13 @@ mod tests {
     fn what_a_gpu_cannot_hold_is_refused_and_a_mesh_that_shards_it_is_not() {
         let model = seven_billion();
         let (file, alone) = run(&["site.profile=meluxina"]);
-        let refused = expect_room(&file, &alone, &model).unwrap_err().message;
+        let refused = expect_room(&file, &alone, &model, Texture::whole(512)).unwrap_err().message;
         assert!(refused.contains(" of memory, and partition gpu has ") && refused.ends_with(" for a GPU"), "{refused}");
         let (file, shared) = run(&["site.profile=meluxina", "site.nodes=4", "parallel.fsdp=16", "train.global_batch=16"]);
-        let room = expect_room(&file, &shared, &model).unwrap().unwrap();
+        let room = expect_room(&file, &shared, &model, Texture::whole(512)).unwrap().unwrap();
         assert!(room.needed < room.there.unwrap(), "{room:?}");
         let (file, on_hosts) = run(&["site.profile=meluxina", "model.device=cpu"]);
-        assert_eq!(expect_room(&file, &on_hosts, &model).unwrap(), None);
+        assert_eq!(expect_room(&file, &on_hosts, &model, Texture::whole(512)).unwrap(), None);
     }
 
     #[test]

@@ -29,20 +29,25 @@ pub(crate) struct Sample {
 
 /// Looks at the first training file, or supposes the most that a run can cost.
 pub(crate) fn sample(run: &Run) -> Sample {
-    let length = run.data.sequence_length;
-    look(run).unwrap_or_else(|without| Sample {
-        records: 0,
-        without: Some(without),
-        texture: Texture::whole(length),
-        sequences: None,
-    })
+    match Tokenizer::open(&run.model.path) {
+        Ok(tokenizer) => sample_by(run, &tokenizer),
+        Err(error) => supposed(run, error.to_string()),
+    }
 }
 
-fn look(run: &Run) -> Result<Sample, String> {
+/// The same with a tokenizer that is open: a large one takes half a second.
+pub(crate) fn sample_by(run: &Run, tokenizer: &Tokenizer) -> Sample {
+    look(run, tokenizer).unwrap_or_else(|without| supposed(run, without))
+}
+
+fn supposed(run: &Run, without: String) -> Sample {
+    Sample { records: 0, without: Some(without), texture: Texture::whole(run.data.sequence_length), sequences: None }
+}
+
+fn look(run: &Run, tokenizer: &Tokenizer) -> Result<Sample, String> {
     let length = run.data.sequence_length;
     let path = run.data.train.first().ok_or("there are no training files")?;
-    let tokenizer = Tokenizer::open(&run.model.path).map_err(|error| error.to_string())?;
-    let seen = documents(run, path, &tokenizer)?;
+    let seen = documents(run, path, tokenizer)?;
     let lengths: Vec<usize> = seen.documents.iter().map(|(length, _)| *length).collect();
     let packed = match run.data.packing {
         true => pack(&lengths, length as usize, run.seed),

@@ -101,13 +101,13 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
 fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    preflight(&file, &run, place)?;
+    let found = preflight(&file, &run, place)?;
     let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents(None)?;
     let prepare = || {
-        let work = || tokens::prepare(&run, &directory.tokens());
+        let work = || tokens::prepare(&run, &found.tokenizer, &directory.tokens());
         let steps = unless_interrupted(as_json, TOKENISING, || directory.clear(made), work)?.steps(&file, &run)?;
         directory.write_run(&run)?;
         Ok(steps)
@@ -130,12 +130,12 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     // Whatever else is wrong: of a run that is in progress that is what to say.
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    preflight(&file, &run, place)?;
+    let found = preflight(&file, &run, place)?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;
     let tokens = directory.tokens();
-    let work = || tokens::open_or_build(&run, &tokens, &tokens);
+    let work = || tokens::open_or_build(&run, &found.tokenizer, &tokens, &tokens);
     let data = unless_interrupted(as_json, TOKENISING, || directory.clear_partial_tokens(), work)?;
     let steps = data.steps(&file, &run).map_err(Failure::on_resuming)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {

@@ -55,15 +55,15 @@ impl Tokens {
 /// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with:
 /// it stays, even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that
 /// is made again holds is compared by the trainer with what its checkpoint began with.
-pub(crate) fn open_or_build(run: &Run, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
-    let tokenizer = Tokenizer::open(&run.model.path)?.digest();
+pub(crate) fn open_or_build(run: &Run, tokenizer: &Tokenizer, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
+    let digest = tokenizer.digest();
     split_by(run, |side, files| {
         let path = tokens.join(side);
         if !path.is_file() {
-            return build(run, &made_in.join(side), files);
+            return build(run, tokenizer, &made_in.join(side), files);
         }
         let cache = TokenCache::open(&path)?;
-        expect_inputs(&cache, run, &tokenizer).map_err(|(what, found, expected)| TokensError::CacheStale {
+        expect_inputs(&cache, run, &digest).map_err(|(what, found, expected)| TokensError::CacheStale {
             path,
             what: what.to_owned(),
             found,
@@ -98,8 +98,8 @@ fn format_of(run: &Run) -> sirocco_tokens::Format {
 }
 
 /// Makes the caches under `tokens`, in place of any that a preparation left there which was broken off.
-pub(crate) fn prepare(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
-    split_by(run, |side, files| build(run, &tokens.join(side), files))
+pub(crate) fn prepare(run: &Run, tokenizer: &Tokenizer, tokens: &Path) -> Result<Tokens, Failure> {
+    split_by(run, |side, files| build(run, tokenizer, &tokens.join(side), files))
 }
 
 /// Opens caches that are there.
@@ -130,11 +130,10 @@ fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
     })
 }
 
-fn build(run: &Run, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
+fn build(run: &Run, tokenizer: &Tokenizer, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
     let Data { sequence_length, on_bad, .. } = run.data;
-    let tokenizer = Tokenizer::open(&run.model.path)?;
     let inputs = TokenCacheInputs {
-        tokenizer: &tokenizer,
+        tokenizer,
         files,
         format: format_of(run),
         sequence_length: sequence_length as usize,
