@@ -71,6 +71,11 @@ impl Shown {
         self.state.map_or("not there", State::word)
     }
 
+    /// Whether something may still happen by itself.
+    pub(crate) fn is_going(&self) -> bool {
+        self.state.is_none_or(|state| !state.is_over())
+    }
+
     /// `step 12 of 60`
     pub(crate) fn step_words(&self) -> String {
         let steps = self.steps.map_or_else(|| "?".to_owned(), |steps| steps.to_string());
@@ -85,7 +90,7 @@ impl Shown {
 
     /// Names and values, what matters most first; without what is not known.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
-        let is_going = self.state.is_none_or(|state| !state.is_over());
+        let is_going = self.is_going();
         let going = |value: Option<String>| value.filter(|_| is_going);
         let rows = [
             ("loss", self.loss.map(|loss| format!("{loss:.4}"))),

@@ -112,9 +112,7 @@ impl Source {
         let is_there = self.directory.run_file().is_file();
         let state = is_there.then(|| State::of(self.directory.at_work().is_some(), job, is_done, curve.step()));
         let last = curve.last.as_ref();
-        let left = self.steps.map(|steps| steps.saturating_sub(curve.step()));
         let ends = job.filter(|job| matches!(job.state, JobState::Starting | JobState::Running)).and_then(|job| job.ends);
-        let every_steps = self.run.as_ref().map(|run| run.checkpoint.every_steps);
         let mut warnings: Vec<String> = self.recorded.warnings.iter().cloned().collect();
         warnings.extend(self.trouble.clone());
         Shown {
@@ -133,8 +131,8 @@ impl Source {
             share_of_peak: last.zip(self.peak).map(|(step, peak)| step.tokens_per_s / peak),
             memory: last.map(|_| Memory { bytes: curve.on_mesh.peak_memory_bytes, rank: curve.on_mesh.peak_memory_rank }),
             checkpoint,
-            next_checkpoint: every_steps.and_then(|every| self.recorded.next_checkpoint(every, self.steps)),
-            run_left: left.and_then(|left| self.recorded.seconds_of(left)),
+            next_checkpoint: self.run.as_ref().and_then(|run| self.recorded.next_checkpoint(run, self.steps)),
+            run_left: self.run.as_ref().zip(self.steps).and_then(|(run, steps)| self.recorded.left(run, steps)),
             job_left: ends.map(|ends| (ends - now).max(0.0)),
             slowest: last.and_then(|step| step.slowest_rank),
             skipped_steps: curve.skipped_steps,

@@ -141,7 +141,7 @@ fn title_line(shown: &Shown, look: Look, width: u16) -> Line<'static> {
 /// `[######------] 20 %  1:36 min left`
 fn progress_line(shown: &Shown, width: u16) -> Line<'static> {
     let Some(done) = shown.progress() else { return Line::default() };
-    let is_going = shown.state.is_none_or(|state| !state.is_over());
+    let is_going = shown.is_going();
     let left = shown
         .run_left
         .filter(|left| is_going && *left > 0.0)
