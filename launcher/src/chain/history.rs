@@ -273,12 +273,16 @@ pub(crate) mod tests {
         events.extend([event(60.0, "7", failed), event(61.0, "7", ranks)]);
         let seventh = |events: &[Event]| jobs(events.to_vec()).swap_remove(0);
         let job = seventh(&events);
-        assert_eq!((job.attempts, job.state, job.failed_before()), (2, JobState::Running, Some("rank 1 was killed\n  rank 0: it died")));
+        assert_eq!(
+            (job.attempts, job.state, job.failed_before()),
+            (2, JobState::Running, Some("rank 1 was killed\n  rank 0: it died"))
+        );
         events.push(event(70.0, "7", r#""event":"cancelled""#));
         let job = seventh(&events);
         assert_eq!((job.state, job.why.as_deref(), job.failed_before()), (JobState::Cancelled, None, None));
         // Ended at once: that a signal killed a rank is what was asked for.
-        let killed = r#""event":"ended","attempt":2,"outcome":"failed","step":20,"why":"rank 0 was killed","unfit":[],"next":"nothing""#;
+        let killed =
+            r#""event":"ended","attempt":2,"outcome":"failed","step":20,"why":"rank 0 was killed","unfit":[],"next":"nothing""#;
         events.push(event(71.0, "7", killed));
         let job = seventh(&events);
         assert_eq!((job.state, job.why, job.outcome), (JobState::Cancelled, None, None));

@@ -82,7 +82,8 @@ mod tests {
     const STARTED: &str = "2026-11-22T12:00:00.5Z  INFO sirocco_train::run: started rank=0 ranks=2 host=\"n1\" process=7\n";
     const STEP: &str = "2026-11-22T12:00:03.0Z  INFO sirocco_train::run::training: step step=1 loss=7.3 seconds=0.9\n";
     const DIED: &str = "2026-11-22T12:00:04.2Z ERROR sirocco_train::run: rank 1 (process 9 on n1) died; noticed in `step`\n";
-    const STOPPED: &str = "2026-11-22T12:00:05.0Z  INFO sirocco_train::run: stopped on request after step 2 of 4, with a checkpoint\n";
+    const STOPPED: &str =
+        "2026-11-22T12:00:05.0Z  INFO sirocco_train::run: stopped on request after step 2 of 4, with a checkpoint\n";
 
     #[test]
     fn the_newest_start_counts_and_a_rank_that_is_killed_says_nothing() {

@@ -83,7 +83,8 @@ mod tests {
         };
         let named = |number: &str, settings: &str| (number.to_owned(), settings.to_owned());
         assert_eq!(said(), [named("0000", ""), named("0001", "")]);
-        let text = "# A sweep\n0000 = [\"train.learning_rate=1e-4\",\"seed=1\"]\n0001 = [\"train.learning_rate=2e-4\",\"seed=1\"]\n";
+        let text =
+            "# A sweep\n0000 = [\"train.learning_rate=1e-4\",\"seed=1\"]\n0001 = [\"train.learning_rate=2e-4\",\"seed=1\"]\n";
         fs::write(dir.path().join(SWEEP_FILE), text).unwrap();
         assert_eq!(said(), [named("0000", "learning_rate=1e-4 seed=1"), named("0001", "learning_rate=2e-4 seed=1")]);
         fs::write(dir.path().join(SWEEP_FILE), "0000 = [").unwrap();

@@ -178,7 +178,8 @@ fn as_evaluation(record: &Record) -> Option<(u64, f64)> {
 pub(crate) fn summary(shown: &Shown) -> String {
     let loss = shown.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
     let held_out = shown.valid_loss.map_or_else(String::new, |(_, loss)| format!(", held-out loss {loss:.4}"));
-    format!("{}: {}, {}{loss}{held_out}", shown.state_word(), one_line(&shown.directory), shown.step_words())
+    let end = shown.last_end.as_ref().map_or_else(String::new, |end| format!("; {}", one_line(end)));
+    format!("{}: {}, {}{loss}{held_out}{end}", shown.state_word(), one_line(&shown.directory), shown.step_words())
 }
 
 /// `step 12/60  loss 2.3457  rate 2.00e-4  norm 1.020  185 tokens/s  1.68 GB on rank 3  1:36 min left`

@@ -92,7 +92,10 @@ impl Recorded {
         let next = (done / every + 1).checked_mul(every)?;
         let step = steps.map_or(next, |steps| next.min(steps));
         let seconds = self.seconds_of(step.checked_sub(done).filter(|left| *left > 0)?)?;
-        Some(Coming { step, seconds: seconds + self.seconds_evaluating(self.evaluations_before(run, run.eval.every_steps, step)) })
+        Some(Coming {
+            step,
+            seconds: seconds + self.seconds_evaluating(self.evaluations_before(run, run.eval.every_steps, step)),
+        })
     }
 
     fn seconds_of(&self, steps: u64) -> Option<f64> {

@@ -37,6 +37,8 @@ pub(crate) struct Shown {
     /// Of the newest step, if one was much slower than the others.
     pub(crate) slowest: Option<SlowRank>,
     pub(crate) skipped_steps: u64,
+    /// Why the ranks of a run without jobs ended that nobody asked to, and where more stands, on one line.
+    pub(crate) last_end: Option<String>,
     /// Since the metrics last grew.
     pub(crate) silent: Option<f64>,
     /// The newest last.

@@ -11,6 +11,7 @@ use crate::chain::history::{JobState, current, jobs};
 use crate::chain::record::{self, Event};
 use crate::plan::peak_tokens_per_s;
 use crate::train::directory::RunDirectory;
+use crate::train::ended::{End, last_end};
 use crate::train::metrics::Record;
 use crate::watch::recorded::Recorded;
 use crate::watch::shown::{Memory, Shown};
@@ -98,6 +99,12 @@ impl Source {
         }
     }
 
+    fn last_end(&self, state: Option<State>) -> Option<String> {
+        let run = self.run.as_ref().filter(|_| state == Some(State::Stopped))?;
+        let End { words, record } = last_end(&self.directory, run.ranks())?;
+        Some(format!("{words} ({})", record.display()))
+    }
+
     fn noted<T>(&mut self, file: &str, result: io::Result<T>) -> Option<T> {
         result.map_err(|error| self.trouble = Some(format!("{file} cannot be read: {error}"))).ok()
     }
@@ -113,7 +120,9 @@ impl Source {
         let state = is_there.then(|| State::of(self.directory.at_work().is_some(), job, is_done, curve.step()));
         let last = curve.last.as_ref();
         let ends = job.filter(|job| matches!(job.state, JobState::Starting | JobState::Running)).and_then(|job| job.ends);
+        let last_end = self.last_end(state.filter(|_| job.is_none()));
         let mut warnings: Vec<String> = self.recorded.warnings.iter().cloned().collect();
+        warnings.extend(last_end.clone());
         warnings.extend(self.trouble.clone());
         Shown {
             directory: self.directory.shown().to_string(),
@@ -136,6 +145,7 @@ impl Source {
             job_left: ends.map(|ends| (ends - now).max(0.0)),
             slowest: last.and_then(|step| step.slowest_rank),
             skipped_steps: curve.skipped_steps,
+            last_end,
             silent: changed(&self.directory.metrics()).map(|time| (now - time).max(0.0)),
             warnings,
             jobs,

@@ -31,7 +31,11 @@ pub(crate) fn table(rows: &[Row]) -> Vec<String> {
 /// `4 runs: 1 running, 2 queued, 1 done`
 pub(crate) fn counted(states: &[&str]) -> String {
     let mut kinds: Vec<&str> = Vec::new();
-    states.iter().for_each(|state| if !kinds.contains(state) { kinds.push(state) });
+    states.iter().for_each(|state| {
+        if !kinds.contains(state) {
+            kinds.push(state);
+        }
+    });
     let count = |kind: &&str| format!("{} {kind}", states.iter().filter(|state| state == &kind).count());
     let parts: Vec<String> = kinds.iter().map(count).collect();
     format!("{}: {}", crate::output::count(states.len() as u64, "run"), parts.join(", "))

@@ -162,7 +162,11 @@ fn logs_are_the_last_lines_of_ranks_and_jobs() {
     let bench = far_away();
     let refused = bench.run(&["logs", RUN]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.err.contains("holds no logs yet") && refused.err.contains("--follow waits"), "{refused:?}");
+    assert!(
+        refused.err.contains("has no logs yet: no rank was started, and no job submitted")
+            && refused.err.contains("--follow waits"),
+        "{refused:?}"
+    );
     bench.write("runs/far/logs/job-7.out", "old\n");
     std::thread::sleep(Duration::from_millis(20));
     bench.write("runs/far/logs/job-12.out", "testing nodes\nerror: no node is fit");

@@ -119,7 +119,9 @@ impl Found {
         let end = (job.is_none() && state == State::Stopped).then(|| last_end(&directory, run.ranks())).flatten();
         let (last_end, record) = match end {
             Some(end) => (Some(end.words), Some(end.record)),
-            None => failed_last(&jobs, state).map(|why| (Some(why), Some(directory.typed(Path::new("logs"))))).unwrap_or_default(),
+            None => {
+                failed_last(&jobs, state).map(|why| (Some(why), Some(directory.typed(Path::new("logs"))))).unwrap_or_default()
+            }
         };
         let last = curve.last.as_ref();
         let link = |job: Job| {
