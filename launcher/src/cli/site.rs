@@ -31,7 +31,7 @@ Asks Slurm, each command for 10 seconds at most, and looks at this host; sends n
          a run needs there.
 
 Examples:
-  sirocco site check                       the profile slurm where Slurm is, else local
+  sirocco site check                  slurm where Slurm is, else local
   sirocco site check meluxina
   srun --nodes=1 sirocco site check meluxina --json")]
     Check(SiteCheck),
