@@ -1,7 +1,7 @@
 //! `--set SECTION.KEY=`: a setting of the file is as if it had not been typed.
-use std::path::Path;
 
 use sirocco_config::{ConfigError, RunFile, Site};
+use std::path::Path;
 
 const TEXT: &str =
     "name = 'x'\nmodel.path = 'm'\ndata.train = ['a']\ntrain.steps = 1\n[site]\naccount = 'p200000'\nqos = 'default'\n";

@@ -61,7 +61,7 @@ Each line is {\"ids\":[…],\"assistant_spans\":[[a,b],…]}: the token ids, and
 
 Examples:
   sirocco tokenize --tokenizer models/smollm2-135m --text notes.txt
-  sirocco tokenize --tokenizer models/smollm2-135m --chat data/darija/valid.jsonl")]
+  sirocco tokenize --tokenizer models/smollm2-135m --chat talks.jsonl")]
     Tokenize(Tokenize),
     /// Check a corpus, prepare it, or report on it
     Data(DataCommand),

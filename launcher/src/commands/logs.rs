@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &cli::Logs) -> Result<(), Failure> {
     }
     let stop = Stop::listen()?;
     if logs.voices.is_empty() {
-        say(format_args!("note: {}; waiting for its logs", logs.why_silent()));
+        say(format_args!("note: {}; waiting for its logs", logs.why_silent().0));
     }
     while !stop.is_asked() {
         logs.say_new()?;
@@ -106,14 +106,15 @@ impl Logs<'_> {
         self.listen(Who::Job(job), from_start)
     }
 
-    /// Why nobody has written anything yet, by the record of the run's jobs.
-    fn why_silent(&self) -> String {
+    /// Why nobody has written anything yet, by the record of the run's jobs, and whether somebody still may.
+    fn why_silent(&self) -> (String, bool) {
         let shown = self.directory.shown();
         let jobs = jobs(record::read(self.directory.path()).unwrap_or_default());
         let since = |time: Option<f64>| {
             time.map_or_else(String::new, |time| format!(" since {} ({})", clock::show(time), duration(now() - time)))
         };
-        match current(&jobs) {
+        let job = current(&jobs);
+        let words = match job {
             None => format!("{shown} has no logs yet: no rank was started, and no job submitted"),
             Some(Job { job, state: JobState::Queued, submitted, .. }) => {
                 format!("{shown} has no logs yet: job {job} has waited for Slurm{}", since(*submitted))
@@ -125,7 +126,8 @@ impl Logs<'_> {
                 format!("{shown} has no logs yet: job {job} has run{}", since(*started))
             }
             Some(Job { job, state, .. }) => format!("{shown} has no logs: job {job} is recorded as {}", state.word()),
-        }
+        };
+        (words, job.is_none_or(|job| !job.is_last()))
     }
 
     /// Where everything is wanted: the logs of ranks that were not there before. `from_start`: all of their lines are new.
@@ -171,8 +173,10 @@ impl Logs<'_> {
     fn expect_there(&self) -> Result<(), Failure> {
         let word = self.directory.word();
         if self.voices.is_empty() {
-            let help = format_args!("sirocco logs {word} --follow waits for them; sirocco status {word} asks Slurm").to_string();
-            return Err(Failure::usage(self.why_silent()).help(help));
+            let status = format!("sirocco status {word} asks Slurm");
+            let (why, may_come) = self.why_silent();
+            let help = if may_come { format!("sirocco logs {word} --follow waits for them; {status}") } else { status };
+            return Err(Failure::usage(why).help(help));
         }
         match self.voices.iter().find(|voice| !voice.tail.path().is_file()) {
             None => Ok(()),

@@ -50,7 +50,7 @@ pub(crate) fn of_several(to: &Path, comparison: &Comparison) -> Result<(), Failu
     let shown = comparison.settings.len().min(COLUMNS);
     let short = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let settings = comparison.settings.iter().take(shown).map(|(name, _)| short(name));
-    let ends = ["held-out loss", "at step", "last", "loss", "tokens/s", comparison.cost_name(), "state"];
+    let ends = ["best held-out loss", "at step", "last held-out loss", "loss", "tokens/s", comparison.cost_name(), "state"];
     let head = ["run".to_owned()].into_iter().chain(settings).chain(ends.map(str::to_owned)).collect();
     let mut table: Vec<Vec<String>> = vec![head];
     for row in comparison.lines() {
