@@ -11,6 +11,11 @@ use sirocco_config::Parallel;
 
 use crate::failure::{Failure, Kind};
 
+/// A name in its column, as it stands before every value that a command prints below each other.
+pub(crate) fn named(name: &str) -> String {
+    format!("{name:15}")
+}
+
 /// One line of results.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     written(writeln!(io::stdout().lock(), "{text}"))

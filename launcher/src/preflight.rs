@@ -79,14 +79,14 @@ fn expect_shape(model: &ModelDir, name: &str, shape: &[usize]) -> Result<(), Che
     }
 }
 
-/// A validation loss on what is learnt by heart says nothing; it may still be meant, to see whether a model can learn at all.
+/// A held-out loss on what is learnt by heart says nothing; it may still be meant, to see whether a model can learn at all.
 fn note_shared_files(data: &Data) {
     let real = |path: &PathBuf| std::fs::canonicalize(path).ok();
     let train: Vec<_> = data.train.iter().filter_map(real).collect();
     for path in data.valid.iter().filter(|path| real(path).is_some_and(|path| train.contains(&path))) {
         let path = path.display();
         output::say(format_args!(
-            "note: {path} is in [data] train and in valid: the validation loss is of what was learnt, not of new text"
+            "note: {path} is in [data] train and in valid: the held-out loss is of what was learnt, not of new text"
         ));
     }
 }

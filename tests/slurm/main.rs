@@ -5,6 +5,7 @@ mod hits;
 mod nodes;
 mod status;
 mod submitting;
+mod sweeps;
 
 use std::path::Path;
 use std::process::Command;

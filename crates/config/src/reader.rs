@@ -129,8 +129,7 @@ impl<'a> Reader<'a> {
 
     /// The error for a value that is absent.
     pub(crate) fn missing(&self, key: &str, expected: &str) -> ConfigError {
-        let at = Place::File(self.file.path().to_owned());
-        ConfigError::Missing { at, setting: label(self.section, key), expected: expected.to_owned() }
+        ConfigError::Missing { at: self.place(key), setting: label(self.section, key), expected: expected.to_owned() }
     }
 
     /// The error for a value that is of no use.

@@ -23,6 +23,8 @@ pub(crate) struct Typed {
 pub struct RunFile {
     path: PathBuf,
     settings: BTreeMap<String, Typed>,
+    /// Settings that an override took out, and which one did.
+    unset: BTreeMap<String, Place>,
 }
 
 /// A setting that stands in the run file and changes nothing.
@@ -73,7 +75,7 @@ impl RunFile {
         // The text is parsed twice: once for the places of the keys, once for plain values.
         let places = DeTable::parse(text).map_err(|error| syntax(&error))?;
         let mut values: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
-        let mut file = RunFile { path: path.to_owned(), settings: BTreeMap::new() };
+        let mut file = RunFile { path: path.to_owned(), settings: BTreeMap::new(), unset: BTreeMap::new() };
         for (key, place) in places.get_ref() {
             let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
             let Some(value) = values.remove(name) else { continue };
@@ -100,7 +102,7 @@ impl RunFile {
     }
 
     /// Lays `SECTION.KEY=VALUE` over the file. The value is TOML; bare words are strings. `steps` takes the place of `epochs`
-    /// and the other way round.
+    /// and the other way round. Without a value, `SECTION.KEY=`, the setting is as if it had not been typed.
     ///
     /// # Errors
     /// [`ConfigError::Override`], [`ConfigError::UnknownSection`] or [`ConfigError::UnknownSetting`].
@@ -108,12 +110,15 @@ impl RunFile {
         let malformed = || ConfigError::Override { text: text.to_owned() };
         let (name, value) = text.split_once('=').ok_or_else(malformed)?;
         let (name, value) = (name.trim(), value.trim());
-        if name.is_empty() || value.is_empty() {
+        if name.is_empty() {
             return Err(malformed());
         }
         let at = Place::Override(name.to_owned());
         let (section, key) = name.split_once('.').unwrap_or(("", name));
         known_section(section, &at)?;
+        if value.is_empty() {
+            return self.take_out(section, key, at);
+        }
         self.overlay(section, key, Typed { value: bare_value(value), at })
     }
 
@@ -149,11 +154,12 @@ impl RunFile {
             let section = name.split_once('.').map_or("", |(section, _)| section);
             FREE_ON_RESUME.contains(&name) || FREE_SECTIONS_ON_RESUME.contains(&section)
         };
-        match self.settings.iter().find(|(name, typed)| overridden(typed) && !free(name)) {
+        let laid_over = self.settings.iter().filter(|(_, typed)| overridden(typed)).map(|(name, typed)| (name, &typed.at));
+        match laid_over.chain(&self.unset).find(|(name, _)| !free(name)) {
             None => Ok(()),
-            Some((name, typed)) => {
+            Some((name, at)) => {
                 let (section, key) = name.split_once('.').unwrap_or(("", name));
-                Err(ConfigError::FixedAtStart { at: typed.at.clone(), setting: settings::label(section, key) })
+                Err(ConfigError::FixedAtStart { at: at.clone(), setting: settings::label(section, key) })
             }
         }
     }
@@ -188,9 +194,10 @@ impl RunFile {
         self.settings.get(dotted)
     }
 
-    /// Where a setting such as `parallel.tp` was typed, or the file if it was not.
+    /// Where a setting such as `parallel.tp` was typed or taken out, or the file if it was neither.
     pub fn place_of(&self, dotted: &str) -> Place {
-        self.get(dotted).map_or_else(|| Place::File(self.path.clone()), |typed| typed.at.clone())
+        let typed = self.get(dotted).map(|typed| &typed.at).or_else(|| self.unset.get(dotted));
+        typed.cloned().unwrap_or_else(|| Place::File(self.path.clone()))
     }
 
     /// Where to look when several settings do not go together: the first that was typed on the command line, where the person is,
@@ -214,15 +221,28 @@ impl RunFile {
     }
 
     fn insert(&mut self, section: &str, key: &str, typed: Typed) -> Result<(), ConfigError> {
-        let keys = settings::section(section).map_or(&[][..], |section| section.keys);
-        if !keys.contains(&key) {
-            let nearest = settings::nearest_setting(section, key);
-            let setting = settings::label(section, key);
-            return Err(ConfigError::UnknownSetting { at: typed.at, setting, nearest, valid: keys.join(", ") });
-        }
-        self.settings.insert(settings::dotted(section, key), typed);
+        let name = known_setting(section, key, &typed.at)?;
+        self.unset.remove(&name);
+        self.settings.insert(name, typed);
         Ok(())
     }
+
+    fn take_out(&mut self, section: &str, key: &str, at: Place) -> Result<(), ConfigError> {
+        let name = known_setting(section, key, &at)?;
+        self.settings.remove(&name);
+        self.unset.insert(name, at);
+        Ok(())
+    }
+}
+
+/// The dotted name of a setting that there is.
+fn known_setting(section: &str, key: &str, at: &Place) -> Result<String, ConfigError> {
+    let keys = settings::section(section).map_or(&[][..], |section| section.keys);
+    if keys.contains(&key) {
+        return Ok(settings::dotted(section, key));
+    }
+    let (setting, nearest) = (settings::label(section, key), settings::nearest_setting(section, key));
+    Err(ConfigError::UnknownSetting { at: at.clone(), setting, nearest, valid: keys.join(", ") })
 }
 
 fn known_section(name: &str, at: &Place) -> Result<(), ConfigError> {
@@ -306,7 +326,7 @@ mod tests {
         assert_eq!(message("train.stesp=80"), "--set train.stesp: unknown setting [train] stesp; did you mean steps?");
         assert_eq!(message("trian.steps=80"), "--set trian.steps: unknown section [trian]; did you mean [train]?");
         assert_eq!(message("train.steps"), "--set train.steps: expected SECTION.KEY=VALUE, such as --set train.steps=80");
-        assert_eq!(message("train.steps="), "--set train.steps=: expected SECTION.KEY=VALUE, such as --set train.steps=80");
+        assert_eq!(message("=80"), "--set =80: expected SECTION.KEY=VALUE, such as --set train.steps=80");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::chain::{environment, hosts};
 use crate::failure::{Failure, Kind};
 use crate::output::say;
-use crate::site::ask::{Answer, ask, ask_command};
+use crate::site::ask::{Answer, SILENCE, ask, ask_command};
 
 /// For how long a controller is asked again that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -152,9 +152,44 @@ pub(crate) fn requeue(id: &str) -> Result<(), Failure> {
 
 /// Ends a job, or sends its ranks a signal.
 pub(crate) fn cancel(id: &str, signal: Option<&str>) -> Result<(), Failure> {
+    cancel_all(&[id.to_owned()], signal)
+}
+
+/// The same of several. One that has ended meanwhile needs none: scancel fails then, and says nothing.
+pub(crate) fn cancel_all(ids: &[String], signal: Option<&str>) -> Result<(), Failure> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     let signal = signal.map(|signal| format!("--signal={signal}"));
-    let words: Vec<&str> = signal.as_deref().into_iter().chain([id]).collect();
-    persist(Instant::now() + PATIENCE, || ask("scancel", &words)).map(drop)
+    let words: Vec<&str> = signal.as_deref().into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let asked = || match ask("scancel", &words) {
+        Answer::Failed(why) if why == SILENCE || why.contains("Invalid job id") => Answer::Said(String::new()),
+        answer => answer,
+    };
+    persist(Instant::now() + PATIENCE, asked).map(drop)
+}
+
+/// A job of this user that waits or runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mine {
+    /// `17`, or `17_3` of an array.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) runs: bool,
+}
+
+/// Every such job; each one of an array by itself, also those that still wait.
+pub(crate) fn mine() -> Result<Vec<Mine>, Failure> {
+    let words = ["--me", "--noheader", "--array", "--states=PENDING,RUNNING,CONFIGURING,SUSPENDED", "--format=%i|%T|%j"];
+    let said = persist(Instant::now() + PATIENCE, || ask("squeue", &words))?;
+    Ok(said.lines().filter_map(read_mine).collect())
+}
+
+/// `17_3|PENDING|tiny.4c3d2f`
+fn read_mine(line: &str) -> Option<Mine> {
+    let mut fields = line.trim().splitn(3, '|');
+    let (id, state, name) = (fields.next()?, fields.next()?, fields.next()?);
+    is_id(id).then(|| Mine { id: id.to_owned(), name: name.to_owned(), runs: state == "RUNNING" })
 }
 
 /// Ends what `srun` has started in a job, and nothing else of it. A signal to the job would not do: KILL goes to the batch script, too, and with it
@@ -265,6 +300,10 @@ mod tests {
         assert_eq!(job("PENDING|1-00:00:10|"), Some(("PENDING".to_owned(), Some(86_410), String::new())));
         assert_eq!(job("RUNNING|UNLIMITED|n1").unwrap().1, None);
         assert_eq!(job("slurm_load_jobs error"), None);
+        let mine = |line| read_mine(line).map(|job| (job.id, job.name, job.runs));
+        assert_eq!(mine("17_3|PENDING|a|b.4c3d2f"), Some(("17_3".to_owned(), "a|b.4c3d2f".to_owned(), false)));
+        assert_eq!(mine("17|RUNNING|tiny.4c3d2f").map(|job| job.2), Some(true));
+        assert_eq!((mine("slurm_load_jobs error: no"), mine("x|RUNNING|y")), (None, None));
         for nonsense in ["INVALID", "", "1:2:3:4", "-1:00", "x-1:00"] {
             assert_eq!(time_left(nonsense), None, "{nonsense}");
         }

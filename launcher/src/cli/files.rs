@@ -94,7 +94,7 @@ pub(crate) enum DataAction {
     /// Read every source and say what preparing would do; nothing is written
     #[command(after_help = "Example:\n  sirocco data check datasets/doda.toml")]
     Check(Spec),
-    /// Write training and validation files, and the report beside them
+    /// Write training and held-out files, and the report beside them
     #[command(after_help = "Example:\n  sirocco data prepare datasets/doda.toml")]
     Prepare(Spec),
     /// Show the report of a prepared corpus

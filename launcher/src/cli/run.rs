@@ -9,7 +9,7 @@ pub(crate) struct Overrides {
     /// MPI ranks: sets parallel.dp to what pp × fsdp × tp leave of N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) ranks: Option<u32>,
-    /// Set any value of the run file
+    /// Set any value of the run file; SECTION.KEY= alone unsets it
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

@@ -12,8 +12,8 @@ pub(crate) struct SiteCommand {
 pub(crate) enum SiteAction {
     /// The sites that have a profile
     #[command(after_help = "\
-A profile is a file NAME.toml in configs/sites beside the programs (after make install, in
-share/sirocco). It takes the place of the built-in profile of that name; a new site is a new file.
+A profile is a file NAME.toml in configs/sites beside the programs (after make install, in \
+         share/sirocco). It takes the place of the built-in profile of that name; a new site is a new file.
 
 Example:
   sirocco site list")]
@@ -26,12 +26,12 @@ Examples:
     Show(SiteShow),
     /// What of a profile holds here, line by line
     #[command(after_help = "\
-Asks Slurm, each command for 10 seconds at most, and looks at this host; sends nothing elsewhere.
-What only compute nodes have is looked at inside a job. Exit code 5 if something is missing that
-a run needs there.
+Asks Slurm, each command for 10 seconds at most, and looks at this host; sends nothing elsewhere. \
+         What only compute nodes have is looked at inside a job. Exit code 5 if something is missing that \
+         a run needs there.
 
 Examples:
-  sirocco site check                       the profile slurm where Slurm is, else local
+  sirocco site check                  slurm where Slurm is, else local
   sirocco site check meluxina
   srun --nodes=1 sirocco site check meluxina --json")]
     Check(SiteCheck),

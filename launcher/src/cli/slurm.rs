@@ -25,7 +25,7 @@ pub(crate) struct Submit {
 
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
-    /// The run directory
+    /// The run directory, or a directory of runs
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run: PathBuf,
     /// At once, without a checkpoint

@@ -5,7 +5,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// The run directory
+    /// The run directory, or a directory of runs
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run: PathBuf,
     /// Print the result as a JSON object
@@ -15,13 +15,13 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// The run directory
+    /// The run directory, or a directory of runs
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run: PathBuf,
-    /// Write plain lines, at most one in so many seconds
+    /// Write plain lines, at most one in so many seconds for a run
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) every: Option<u64>,
-    /// Leave the screen when the run has ended
+    /// Leave the screen when the run, or the last of several, has ended
     #[arg(long)]
     pub(crate) until_end: bool,
     /// Write a JSON object for each step and one for the end

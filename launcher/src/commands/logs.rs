@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 use sirocco_config::RunFile;
 
+use crate::chain::history::{Job, JobState, current, jobs};
+use crate::chain::record::{self, now};
 use crate::cli;
 use crate::failure::{Failure, Kind};
-use crate::output::{self, count, say};
+use crate::output::{self, count, duration, say};
+use crate::report::clock;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
 use crate::watch::Stop;
@@ -57,10 +60,14 @@ pub(crate) fn run(arguments: &cli::Logs) -> Result<(), Failure> {
         return logs.say_rest();
     }
     let stop = Stop::listen()?;
+    if logs.voices.is_empty() {
+        say(format_args!("note: {}; waiting for its logs", logs.why_silent().0));
+    }
     while !stop.is_asked() {
         logs.say_new()?;
         output::sleep_while_read(PAUSE)?;
         logs.look_for_more(true)?;
+        logs.hear_job(true)?;
     }
     logs.say_rest()
 }
@@ -85,14 +92,42 @@ impl Logs<'_> {
             logs.listen(Who::Job(job.clone()), false)?;
         }
         logs.look_for_more(false)?;
-        if logs.voices.is_empty()
-            && let Some(job) = logs.newest_job()
-        {
-            // What a job says before it has ranks matters only while there are none.
-            logs.is_prefixed = true;
-            logs.listen(Who::Job(job), false)?;
-        }
+        logs.hear_job(false)?;
         Ok(logs)
+    }
+
+    /// What a job says before it has ranks matters only while there are none.
+    fn hear_job(&mut self, from_start: bool) -> Result<(), Failure> {
+        if !self.voices.is_empty() {
+            return Ok(());
+        }
+        let Some(job) = self.newest_job() else { return Ok(()) };
+        self.is_prefixed = true;
+        self.listen(Who::Job(job), from_start)
+    }
+
+    /// Why nobody has written anything yet, by the record of the run's jobs, and whether somebody still may.
+    fn why_silent(&self) -> (String, bool) {
+        let shown = self.directory.shown();
+        let jobs = jobs(record::read(self.directory.path()).unwrap_or_default());
+        let since = |time: Option<f64>| {
+            time.map_or_else(String::new, |time| format!(" since {} ({})", clock::show(time), duration(now() - time)))
+        };
+        let job = current(&jobs);
+        let words = match job {
+            None => format!("{shown} has no logs yet: no rank was started, and no job submitted"),
+            Some(Job { job, state: JobState::Queued, submitted, .. }) => {
+                format!("{shown} has no logs yet: job {job} has waited for Slurm{}", since(*submitted))
+            }
+            Some(Job { job, state: JobState::Cancelled, .. }) => {
+                format!("{shown} has no logs: job {job} was cancelled before it wrote any")
+            }
+            Some(Job { job, state, started, .. }) if !state.is_over() => {
+                format!("{shown} has no logs yet: job {job} has run{}", since(*started))
+            }
+            Some(Job { job, state, .. }) => format!("{shown} has no logs: job {job} is recorded as {}", state.word()),
+        };
+        (words, job.is_none_or(|job| !job.is_last()))
     }
 
     /// Where everything is wanted: the logs of ranks that were not there before. `from_start`: all of their lines are new.
@@ -138,8 +173,10 @@ impl Logs<'_> {
     fn expect_there(&self) -> Result<(), Failure> {
         let word = self.directory.word();
         if self.voices.is_empty() {
-            let message = format!("{} holds no logs yet: no rank and no job has written any", self.directory.shown());
-            return Err(Failure::usage(message).help(format_args!("sirocco logs {word} --follow waits for them")));
+            let status = format!("sirocco status {word} asks Slurm");
+            let (why, may_come) = self.why_silent();
+            let help = if may_come { format!("sirocco logs {word} --follow waits for them; {status}") } else { status };
+            return Err(Failure::usage(why).help(help));
         }
         match self.voices.iter().find(|voice| !voice.tail.path().is_file()) {
             None => Ok(()),

@@ -110,6 +110,11 @@ fn node_hours(stints: &[Stint], account: Option<&Account>) -> Figure {
 }
 
 fn gpu_hours(run: &Run, nodes: &Figure, account: Option<&Account>, partition: Result<&(Partition, String), &str>) -> Figure {
+    let is_measured = account.and_then(|account| account.gpu_seconds).is_some_and(|seconds| seconds > 0.0);
+    let takes_whole_nodes = partition.is_ok_and(|(partition, _)| partition.shared == Some(false));
+    if run.model.device != Device::Cuda && !is_measured && !takes_whole_nodes {
+        return Figure::none("the run computed on the CPU, and its jobs asked for no GPUs");
+    }
     let computed = if run.model.device == Device::Cuda { "" } else { "; they were allocated, the run computed on the CPU" };
     if let Some(seconds) = account.and_then(|account| account.gpu_seconds) {
         return Figure::of(seconds / HOUR, format!("Slurm's accounting: gres/gpu of AllocTRES × ElapsedRaw of sacct{computed}"));
@@ -143,7 +148,12 @@ fn core_hours(nodes: &Figure, partition: Result<&(Partition, String), &str>) -> 
 fn partition(run: &Run) -> Result<(Partition, String), String> {
     let found = find::site(&run.site.profile).map_err(|failure| failure.message)?;
     let name = run.site.partition.as_ref().or(found.site.default_partition.as_ref());
-    let name = name.ok_or_else(|| format!("site {}: no partition is named", found.site.name))?;
+    let name = name.ok_or_else(|| {
+        format!(
+            "what a node has is not known: neither the run file nor the profile of site {} names a partition",
+            found.site.name
+        )
+    })?;
     let known = found.site.partition(name).cloned();
     let source = format!("site {}, partition {name}", found.site.name);
     known
@@ -199,6 +209,12 @@ mod tests {
         }
     }
 
+    /// The one of the run below, with or without others on its nodes.
+    fn partition_with(shared: Option<bool>) -> (Partition, String) {
+        let (partition, source) = partition(&run("site = { profile = 'meluxina', partition = 'gpu' }\n")).unwrap();
+        (Partition { shared, ..partition }, source)
+    }
+
     #[test]
     fn a_run_here_costs_the_time_of_its_ranks() {
         let cost = cost(&run(""), &[stint(None, 1800.0, &[]), stint(None, 3600.0, &[])]);
@@ -211,6 +227,7 @@ mod tests {
 
     #[test]
     fn gpus_are_those_of_the_partition_where_nobody_counted_them() {
+        let cuda = run("model.device = 'cuda'\nsite = { profile = 'meluxina', partition = 'gpu' }\n");
         let run = run("site = { profile = 'meluxina', partition = 'gpu' }\n");
         let stints = [stint(Some("7"), 3600.0, &["mel2001", "mel2002"])];
         let (nodes, partition) = (node_hours(&stints, None), partition(&run).unwrap());
@@ -220,6 +237,11 @@ mod tests {
         assert_eq!(gpus.value, Some(8.0));
         assert!(gpus.source.contains("4 GPUs a node (site meluxina, partition gpu); they were allocated"), "{gpus:?}");
         assert_eq!(core_hours(&nodes, known).value, Some(128.0));
+        let shared = partition_with(Some(true));
+        let on_the_cpu = gpu_hours(&run, &nodes, None, Ok(&shared));
+        assert_eq!((on_the_cpu.words().as_str(), on_the_cpu.value), ("none", None), "a part of a node, and no GPU of it");
+        assert_eq!(gpu_hours(&run, &nodes, None, Err("no partition is named")).words(), "none");
+        assert_eq!(gpu_hours(&cuda, &nodes, None, Ok(&shared)).value, Some(8.0));
         let account = Account { node_seconds: 7200.0, gpu_seconds: Some(3600.0), joules: Some(7_200_000), jobs: 1 };
         assert_eq!(gpu_hours(&run, &nodes, Some(&account), known).value, Some(1.0));
         assert_eq!(node_hours(&stints, Some(&account)).value, Some(2.0));

@@ -7,6 +7,7 @@ use sirocco_checkpoint::{Architecture, Checkpoints, ModelDir, RunState};
 use sirocco_config::{Length, Method, Run, RunFile};
 use sirocco_tokens::{SourceCounts, TokenCache};
 
+use crate::chain::history::{Job, current, jobs};
 use crate::chain::record;
 use crate::failure::{Failure, Kind};
 use crate::report::chain::{Stint, stints};
@@ -16,6 +17,7 @@ use crate::report::samples::{self, Sample};
 use crate::report::series::Series;
 use crate::train::directory::RunDirectory;
 use crate::train::{here, tokens};
+use crate::watch::state::{State, is_done};
 
 /// One run.
 pub(crate) struct Facts {
@@ -26,6 +28,7 @@ pub(crate) struct Facts {
     pub(crate) series: Series,
     pub(crate) log: Log,
     pub(crate) stints: Vec<Stint>,
+    pub(crate) jobs: Vec<Job>,
     /// Of the whole run; none while the number of sequences is not known.
     pub(crate) steps: Option<u64>,
     pub(crate) base: Option<Architecture>,
@@ -77,20 +80,30 @@ impl Facts {
         };
         let (saved, samples) = (Saved::of(&directory, &mut notes), samples::read(&directory, &mut notes)?);
         let cost = cost(&run, &stints);
-        Ok(Facts { directory, run, run_text, series, log, stints, steps, base, train, valid, saved, samples, cost, notes })
+        Ok(Facts {
+            directory,
+            run,
+            run_text,
+            series,
+            log,
+            stints,
+            jobs: jobs(events),
+            steps,
+            base,
+            train,
+            valid,
+            saved,
+            samples,
+            cost,
+            notes,
+        })
     }
 
-    /// `running`, `done`, `stopped` (it can be resumed) or `ready` (no step was done).
-    pub(crate) fn state(&self) -> &'static str {
+    /// As `sirocco status` says it.
+    pub(crate) fn state(&self) -> State {
         let curve = &self.series.curve;
-        let is_done =
-            |steps| self.saved.newest.is_some_and(|step| step >= steps) && !curve.lacks_last_evaluation(&self.run, steps);
-        match self.steps {
-            _ if self.directory.at_work().is_some() => "running",
-            Some(steps) if is_done(steps) => "done",
-            _ if curve.step() > 0 => "stopped",
-            _ => "ready",
-        }
+        let is_done = is_done(&self.run, curve, self.steps, self.saved.newest);
+        State::of(self.directory.at_work().is_some(), current(&self.jobs), is_done, curve.step())
     }
 
     /// How many numbers are trained.

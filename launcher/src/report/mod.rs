@@ -2,7 +2,7 @@
 
 mod accounting;
 mod chain;
-mod clock;
+pub(crate) mod clock;
 mod compare;
 mod cost;
 mod curves;

@@ -9,7 +9,7 @@ use crate::report::facts::Facts;
 pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) run_dir: String,
-    /// `running`, `done`, `stopped` (it can be resumed) or `ready` (no step was done).
+    /// As `sirocco status` has it.
     pub(crate) state: &'static str,
     pub(crate) step: u64,
     /// `null` while the number of sequences is not known.
@@ -53,7 +53,7 @@ impl Outcome {
         Outcome {
             name: facts.run.name.clone(),
             run_dir: facts.directory.shown().to_string(),
-            state: facts.state(),
+            state: facts.state().word(),
             step: curve.step(),
             steps: facts.steps,
             loss: curve.last_loss,

@@ -1,7 +1,7 @@
 //! The page of one run: what its files say, in words, for the template to lay out. The template escapes everything.
 use serde::Serialize;
 use serde_json::json;
-use sirocco_config::{Method, shell_word};
+use sirocco_config::{Device, Method, shell_word};
 
 use crate::failure::Failure;
 use crate::output::{bytes, count, duration, grouped, mesh};
@@ -107,9 +107,9 @@ fn method(facts: &Facts) -> Vec<Row> {
         _ => "not known: the base model is not there".to_owned(),
     };
     let train = &run.train;
-    let [schedule, dtype, device, recompute] =
-        [json!(train.schedule), json!(run.model.dtype), json!(run.model.device), json!(run.parallel.recompute)]
-            .map(|value| value.as_str().unwrap_or_default().to_owned());
+    let [schedule, dtype, recompute] = [json!(train.schedule), json!(run.model.dtype), json!(run.parallel.recompute)]
+        .map(|value| value.as_str().unwrap_or_default().to_owned());
+    let device = if run.model.device == Device::Cuda { "GPUs" } else { "the CPU" };
     vec![
         ("method", method),
         ("parameters trained", trained),

@@ -18,6 +18,12 @@ pub(crate) struct Evaluation {
     pub(crate) loss: f64,
 }
 
+impl Evaluation {
+    fn record(self) -> Record {
+        Record::Valid { step: self.step, valid_loss: self.loss, seconds: None }
+    }
+}
+
 /// What a run measured of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
@@ -68,11 +74,11 @@ impl Series {
         let mut curve = Curve::default();
         for step in &series.steps {
             while let Some(evaluation) = evaluations.next_if(|evaluation| evaluation.step < step.step) {
-                curve.add(Record::Valid { step: evaluation.step, valid_loss: evaluation.loss });
+                curve.add(evaluation.record());
             }
             curve.add(Record::Step(step.clone()));
         }
-        evaluations.for_each(|rest| curve.add(Record::Valid { step: rest.step, valid_loss: rest.loss }));
+        evaluations.for_each(|rest| curve.add(rest.record()));
         series.curve = curve;
         series
     }
@@ -86,7 +92,7 @@ impl Series {
                 self.steps.push(step);
                 replaced as u64
             }
-            Record::Valid { step, valid_loss } => {
+            Record::Valid { step, valid_loss, .. } => {
                 let keep = self.evaluations.partition_point(|before| before.step < step);
                 let replaced = self.evaluations.drain(keep..).count();
                 self.evaluations.push(Evaluation { step, loss: valid_loss });

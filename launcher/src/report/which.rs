@@ -1,8 +1,8 @@
 //! Which runs are meant: run directories, or a directory of them, as a sweep leaves one.
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind};
+use crate::train::several::{is_run, runs_in};
 
 /// The runs of a command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,10 +53,6 @@ pub(crate) fn find(typed: &[PathBuf]) -> Result<Which, Failure> {
     Ok(Which { is_comparison: runs.len() > 1 || !found.is_empty(), runs, found, page })
 }
 
-fn is_run(path: &Path) -> bool {
-    path.join("run.toml").is_file()
-}
-
 /// The run directories in a directory, in the order of their names; none where it holds none, for whoever reads it as a run to say so.
 fn inside(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
@@ -64,17 +60,13 @@ fn inside(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         let message = format!("{} {what}: expected a run directory, or a directory of them", path.display());
         return Err(Failure::usage(message).help("sirocco train RUN.toml starts a run, in runs/NAME unless --dir says otherwise"));
     }
-    let listed = fs::read_dir(path);
-    let entries =
-        listed.map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))?;
-    let mut runs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_run(path)).collect();
-    runs.sort();
-    Ok(runs)
+    runs_in(path).map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be read: {error}", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_sweep_is_its_runs_and_a_run_that_is_typed_twice_is_one() {

@@ -37,13 +37,16 @@ pub(crate) fn ask_command(command: &mut Command) -> Answer {
     answer(within(LIMIT, command))
 }
 
+/// What a command says that fails without a word.
+pub(crate) const SILENCE: &str = "it said nothing";
+
 fn answer(heard: Heard) -> Answer {
     let Heard { out, err, end } = heard;
     match end {
         End::Well => Answer::Said(out + &err),
         End::Badly => {
             let first = [&err, &out].into_iter().flat_map(|text| text.lines()).map(str::trim).find(|line| !line.is_empty());
-            Answer::Failed(first.unwrap_or("it said nothing").to_owned())
+            Answer::Failed(first.unwrap_or(SILENCE).to_owned())
         }
         End::TooLate => Answer::TooLate,
         End::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => Answer::NotThere,

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::absolute;
 use crate::train::metrics::Curve;
+use crate::train::several::members;
 
 /// What a preparation that was broken off can leave.
 const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
@@ -34,6 +35,11 @@ impl RunDirectory {
     pub(crate) fn existing(shown: &Path) -> Result<RunDirectory, Failure> {
         let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
         if !directory.run_file().is_file() {
+            if let Some(first) = members(shown)?.first() {
+                let message = format!("{} holds several runs: expected one of them", shown.display());
+                let first = shell_word(&first.path.display().to_string());
+                return Err(Failure::usage(message).help(format_args!("name one, such as {first}")));
+            }
             let message = format_args!("{} holds no run: expected run.toml in it", shown.display()).to_string();
             return Err(Failure::usage(message).help("sirocco train RUN.toml starts a run"));
         }
@@ -187,7 +193,12 @@ impl RunDirectory {
 
     /// The same as typed, for messages that name its lines.
     pub(crate) fn typed_run_file(&self) -> PathBuf {
-        self.shown.join("run.toml")
+        self.typed(Path::new("run.toml"))
+    }
+
+    /// A file of the run as a person would type it.
+    pub(crate) fn typed(&self, name: &Path) -> PathBuf {
+        self.shown.join(name)
     }
 
     pub(crate) fn metrics(&self) -> PathBuf {

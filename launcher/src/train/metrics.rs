@@ -11,7 +11,12 @@ use sirocco_config::Run;
 #[serde(untagged)]
 pub(crate) enum Record {
     Step(Step),
-    Valid { step: u64, valid_loss: f64 },
+    Valid {
+        step: u64,
+        valid_loss: f64,
+        /// That the evaluation took; a trainer of the first versions did not write it down.
+        seconds: Option<f64>,
+    },
 }
 
 /// The lengths of a mesh's axes.
@@ -117,7 +122,7 @@ impl Curve {
     /// Adds one line.
     pub(crate) fn add(&mut self, record: Record) {
         match record {
-            Record::Valid { step, valid_loss } => {
+            Record::Valid { step, valid_loss, .. } => {
                 self.evaluated = Some(step);
                 self.first_valid.get_or_insert(valid_loss);
                 self.last_valid = Some(valid_loss);
@@ -212,7 +217,7 @@ mod tests {
         write!(file, "{STEP}\n{{\"step\":1,\"valid").unwrap();
         assert!(matches!(follower.poll().unwrap().as_slice(), [Record::Step(step)] if step.loss == Some(2.5)));
         write!(file, "_loss\":1.25}}\nnot json\n").unwrap();
-        assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25 }]);
+        assert_eq!(follower.poll().unwrap(), [Record::Valid { step: 1, valid_loss: 1.25, seconds: None }]);
         assert_eq!(follower.poll().unwrap(), []);
         let curve = Curve::read(&path).unwrap();
         assert_eq!((curve.step(), curve.last_valid, curve.tokens, curve.on_mesh.peak_memory_bytes), (1, Some(1.25), 20, 7));

@@ -2,6 +2,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod directory;
+pub(crate) mod ended;
 pub(crate) mod holder;
 pub(crate) mod interrupt;
 mod marks;
@@ -10,6 +11,7 @@ pub(crate) mod outcome;
 mod progress;
 pub(crate) mod ranks;
 mod requests;
+pub(crate) mod several;
 pub(crate) mod summary;
 pub(crate) mod tokens;
 pub(crate) mod voices;

@@ -27,7 +27,7 @@ impl Progress {
     pub(crate) fn new(done: u64, steps: u64) -> Progress {
         let bar = stderr().is_terminal().then(|| {
             let style =
-                ProgressStyle::with_template("{bar:28} {pos}/{len}  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                ProgressStyle::with_template("{bar:16} {pos}/{len}  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(steps).with_style(style).with_position(done).with_message("starting");
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
@@ -38,10 +38,10 @@ impl Progress {
     /// Takes in one line of the metrics.
     pub(crate) fn show(&mut self, record: &Record) {
         match record {
-            Record::Valid { step, valid_loss } => {
+            Record::Valid { step, valid_loss, .. } => {
                 self.valid_loss = Some(*valid_loss);
                 if self.bar.is_none() {
-                    say(format_args!("step {step}/{}  valid loss {valid_loss:.4}", self.steps));
+                    say(format_args!("step {step}/{}  held-out loss {valid_loss:.4}", self.steps));
                 }
             }
             Record::Step(step) => self.step(step),
@@ -83,9 +83,9 @@ impl Progress {
 
     fn message(&self, step: &Step, seconds_per_step: f64) -> String {
         let left = self.steps.saturating_sub(step.step) as f64 * seconds_per_step;
-        let valid = self.valid_loss.map_or_else(String::new, |loss| format!("  valid {loss:.4}"));
+        let held_out = self.valid_loss.map_or_else(String::new, |loss| format!("  held-out loss {loss:.4}"));
         let loss = step.loss.map_or_else(|| "not finite".to_owned(), |loss| format!("{loss:.4}"));
-        format!("loss {loss}{valid}  {:.0} tokens/s  {} left", step.tokens_per_s, duration(left))
+        format!("loss {loss}{held_out}  {} left  {:.0} tokens/s", duration(left), step.tokens_per_s)
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         progress.valid_loss = Some(1.5);
         let text = r#"{"step":12,"loss":2.34567,"tokens":100,"seconds":2.0,"tokens_per_s":185.4}"#;
         let step: Step = serde_json::from_str(text).unwrap();
-        assert_eq!(progress.message(&step, 2.0), "loss 2.3457  valid 1.5000  185 tokens/s  1:36 min left");
+        assert_eq!(progress.message(&step, 2.0), "loss 2.3457  held-out loss 1.5000  1:36 min left  185 tokens/s");
         let skipped = Step { loss: None, ..step };
         assert!(progress.message(&skipped, 2.0).starts_with("loss not finite  "));
     }

@@ -3,7 +3,7 @@ use serde::Serialize;
 use sirocco_config::{Method, Run, shell_word};
 
 use crate::failure::Failure;
-use crate::output::{self, bytes, duration};
+use crate::output::{self, bytes, duration, named};
 use crate::train::directory::RunDirectory;
 use crate::train::metrics::{Curve, OnMesh};
 use crate::train::outcome::State;
@@ -100,7 +100,7 @@ impl Summary {
         };
         output::line(format_args!("{head}: {}, step {} of {}", self.run_dir, self.step, self.steps))?;
         fall("loss", (self.first_loss, self.loss), self.losses)?;
-        fall("valid loss", (self.first_valid_loss, self.valid_loss), self.evaluations)?;
+        fall("held-out loss", (self.first_valid_loss, self.valid_loss), self.evaluations)?;
         if self.on_mesh.seconds > 0.0 {
             let several = self.peak_memory_rank.filter(|_| self.ranks > 1);
             let on = several.map_or_else(String::new, |rank| format!(" on rank {rank}"));
@@ -109,13 +109,13 @@ impl Summary {
             let since = self.on_mesh.is_later.then(|| format!(", since step {}, when the mesh changed", self.on_mesh.from));
             let since = since.unwrap_or_default();
             let speed = self.tokens_per_s;
-            output::line(format_args!("{:12}{speed:.0} tokens/s over {time}, peak memory {memory}{since}", "speed"))?;
+            output::line(format_args!("{}{speed:.0} tokens/s over {time}, peak memory {memory}{since}", named("speed")))?;
         }
         if self.skipped_steps > 0 {
-            output::line(format_args!("{:12}{}", "skipped", skipped(self.skipped_steps)))?;
+            output::line(format_args!("{}{}", named("skipped"), skipped(self.skipped_steps)))?;
         }
         if let Some(step) = self.checkpoint {
-            output::line(format_args!("{:12}step {step}", "checkpoint"))?;
+            output::line(format_args!("{}step {step}", named("checkpoint")))?;
         }
         output::line(self.next())
     }
@@ -140,8 +140,8 @@ pub(crate) fn skipped(steps: u64) -> String {
 /// From the first value to the last of `count`; one alone did not fall.
 fn fall(name: &str, (first, last): (Option<f64>, Option<f64>), count: u64) -> Result<(), Failure> {
     match (first, last) {
-        (Some(_), Some(only)) if count == 1 => output::line(format_args!("{name:12}{only:.4}")),
-        (Some(first), Some(last)) => output::line(format_args!("{name:12}{first:.4} → {last:.4}")),
+        (Some(_), Some(only)) if count == 1 => output::line(format_args!("{}{only:.4}", named(name))),
+        (Some(first), Some(last)) => output::line(format_args!("{}{first:.4} → {last:.4}", named(name))),
         _ => Ok(()),
     }
 }

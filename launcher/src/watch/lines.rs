@@ -3,14 +3,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::chain::history::current;
+use crate::chain::history::{Job, current};
+use crate::chain::record::Outcome;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, duration};
 use crate::train::metrics::{Record, Step};
 use crate::watch::shown::{Memory, Shown};
 use crate::watch::source::{News, Source};
 use crate::watch::state::State;
-use crate::watch::words::one_line;
+use crate::watch::words::{one_line, what_next};
 use crate::watch::{PAUSE, Stop, now};
 
 /// A run directory may be out of sight for so long, as on a file system that is busy.
@@ -27,12 +28,13 @@ pub(crate) struct Lines {
     step: Option<u64>,
     state: Option<State>,
     gone: Option<Instant>,
-    jobs: Vec<(String, &'static str)>,
+    /// Each with what was said of it.
+    jobs: Vec<(String, String)>,
 }
 
 /// The fields of `--json`, in their order: one step, or where the run has ended.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     state: Option<State>,
     step: u64,
     steps: Option<u64>,
@@ -84,26 +86,33 @@ impl Lines {
         if !is_first && !self.json {
             news.warnings.iter().try_for_each(|warning| output::line(format_args!("warning: {warning}")))?;
         }
-        let steps: Vec<&Step> = news.records.iter().filter_map(as_step).collect();
-        let newest = steps.len().saturating_sub(1);
+        let newest = |is: fn(&Record) -> bool| news.records.iter().rposition(is);
+        let (step, evaluation) = (newest(|record| as_step(record).is_some()), newest(|record| as_evaluation(record).is_some()));
         let all = !is_first && self.every.is_none();
-        for (at, step) in steps.into_iter().enumerate().skip(if all { 0 } else { newest }) {
-            if self.is_due() {
-                self.step(step, shown, if at == newest { &news.warnings } else { &[] })?;
+        for (at, record) in news.records.iter().enumerate() {
+            match (as_step(record), as_evaluation(record)) {
+                (Some(record), _) if (all || Some(at) == step) && self.is_due() => {
+                    self.step(record, shown, if Some(at) == step { &news.warnings } else { &[] })?;
+                }
+                (_, Some((step, loss))) if !self.json && (all || Some(at) == evaluation) => {
+                    output::line(format_args!("step {step}  held-out loss {loss:.4}"))?;
+                }
+                _ => {}
             }
         }
-        match news.records.iter().rev().find_map(as_evaluation) {
-            Some((step, loss)) if !self.json => output::line(format_args!("step {step}  held-out loss {loss:.4}")),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn say_state(&mut self, shown: &Shown) -> Result<(), Failure> {
-        let jobs: Vec<_> = shown.jobs.iter().map(|job| (job.job.clone(), job.state.word())).collect();
+        let words = |job: &Job| match what_next(job).filter(|_| job.outcome == Some(Outcome::Failed)) {
+            Some(why) => format!("{}  {why}", job.state.word()),
+            None => job.state.word().to_owned(),
+        };
+        let jobs: Vec<_> = shown.jobs.iter().map(|job| (job.job.clone(), words(job))).collect();
         // Of what was before the watch began, only where the chain is.
         let begins = self.jobs.is_empty();
         let now = current(&shown.jobs).map(|job| job.job.as_str());
-        let is_news = |job: &&(String, &str)| !self.jobs.contains(job) && (!begins || Some(job.0.as_str()) == now);
+        let is_news = |job: &&(String, String)| !self.jobs.contains(job) && (!begins || Some(job.0.as_str()) == now);
         let changed: Vec<_> = jobs.iter().filter(is_news).cloned().collect();
         self.jobs = jobs;
         if self.json {
@@ -162,14 +171,15 @@ fn as_step(record: &Record) -> Option<&Step> {
 }
 
 fn as_evaluation(record: &Record) -> Option<(u64, f64)> {
-    if let Record::Valid { step, valid_loss } = record { Some((*step, *valid_loss)) } else { None }
+    if let Record::Valid { step, valid_loss, .. } = record { Some((*step, *valid_loss)) } else { None }
 }
 
 /// `done: runs/demo, step 60 of 60, loss 4.5083, held-out loss 4.5647`
 pub(crate) fn summary(shown: &Shown) -> String {
     let loss = shown.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
     let held_out = shown.valid_loss.map_or_else(String::new, |(_, loss)| format!(", held-out loss {loss:.4}"));
-    format!("{}: {}, {}{loss}{held_out}", shown.state_word(), one_line(&shown.directory), shown.step_words())
+    let end = shown.last_end.as_ref().map_or_else(String::new, |end| format!("; {}", one_line(end)));
+    format!("{}: {}, {}{loss}{held_out}{end}", shown.state_word(), one_line(&shown.directory), shown.step_words())
 }
 
 /// `step 12/60  loss 2.3457  rate 2.00e-4  norm 1.020  185 tokens/s  1.68 GB on rank 3  1:36 min left`
@@ -203,7 +213,7 @@ fn line<'a>(step: &Step, shown: &'a Shown, warnings: &'a [String]) -> Line<'a> {
 }
 
 /// The run as it is.
-fn whole(shown: &Shown) -> Line<'_> {
+pub(crate) fn whole(shown: &Shown) -> Line<'_> {
     Line {
         state: shown.state,
         step: shown.step,

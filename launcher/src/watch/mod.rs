@@ -3,11 +3,13 @@
 mod lines;
 mod look;
 mod panels;
-mod recorded;
+pub(crate) mod recorded;
 mod screen;
+mod several;
 mod shown;
 pub(crate) mod source;
 pub(crate) mod state;
+pub(crate) mod table;
 pub(crate) mod tail;
 mod view;
 pub(crate) mod words;
@@ -23,8 +25,10 @@ use crate::chain::record;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::train::directory::RunDirectory;
+use crate::train::several::members;
 use lines::Lines;
 use screen::Screen;
+use several::Runs;
 use source::Source;
 
 pub(crate) use record::now;
@@ -35,14 +39,30 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches until the person leaves, or until the end of the run where there is no screen or that is what was asked for.
 pub(crate) fn run(arguments: &cli::Watch) -> Result<(), Failure> {
-    let source = Source::new(RunDirectory::existing(&arguments.run)?);
-    let stop = Stop::listen()?;
+    let members = members(&arguments.run)?;
     let every = arguments.every.map(Duration::from_secs);
     let wants_lines = arguments.json || every.is_some();
-    match (!wants_lines && Screen::is_possible()).then(Screen::open) {
-        Some(Ok(screen)) => screen.run(source, &stop, arguments.until_end),
-        // A terminal that cannot be drawn on can be written to.
-        Some(Err(_)) | None => Lines::new(every, arguments.json).run(source, &stop),
+    // A terminal that cannot be drawn on can be written to.
+    let screen = || (!wants_lines && Screen::is_possible()).then(Screen::open).and_then(Result::ok);
+    if !members.is_empty() {
+        let mut runs = Runs::open(&arguments.run, &members)?;
+        let stop = Stop::listen()?;
+        return match screen() {
+            Some(screen) => screen.run(move || runs.look(now()), &stop, arguments.until_end),
+            None => runs.run(every, arguments.json, &stop),
+        };
+    }
+    let source = Source::new(RunDirectory::existing(&arguments.run)?);
+    let stop = Stop::listen()?;
+    let look = |mut source: Source| {
+        move || {
+            source.poll();
+            source.shown(now())
+        }
+    };
+    match screen() {
+        Some(screen) => screen.run(look(source), &stop, arguments.until_end),
+        None => Lines::new(every, arguments.json).run(source, &stop),
     }
 }
 

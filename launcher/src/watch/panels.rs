@@ -9,7 +9,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 use crate::chain::history::{Job, JobState};
 use crate::watch::look::Look;
 use crate::watch::shown::Shown;
-use crate::watch::words::{nodes_words, what_next};
+use crate::watch::words::{nodes_words, one_line, what_next};
 
 /// Names and values, one a line.
 pub(crate) fn numbers(shown: &Shown) -> Paragraph<'static> {
@@ -57,20 +57,21 @@ pub(crate) fn jobs(shown: &Shown, room: usize) -> Paragraph<'static> {
         return Paragraph::new("The run has no jobs: it was not submitted.");
     }
     let newest = shown.jobs.iter().skip(shown.jobs.len().saturating_sub(room));
-    Paragraph::new(newest.map(|job| Line::from(job_line(job, shown.step))).collect::<Vec<_>>())
+    let width = newest.clone().map(|job| job.job.chars().count()).max().unwrap_or(0);
+    Paragraph::new(newest.map(|job| Line::from(job_line(job, width, shown.step))).collect::<Vec<_>>())
 }
 
-/// `7 stopped  steps 0-40  n1, n2  the time was up; job 8 follows`
-fn job_line(job: &Job, step: u64) -> String {
+/// `7  stopped   0-40  n1, n2  the time was up; job 8 follows`: what matters most stands where a narrow screen still has it.
+fn job_line(job: &Job, width: usize, step: u64) -> String {
     let steps = match (job.from_step, job.until(step)) {
-        (Some(from), Some(until)) => format!("steps {from}-{until}"),
+        (Some(from), Some(until)) => format!("{from}-{until}"),
         _ => String::new(),
     };
     let waits = job.after.as_ref().filter(|_| job.state == JobState::Queued && job.started.is_none());
     let waits = waits.map(|after| format!("after job {after}"));
     let nodes = (!job.nodes.is_empty()).then(|| nodes_words(&job.nodes));
     let parts = [waits, nodes, what_next(job)].into_iter().flatten().collect::<Vec<_>>().join("  ");
-    format!("{} {:9} {steps:13} {parts}", job.job, job.state.word())
+    format!("{:width$}  {:9}  {steps:11}  {parts}", one_line(&job.job), job.state.word())
 }
 
 /// The newest `room` warnings.

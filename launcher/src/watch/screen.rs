@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::{DefaultTerminal, Frame};
 use sirocco_config::environment::{NO_COLOUR, TERMINAL};
 
 use crate::failure::{Failure, Kind};
@@ -13,10 +13,9 @@ use crate::output;
 use crate::watch::lines::summary;
 use crate::watch::look::Look;
 use crate::watch::shown::Shown;
-use crate::watch::source::Source;
 use crate::watch::state::State;
 use crate::watch::view::draw;
-use crate::watch::{PAUSE, Stop, now};
+use crate::watch::{PAUSE, Stop};
 
 /// How long a key or a signal may wait for an answer.
 const BEAT: Duration = Duration::from_millis(100);
@@ -25,6 +24,31 @@ const BEAT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Screen {
     terminal: DefaultTerminal,
+}
+
+/// What is drawn: a run, or several, at one moment.
+pub(crate) trait Scene: Send + 'static {
+    /// Whether nothing more happens by itself.
+    fn is_over(&self) -> bool;
+
+    fn draw(&self, frame: &mut Frame<'_>, look: Look);
+
+    /// The line that is left when the view has ended.
+    fn summary(&self) -> String;
+}
+
+impl Scene for Shown {
+    fn is_over(&self) -> bool {
+        self.state.is_some_and(State::is_over)
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, look: Look) {
+        draw(frame, self, look);
+    }
+
+    fn summary(&self) -> String {
+        summary(self)
+    }
 }
 
 /// What a person wants by a key.
@@ -47,23 +71,28 @@ impl Screen {
     }
 
     /// Draws until the person leaves. With `until_end`, until the run has ended, which is then told in a line.
-    pub(crate) fn run(mut self, source: Source, stop: &Stop, until_end: bool) -> Result<(), Failure> {
-        let end = self.draw_until_end(&read_beside(source), stop, until_end);
+    pub(crate) fn run<T: Scene>(
+        mut self,
+        look: impl FnMut() -> T + Send + 'static,
+        stop: &Stop,
+        until_end: bool,
+    ) -> Result<(), Failure> {
+        let end = self.draw_until_end(&read_beside(look), stop, until_end);
         drop(self);
-        end?.map_or(Ok(()), |shown| output::line(summary(&shown)))
+        end?.map_or(Ok(()), |shown| output::line(shown.summary()))
     }
 
     /// Returns the run that has ended; none where the person has left.
-    fn draw_until_end(&mut self, looks: &Receiver<Shown>, stop: &Stop, until_end: bool) -> Result<Option<Shown>, Failure> {
+    fn draw_until_end<T: Scene>(&mut self, looks: &Receiver<T>, stop: &Stop, until_end: bool) -> Result<Option<T>, Failure> {
         let colour = std::env::var_os(NO_COLOUR.name).is_none_or(|value| value.is_empty());
         let mut look = Look { colour, ..Look::default() };
-        let mut shown: Option<Shown> = None;
+        let mut shown: Option<T> = None;
         // Looks in a row that found the run at its end: what was written just before it is seen by the second.
         let mut ends = 0;
         while !stop.is_asked() {
             match looks.try_recv() {
                 Ok(new) => {
-                    ends = if new.state.is_some_and(State::is_over) { ends + 1 } else { 0 };
+                    ends = if new.is_over() { ends + 1 } else { 0 };
                     shown = Some(new);
                 }
                 Err(TryRecvError::Empty) => {}
@@ -75,7 +104,7 @@ impl Screen {
                 return Ok(shown);
             }
             if let Some(shown) = &shown {
-                self.terminal.draw(|frame| draw(frame, shown, look)).map_err(|error| lost(&error))?;
+                self.terminal.draw(|frame| shown.draw(frame, look)).map_err(|error| lost(&error))?;
             }
             match wish(look).map_err(|error| lost(&error))? {
                 Wish::Leave => break,
@@ -99,7 +128,7 @@ fn lost(error: &io::Error) -> Failure {
 }
 
 /// Reads in a thread of its own: a file system that hangs must not hold up the key that leaves.
-fn read_beside(mut source: Source) -> Receiver<Shown> {
+fn read_beside<T: Scene>(mut look: impl FnMut() -> T + Send + 'static) -> Receiver<T> {
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         loop {
@@ -107,8 +136,7 @@ fn read_beside(mut source: Source) -> Receiver<Shown> {
                 // The terminal has hung up. Who waits for a key of it turns in circles inside crossterm for ever, and hears of no signal.
                 std::process::exit(0);
             }
-            source.poll();
-            if sender.send(source.shown(now())).is_err() {
+            if sender.send(look()).is_err() {
                 return;
             }
             thread::sleep(PAUSE);

@@ -37,6 +37,8 @@ pub(crate) struct Shown {
     /// Of the newest step, if one was much slower than the others.
     pub(crate) slowest: Option<SlowRank>,
     pub(crate) skipped_steps: u64,
+    /// Why the ranks of a run without jobs ended that nobody asked to, and where more stands, on one line.
+    pub(crate) last_end: Option<String>,
     /// Since the metrics last grew.
     pub(crate) silent: Option<f64>,
     /// The newest last.
@@ -71,6 +73,11 @@ impl Shown {
         self.state.map_or("not there", State::word)
     }
 
+    /// Whether something may still happen by itself.
+    pub(crate) fn is_going(&self) -> bool {
+        self.state.is_none_or(|state| !state.is_over())
+    }
+
     /// `step 12 of 60`
     pub(crate) fn step_words(&self) -> String {
         let steps = self.steps.map_or_else(|| "?".to_owned(), |steps| steps.to_string());
@@ -85,7 +92,7 @@ impl Shown {
 
     /// Names and values, what matters most first; without what is not known.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
-        let is_going = self.state.is_none_or(|state| !state.is_over());
+        let is_going = self.is_going();
         let going = |value: Option<String>| value.filter(|_| is_going);
         let rows = [
             ("loss", self.loss.map(|loss| format!("{loss:.4}"))),

@@ -11,6 +11,7 @@ use crate::chain::history::{JobState, current, jobs};
 use crate::chain::record::{self, Event};
 use crate::plan::peak_tokens_per_s;
 use crate::train::directory::RunDirectory;
+use crate::train::ended::{End, last_end};
 use crate::train::metrics::Record;
 use crate::watch::recorded::Recorded;
 use crate::watch::shown::{Memory, Shown};
@@ -98,6 +99,12 @@ impl Source {
         }
     }
 
+    fn last_end(&self, state: Option<State>) -> Option<String> {
+        let run = self.run.as_ref().filter(|_| state == Some(State::Stopped))?;
+        let End { words, record } = last_end(&self.directory, run.ranks())?;
+        Some(format!("{words} ({})", record.display()))
+    }
+
     fn noted<T>(&mut self, file: &str, result: io::Result<T>) -> Option<T> {
         result.map_err(|error| self.trouble = Some(format!("{file} cannot be read: {error}"))).ok()
     }
@@ -112,10 +119,10 @@ impl Source {
         let is_there = self.directory.run_file().is_file();
         let state = is_there.then(|| State::of(self.directory.at_work().is_some(), job, is_done, curve.step()));
         let last = curve.last.as_ref();
-        let left = self.steps.map(|steps| steps.saturating_sub(curve.step()));
         let ends = job.filter(|job| matches!(job.state, JobState::Starting | JobState::Running)).and_then(|job| job.ends);
-        let every_steps = self.run.as_ref().map(|run| run.checkpoint.every_steps);
+        let last_end = self.last_end(state.filter(|_| job.is_none()));
         let mut warnings: Vec<String> = self.recorded.warnings.iter().cloned().collect();
+        warnings.extend(last_end.clone());
         warnings.extend(self.trouble.clone());
         Shown {
             directory: self.directory.shown().to_string(),
@@ -133,11 +140,12 @@ impl Source {
             share_of_peak: last.zip(self.peak).map(|(step, peak)| step.tokens_per_s / peak),
             memory: last.map(|_| Memory { bytes: curve.on_mesh.peak_memory_bytes, rank: curve.on_mesh.peak_memory_rank }),
             checkpoint,
-            next_checkpoint: every_steps.and_then(|every| self.recorded.next_checkpoint(every, self.steps)),
-            run_left: left.and_then(|left| self.recorded.seconds_of(left)),
+            next_checkpoint: self.run.as_ref().and_then(|run| self.recorded.next_checkpoint(run, self.steps)),
+            run_left: self.run.as_ref().zip(self.steps).and_then(|(run, steps)| self.recorded.left(run, steps)),
             job_left: ends.map(|ends| (ends - now).max(0.0)),
             slowest: last.and_then(|step| step.slowest_rank),
             skipped_steps: curve.skipped_steps,
+            last_end,
             silent: changed(&self.directory.metrics()).map(|time| (now - time).max(0.0)),
             warnings,
             jobs,

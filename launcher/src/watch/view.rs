@@ -34,7 +34,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, shown: &Shown, look: Look) {
         Page::Overview if area.width >= ROOMY.0 && area.height >= ROOMY.1 => overview(frame, middle, shown, look),
         Page::Overview => frame.render_widget(panels::numbers(shown), middle),
         Page::Curve => panels::curve(frame, middle, shown, look),
-        Page::Jobs => frame.render_widget(panels::jobs(shown, usize::MAX).scroll((look.scrolled, 0)), middle),
+        Page::Jobs => {
+            frame.render_widget(panels::jobs(shown, usize::MAX).wrap(Wrap { trim: false }).scroll((look.scrolled, 0)), middle);
+        }
         Page::Warnings => {
             frame.render_widget(
                 panels::warnings(shown, usize::MAX, look).wrap(Wrap { trim: false }).scroll((look.scrolled, 0)),
@@ -55,7 +57,7 @@ fn overview(frame: &mut Frame<'_>, area: Rect, shown: &Shown, look: Look) {
     panels::curve(frame, left, shown, look);
     frame.render_widget(panels::numbers(shown).block(Block::bordered().title(" now ")), right);
     if jobs > 0 {
-        frame.render_widget(panels::jobs(shown, room).block(Block::bordered().title(" jobs ")), chain);
+        frame.render_widget(panels::jobs(shown, room).block(Block::bordered().title(" jobs: state, steps, nodes ")), chain);
     }
     if warnings > 0 {
         frame.render_widget(panels::warnings(shown, room, look).block(Block::bordered().title(" warnings ")), said);
@@ -88,7 +90,7 @@ fn title_line(shown: &Shown, look: Look, width: u16) -> Line<'static> {
 /// `[######------] 20 %  1:36 min left`
 fn progress_line(shown: &Shown, width: u16) -> Line<'static> {
     let Some(done) = shown.progress() else { return Line::default() };
-    let is_going = shown.state.is_none_or(|state| !state.is_over());
+    let is_going = shown.is_going();
     let left = shown
         .run_left
         .filter(|left| is_going && *left > 0.0)
@@ -121,7 +123,7 @@ fn help() -> Paragraph<'static> {
          ?                this help\n\
          \n\
          Loss is a line, held-out loss is o.\n\
-         Times left are as fast as the newest steps.\n\
+         Times left are as fast as the newest steps and evaluation.\n\
          The slowest rank is one that takes over 1.5 times the median of the others.\n\
          Only files of the run directory are read.",
     )
@@ -160,6 +162,7 @@ mod tests {
             job_left: Some(3723.0),
             slowest: Some(SlowRank { rank: 3, seconds: 3.6, median_seconds: 2.0 }),
             skipped_steps: 1,
+            last_end: None,
             silent: Some(2.0),
             warnings: vec![
                 "step 9 was skipped: its loss or its gradients were not finite".to_owned(),

@@ -16,6 +16,10 @@ pub(crate) fn nodes_words(nodes: &[String]) -> String {
 
 /// Why the ranks of a job ended and what follows; none while there is nothing to say.
 pub(crate) fn what_next(job: &Job) -> Option<String> {
+    if let Some(why) = job.failed_before() {
+        let which = if job.attempts > 1 { format!("attempt {}", job.attempts - 1) } else { "its last attempt".to_owned() };
+        return Some(format!("{which} failed: {}", one_line(why.lines().next().unwrap_or_default())));
+    }
     let next = match job.next.as_ref()? {
         Next::Nothing => None,
         Next::Again => Some("its ranks start again".to_owned()),
@@ -35,6 +39,7 @@ pub(crate) fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::chain::history::{jobs, tests::two_jobs};
+    use crate::chain::record::Outcome;
 
     #[test]
     fn many_nodes_are_counted_and_few_are_named() {
@@ -48,6 +53,10 @@ mod tests {
         let all = jobs(two_jobs());
         assert_eq!(what_next(&all[0]).as_deref(), Some("the time was up; job 8 follows"));
         assert_eq!(what_next(&all[1]), None);
+        let mut job = all[0].clone();
+        (job.attempts, job.next, job.outcome) = (2, None, Some(Outcome::Failed));
+        job.why = Some("rank 1 of 4 was killed by signal 9\n  rank 0: it died".to_owned());
+        assert_eq!(what_next(&job).as_deref(), Some("attempt 1 failed: rank 1 of 4 was killed by signal 9"));
         assert_eq!(one_line("a\u{1b}[31mred\nblue"), "a [31mred blue");
     }
 }

@@ -22,6 +22,8 @@ fn help_of_every_command() {
         &["check"],
         &["plan"],
         &["train"],
+        &["submit"],
+        &["cancel"],
         &["status"],
         &["watch"],
         &["logs"],

@@ -14,6 +14,20 @@ fn documented(command: &str) -> Vec<&'static str> {
     section.unwrap_or_else(|| panic!("json.md has no section {command}")).split('`').skip(1).step_by(2).collect()
 }
 
+#[test]
+fn every_field_of_a_directory_of_runs_is_documented() {
+    let bench = Bench::with_trainer("ready; for n in 1 2; do step $n 1.5; done; checkpoint 10");
+    workplace(&bench.path(""));
+    bench.run(&["train", "run.toml"]);
+    for command in ["status", "watch"] {
+        let finished = bench.run(&[command, "runs", "--json"]);
+        let object: Value = serde_json::from_str(finished.out.lines().next().unwrap_or_default()).unwrap();
+        for field in fields(&object) {
+            assert!(documented(command).contains(&field.as_str()), "{command}: `{field}` is not in json.md: {object}");
+        }
+    }
+}
+
 fn fields(value: &Value) -> Vec<&String> {
     value.as_object().unwrap().keys().collect()
 }
@@ -67,8 +81,8 @@ fn documented_fields_of_train_and_status_are_printed() {
     );
     assert_eq!(
         keys(&bench.run(&["status", "runs/tiny", "--json"]).json()),
-        "name run_dir state step steps loss valid_loss tokens_per_s skipped_steps checkpoint slowest_rank peak_memory_bytes \
-         peak_memory_rank chain slurm_answers slurm_silence ranks"
+        "name run_dir state step steps loss valid_loss tokens_per_s left_s skipped_steps checkpoint slowest_rank \
+         peak_memory_bytes peak_memory_rank last_end record chain slurm_answers slurm_silence ranks"
     );
 }
 

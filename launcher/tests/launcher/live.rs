@@ -76,9 +76,9 @@ fn status_tells_the_chain_and_what_slurm_says_of_it() {
     assert_eq!(words.code, Some(0), "{words:?}");
     for line in [
         "runs/far: queued, step 40 of 60\n",
-        "slowest     rank 1, 1.8 × median\n",
-        "job 7       stopped, steps 0 to 40, on n1, n2; the time was nearly up; job 8 follows; n3 is not fit: no memory\n",
-        "job 8       queued, after job 7; Slurm: PENDING, Resources, expected to start 2026-11-22T13:30:00\n",
+        "slowest        rank 1, 1.8 × median\n",
+        "job 7          stopped, steps 0 to 40, on n1, n2; the time was nearly up; job 8 follows; n3 is not fit: no memory\n",
+        "job 8          queued, after job 7; Slurm: PENDING, Resources, expected to start 2026-11-22T13:30:00\n",
     ] {
         assert!(words.out.contains(line), "{line}{words:?}");
     }
@@ -106,8 +106,8 @@ fn where_slurm_is_silent_status_tells_what_was_recorded() {
     let down =
         with_squeue(&bench, "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", &["status", RUN]);
     assert_eq!(down.code, Some(0), "{down:?}");
-    let said = "slurm       Slurm does not answer (slurm_load_jobs error: Unable to contact slurm controller); what follows is what was recorded\n";
-    assert!(down.out.contains(said) && down.out.contains("job 8       queued, after job 7\n"), "{down:?}");
+    let said = "slurm          Slurm does not answer (slurm_load_jobs error: Unable to contact slurm controller); what follows is what was recorded\n";
+    assert!(down.out.contains(said) && down.out.contains("job 8          queued, after job 7\n"), "{down:?}");
     let json = with_squeue(&bench, "exit 1", &["status", RUN, "--json"]).json();
     assert_eq!((&json["slurm_answers"], json["slurm_silence"].is_string()), (&false.into(), true));
     let start = Instant::now();
@@ -145,7 +145,7 @@ fn status_says_where_ranks_are() {
     bench.write("runs/far/jobs.jsonl", &event("7", r#""event":"ranks","attempt":1,"nodes":["n1","n2"],"ranks":2,"from_step":0"#));
     let words = with_squeue(&bench, "exit 1", &["status", RUN]).out;
     assert!(
-        words.contains("rank 1      on n2, process 77, newest line ")
+        words.contains("rank 1         on n2, process 77, newest line ")
             && words.contains(&format!("process {}, ", std::process::id())),
         "{words}"
     );
@@ -162,7 +162,11 @@ fn logs_are_the_last_lines_of_ranks_and_jobs() {
     let bench = far_away();
     let refused = bench.run(&["logs", RUN]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.err.contains("holds no logs yet") && refused.err.contains("--follow waits"), "{refused:?}");
+    assert!(
+        refused.err.contains("has no logs yet: no rank was started, and no job submitted")
+            && refused.err.contains("--follow waits"),
+        "{refused:?}"
+    );
     bench.write("runs/far/logs/job-7.out", "old\n");
     std::thread::sleep(Duration::from_millis(20));
     bench.write("runs/far/logs/job-12.out", "testing nodes\nerror: no node is fit");

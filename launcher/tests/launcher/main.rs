@@ -14,5 +14,6 @@ mod run_files;
 mod screen;
 mod site;
 mod submit;
+mod sweeps;
 mod training;
 mod watching;

@@ -136,7 +136,7 @@ fn a_run_is_drawn_as_it_goes_on_and_left_with_a_key() {
         "loss            4.2500",
         "next checkpoint 36 s (step 20)",
         "peak memory     1.50 GB on rank 1",
-        "7 running   steps 0-2",
+        "7  running    0-2",
         "step 2 was skipped",
     ] {
         terminal.wait_for(text);

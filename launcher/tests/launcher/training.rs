@@ -171,12 +171,12 @@ fn the_summary_compares_what_can_be_compared() {
     let finished = bench.run(&["train", "run.toml", "--dir", "runs/mine"]);
     assert_eq!(finished.code, Some(75), "{finished:?}");
     assert!(
-        finished.out.contains("\nloss        2.5000\nvalid loss  3.5000\nspeed       40 tokens/s over 1 s, peak"),
+        finished.out.contains("\nloss           2.5000\nheld-out loss  3.5000\nspeed          40 tokens/s over 1 s, peak"),
         "{finished:?}"
     );
     let finished = bench.run(&["train", "runs/mine", "--ranks", "2"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    assert!(finished.out.contains("\nloss        2.5000 → 1.2500\nvalid loss  3.5000\n"), "{finished:?}");
+    assert!(finished.out.contains("\nloss           2.5000 → 1.2500\nheld-out loss  3.5000\n"), "{finished:?}");
     assert!(finished.out.contains(", since step 2, when the mesh changed\n"), "{finished:?}");
     // Named after the directory, not after the run.
     assert!(finished.out.ends_with("next: sirocco export runs/mine --to exports/mine --adapter\n"), "{finished:?}");
@@ -195,7 +195,7 @@ fn a_signal_right_after_the_start_waits_until_the_ranks_listen() {
         send(&child, "TERM");
         let finished = Finished::new(&child.wait_with_output().unwrap(), &bench.path(""));
         assert_eq!(finished.code, Some(75), "{ranks}: {finished:?}");
-        assert!(finished.out.contains("checkpoint  step 1"), "{ranks}: {finished:?}");
+        assert!(finished.out.contains("checkpoint     step 1"), "{ranks}: {finished:?}");
     }
 }
 

@@ -35,8 +35,8 @@ fn skipped_steps_jumps_and_slow_ranks_are_told_once() {
         assert_eq!(finished.err.matches(line).count(), 1, "{line}: {finished:?}");
     }
     assert_eq!(finished.err.matches("is slow").count(), 1, "{finished:?}");
-    assert!(finished.out.contains("loss        2.5000 → 2.0000\n"), "{finished:?}");
-    let row = "skipped     1 step, with a loss or gradients that were not finite\n";
+    assert!(finished.out.contains("loss           2.5000 → 2.0000\n"), "{finished:?}");
+    let row = "skipped        1 step, with a loss or gradients that were not finite\n";
     assert!(finished.out.contains(row), "{finished:?}");
     assert!(bench.run(&["status", "runs/tiny"]).out.contains(row));
     let status = bench.run(&["status", "runs/tiny", "--json"]).json();

@@ -128,9 +128,9 @@ impl Metrics {
         self.line(&line)
     }
 
-    /// Appends an evaluation.
-    pub(crate) fn held_out(&mut self, step: u64, loss: f64) -> Result<(), Failure> {
-        self.line(&json!({"step": step, "valid_loss": loss}).to_string())
+    /// Appends an evaluation and how long it took.
+    pub(crate) fn held_out(&mut self, step: u64, loss: f64, seconds: f64) -> Result<(), Failure> {
+        self.line(&json!({"step": step, "valid_loss": loss, "seconds": seconds}).to_string())
     }
 
     fn line(&mut self, line: &str) -> Result<(), Failure> {
@@ -161,11 +161,14 @@ mod tests {
         )
         .unwrap();
         let mesh = Parallel { dp: 2, fsdp: 1, tp: 1, pp: 1, recompute: Recompute::None, bucket_mb: 25, timeout_s: 300 };
-        Metrics::open(&directory, 1, &mesh).unwrap().held_out(2, 2.5).unwrap();
+        Metrics::open(&directory, 1, &mesh).unwrap().held_out(2, 2.5, 0.75).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"valid_loss\":2.5}\n");
-        Metrics::open(&directory, 0, &mesh).unwrap().held_out(0, 4.5).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"step\":0,\"valid_loss\":4.5}\n");
+        assert_eq!(
+            text,
+            "{\"step\":1,\"loss\":3.5}\n{\"step\":1,\"valid_loss\":3.0}\n{\"step\":2,\"valid_loss\":2.5,\"seconds\":0.75}\n"
+        );
+        Metrics::open(&directory, 0, &mesh).unwrap().held_out(0, 4.5, 1.5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"step\":0,\"valid_loss\":4.5,\"seconds\":1.5}\n");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

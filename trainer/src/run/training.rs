@@ -1,5 +1,7 @@
 //! The loop over steps: when to measure, when to save, when to stop.
 
+use std::time::Instant;
+
 use super::data::Sequences;
 use super::deadline::Deadline;
 use super::evaluate::{Evaluated, held_out_loss};
@@ -91,6 +93,7 @@ impl Training<'_> {
         let (micro_batch, communicator) = (self.plan.run.train.micro_batch as usize, self.plan.communicator);
         let save = self.saver.expected();
         let stop = || signalled.stop_is_wanted() || self.deadline.as_ref().is_some_and(|deadline| deadline.is_here(save));
+        let began = Instant::now();
         let loss = match caught(|| held_out_loss(&mut self.state.engine, held_out, micro_batch, communicator, &stop))? {
             Evaluated::Whole(loss) => loss,
             Evaluated::Stopped => {
@@ -99,8 +102,9 @@ impl Training<'_> {
             }
         };
         if let (Some(metrics), Some(loss)) = (&mut self.metrics, loss) {
-            tracing::info!(step = completed, loss, "held out");
-            metrics.held_out(completed, loss)?;
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(step = completed, loss, seconds, "held out");
+            metrics.held_out(completed, loss, seconds)?;
         }
         Ok(false)
     }

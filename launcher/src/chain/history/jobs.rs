@@ -66,7 +66,8 @@ pub(crate) struct Job {
     pub(crate) from_step: Option<u64>,
     /// Of the checkpoint that it left.
     pub(crate) step: Option<u64>,
-    /// Why its ranks ended, in words.
+    /// How its ranks ended last, and why, in words.
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) why: Option<String>,
     /// What follows: `nothing`, `again`, `requeued` or `{"job":ID}`.
     pub(crate) next: Option<Next>,
@@ -90,6 +91,7 @@ impl Job {
             ranks: None,
             from_step: None,
             step: None,
+            outcome: None,
             why: None,
             next: None,
             unfit: Vec::new(),
@@ -120,12 +122,17 @@ impl Job {
                     (_, Outcome::Stopped) => JobState::Stopped,
                     (_, Outcome::Failed) => JobState::Failed,
                 };
-                (self.ended, self.step, self.why, self.next) = (time, Some(step), Some(why), Some(next));
+                // What a person ended has not failed, however it ended.
+                let is_told = self.state != JobState::Cancelled || outcome != Outcome::Failed;
+                (self.outcome, self.why) = (Some(outcome).filter(|_| is_told), Some(why).filter(|_| is_told));
+                (self.ended, self.step, self.next) = (time, Some(step), Some(next));
                 self.blame(unfit);
             }
             What::Cancelled => {
                 if !matches!(self.state, JobState::Done | JobState::Failed) {
                     self.state = JobState::Cancelled;
+                    // That was an attempt before; this is why nothing follows.
+                    (self.outcome, self.why) = (None, None);
                 }
                 self.ended = self.ended.or(time);
                 self.next = Some(Next::Nothing);
@@ -143,6 +150,11 @@ impl Job {
         let from = self.from_step?;
         let until = if self.state == JobState::Running { Some(step) } else { self.step };
         Some(until?.max(from))
+    }
+
+    /// What the attempt before failed of, while the next one is under way.
+    pub(crate) fn failed_before(&self) -> Option<&str> {
+        self.why.as_deref().filter(|_| self.next.is_none() && self.outcome == Some(Outcome::Failed))
     }
 
     /// Whether the chain ends with it, by what was recorded.
@@ -245,9 +257,34 @@ pub(crate) mod tests {
         events.insert(5, event(599.0, "7", r#""event":"cancelled""#));
         let all = jobs(events.clone());
         assert_eq!((all[0].state, all[0].step), (JobState::Cancelled, Some(40)));
+        assert_eq!(all[0].why.as_deref(), Some("the time was up"));
         // Submitted again, whatever became of the jobs before.
         events.push(event(700.0, "9", r#""event":"submitted","after":null,"excluded":[]"#));
         assert_eq!(current(&jobs(events)).map(|job| job.job.as_str()), Some("9"));
         assert!(current(&[]).is_none());
+    }
+
+    #[test]
+    fn a_new_attempt_tells_what_the_one_before_failed_of_until_somebody_cancels() {
+        let mut events = two_jobs();
+        events.truncate(5);
+        let failed = r#""event":"ended","attempt":1,"outcome":"failed","step":20,"why":"rank 1 was killed\n  rank 0: it died","unfit":[],"next":"again""#;
+        let ranks = r#""event":"ranks","attempt":2,"nodes":["n1","n2"],"ranks":4,"from_step":20"#;
+        events.extend([event(60.0, "7", failed), event(61.0, "7", ranks)]);
+        let seventh = |events: &[Event]| jobs(events.to_vec()).swap_remove(0);
+        let job = seventh(&events);
+        assert_eq!(
+            (job.attempts, job.state, job.failed_before()),
+            (2, JobState::Running, Some("rank 1 was killed\n  rank 0: it died"))
+        );
+        events.push(event(70.0, "7", r#""event":"cancelled""#));
+        let job = seventh(&events);
+        assert_eq!((job.state, job.why.as_deref(), job.failed_before()), (JobState::Cancelled, None, None));
+        // Ended at once: that a signal killed a rank is what was asked for.
+        let killed =
+            r#""event":"ended","attempt":2,"outcome":"failed","step":20,"why":"rank 0 was killed","unfit":[],"next":"nothing""#;
+        events.push(event(71.0, "7", killed));
+        let job = seventh(&events);
+        assert_eq!((job.state, job.why, job.outcome), (JobState::Cancelled, None, None));
     }
 }

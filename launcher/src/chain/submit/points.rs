@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::failure::{Failure, Kind};
+use crate::train::several::SWEEP_FILE;
 
 /// Most runs of a sweep: Slurm's `MaxArraySize` is 1001 by default, and each is held open while it is prepared.
 const MOST: usize = 500;
@@ -79,7 +80,7 @@ pub(crate) fn write(directory: &Path, points: &[Vec<String>]) -> Result<(), Fail
     for (number, point) in points.iter().enumerate() {
         text.push_str(&format!("{} = {}\n", name(number), serde_json::json!(point)));
     }
-    let path = directory.join("sweep.toml");
+    let path = directory.join(SWEEP_FILE);
     fs::write(&path, text)
         .map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be written: {error}", path.display())))
 }

@@ -1,7 +1,7 @@
 //! A run's status in words.
 use crate::chain::history::JobState;
 use crate::failure::Failure;
-use crate::output::{self, count, duration};
+use crate::output::{self, count, duration, named};
 use crate::train::summary::skipped;
 use crate::watch::state::State;
 use crate::watch::words::{nodes_words, one_line, what_next};
@@ -22,27 +22,30 @@ pub(super) fn show(status: &Status) -> Result<(), Failure> {
     });
     let rows = [
         ("loss", status.loss.map(|loss| format!("{loss:.4}"))),
-        ("valid loss", status.valid_loss.map(|loss| format!("{loss:.4}"))),
+        ("held-out loss", status.valid_loss.map(|loss| format!("{loss:.4}"))),
         ("speed", status.tokens_per_s.map(|speed| format!("{speed:.0} tokens/s"))),
+        ("left", status.left_s.map(duration)),
         ("skipped", (status.skipped_steps > 0).then(|| skipped(status.skipped_steps))),
         ("peak memory", memory),
         ("slowest", status.slowest_rank.map(slow_words)),
         ("checkpoint", Some(status.checkpoint.map_or_else(|| "none yet".to_owned(), |step| format!("step {step}")))),
+        ("last failure", status.last_end.as_ref().map(|words| one_line(words.lines().next().unwrap_or_default()))),
+        ("record", status.record.as_ref().map(|path| format!("{path} has what it wrote"))),
     ];
     let known = rows.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    known.into_iter().try_for_each(|(name, value)| output::line(format_args!("{name:12}{value}")))?;
+    known.into_iter().try_for_each(|(name, value)| output::line(format_args!("{}{value}", named(name))))?;
     show_chain(status)?;
     show_ranks(status)
 }
 
 fn show_chain(status: &Status) -> Result<(), Failure> {
     if let Some(why) = &status.slurm_silence {
-        output::line(format_args!("{:12}{}; what follows is what was recorded", "slurm", one_line(why)))?;
+        output::line(format_args!("{}{}; what follows is what was recorded", named("slurm"), one_line(why)))?;
     }
     status.chain.iter().try_for_each(|link| output::line(job_words(link, status.slurm_answers == Some(true))))
 }
 
-/// `job 8       queued, after job 7; Slurm: PENDING, Dependency`
+/// `job 8          queued, after job 7; Slurm: PENDING, Dependency`
 fn job_words(link: &Link, slurm_answers: bool) -> String {
     let Link { job, .. } = link;
     let mut said = vec![job.state.word().to_owned()];
@@ -67,7 +70,7 @@ fn job_words(link: &Link, slurm_answers: bool) -> String {
         None if slurm_answers && !job.state.is_over() => parts.push("Slurm does not know it, or not any more".to_owned()),
         None => {}
     }
-    format!("{:12}{}", format!("job {}", one_line(&job.job)), parts.join("; "))
+    format!("{}{}", named(&format!("job {}", one_line(&job.job))), parts.join("; "))
 }
 
 /// Until Slurm ends a job that runs.
@@ -85,11 +88,11 @@ fn show_ranks(status: &Status) -> Result<(), Failure> {
     shown.into_iter().try_for_each(|rank| output::line(rank_words(rank)))?;
     match status.ranks.len().saturating_sub(RANKS) {
         0 => Ok(()),
-        more => output::line(format_args!("{:12}{} more: --json names them all", "", count(more as u64, "rank"))),
+        more => output::line(format_args!("{}{} more: --json names them all", named(""), count(more as u64, "rank"))),
     }
 }
 
-/// `rank 3      on n2, process 123, newest line 2 s ago`
+/// `rank 3         on n2, process 123, newest line 2 s ago`
 fn rank_words(rank: &Rank) -> String {
     let process = rank.process.map(|process| match rank.alive {
         Some(false) => format!("process {process} (gone)"),
@@ -98,5 +101,5 @@ fn rank_words(rank: &Rank) -> String {
     let host = rank.host.as_ref().map(|host| format!("on {}", one_line(host)));
     let line = rank.last_line.map(|time| format!("newest line {} ago", duration(now() - time)));
     let words: Vec<_> = [host, process, line].into_iter().flatten().collect();
-    format!("{:12}{}", format!("rank {}", rank.rank), words.join(", "))
+    format!("{}{}", named(&format!("rank {}", rank.rank)), words.join(", "))
 }
