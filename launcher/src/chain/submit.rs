@@ -8,6 +8,7 @@ use signal_hook::iterator::Signals;
 use sirocco_config::{Device, Run, RunFile, shell_word};
 use sirocco_site::{Scheduler, Site};
 
+use crate::allowed::{Asked, PATIENTLY, Question};
 use crate::chain::cancel::active;
 use crate::chain::record::{self, Event, What};
 use crate::chain::script::{Script, job_name, lacking, needs};
@@ -55,6 +56,8 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
     // What Slurm refuses, it refuses before anything is made or changed here.
     refuse_early(arguments, &run, &directory)?;
     let text = script(&run, &site, &absolute(&directory)?, sweep)?.render()?;
+    // It takes jobs, too, that will never start: those are refused here.
+    Question::begin(Asked::of(&run, &site), PATIENTLY).answer(&file)?;
     slurm::test(&text, &environment::leading_out(&run.site.keep_environment))?;
     let submitted = if is_sweep { submit_sweep(arguments, &directory, &points)? } else { submit_run(arguments)? };
     if arguments.json {

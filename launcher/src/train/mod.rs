@@ -21,6 +21,7 @@ use sirocco_config::{Length, Run, RunFile};
 use crate::cli::{self, Overrides, Wanted};
 use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
+use crate::plan::expect_disk;
 use crate::preflight::{Place, preflight};
 use crate::report::tensorboard;
 use directory::RunDirectory;
@@ -100,8 +101,10 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
 fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    preflight(&file, &run, place)?;
-    let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
+    let found = preflight(&file, &run, place)?;
+    let directory = directory_of(&run, arguments.dir.as_deref());
+    expect_disk(&run, &found.architecture, &directory, false)?;
+    let (directory, made) = RunDirectory::for_new_run(&directory)?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents(None)?;
@@ -129,7 +132,8 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     // Whatever else is wrong: of a run that is in progress that is what to say.
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    preflight(&file, &run, place)?;
+    let found = preflight(&file, &run, place)?;
+    expect_disk(&run, &found.architecture, &arguments.run, true)?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;
