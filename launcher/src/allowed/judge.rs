@@ -104,6 +104,11 @@ impl Judged {
         let all = rules.associations.as_deref().filter(|_| rules.enforced.associations)?;
         let user = &rules.user;
         let list = names(all.iter().filter(|one| taken(&one.account)).map(|one| one.account.as_str()));
+        if all.is_empty() {
+            let message = format!("[site] account: Slurm lets user {user} use no account on this cluster");
+            self.against("site.account", message, "whoever administers the project has to add the user");
+            return None;
+        }
         let Some(name) = name else {
             let message = format!("[site] account: Slurm has no default account for user {user}: expected one of {list}");
             self.against("site.account", message, "set site.account");
@@ -113,10 +118,7 @@ impl Judged {
         let within = |one: &&&Association| one.partition.as_ref() == partition.map(|partition| &partition.name);
         let found = of_account.iter().find(within).or_else(|| of_account.iter().find(|one| one.partition.is_none()));
         let found_at = named("account", asked.account.as_ref(), name);
-        if all.is_empty() {
-            let message = format!("{found_at}: Slurm lets user {user} use no account on this cluster");
-            self.against("site.account", message, "whoever administers the project has to add the user");
-        } else if of_account.is_empty() {
+        if of_account.is_empty() {
             let message = format!("{found_at}: Slurm does not let user {user} use it: expected one of {list}");
             self.against("site.account", message, "set site.account");
         } else if found.is_none() && partition.is_some() {
@@ -150,7 +152,7 @@ impl Judged {
         let known = rules.qualities.as_deref();
         let found = find(known, name);
         let usable = association.filter(|_| rules.enforced.qos);
-        if let Some(one) = usable.filter(|one| !one.qos.contains(name)) {
+        if let Some(one) = usable.filter(|one| !one.qos.iter().any(|other| other.eq_ignore_ascii_case(name))) {
             let (account, list) = (&one.account, one.qos.join(", "));
             let message = format!("{found_at}: account {account} may not use it: expected one of {list}");
             self.against("site.qos", message, "set site.qos or site.account");
