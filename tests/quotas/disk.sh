@@ -26,22 +26,23 @@ if [ $$ = 1 ]; then
 fi
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/disk /mnt/programs
+mkdir -m 1777 /mnt/scratch
 # What nobody but root may look into can be reached from here.
 mount --bind "$programs" /mnt/programs
 truncate --size=64M /mnt/image
 mkfs.ext4 -q -O quota,project -E quotatype=usrquota:grpquota:prjquota /mnt/image
 mount -o loop,usrquota,grpquota,prjquota /mnt/image /mnt/disk || finish 77
-mkdir /mnt/disk/work
-chattr -p $project +P /mnt/disk/work
-cp -r "$place"/{model,train.jsonl,run.toml} /mnt/disk/work/
-chown -R $user:$user /mnt/disk/work
+mkdir /mnt/disk/runs
+chattr -p $project +P /mnt/disk/runs
+cp -r "$place"/{model,train.jsonl,valid.jsonl,run.toml} /mnt/disk/runs/
+chown -R $user:$user /mnt/disk/runs
 sync
 
 # Kilobytes and files that are used; all three count the same files.
 used() { quota -w -p -v --show-mntpoint --hide-device -u --filesystem=/mnt/disk $user | awk '$1 == "/mnt/disk" { print $'"$1"' + 0 }'; }
 
 check() { # NAME
-  (cd /mnt/disk/work && setpriv --reuid=$user --regid=$user --clear-groups env TMPDIR=/tmp /mnt/programs/sirocco check run.toml) \
+  (cd /mnt/disk/runs && setpriv --reuid=$user --regid=$user --groups=$user env TMPDIR=/mnt/scratch /mnt/programs/sirocco check run.toml) \
     >"$place/said-$1" 2>&1
   echo "exit status $?" >>"$place/said-$1"
 }

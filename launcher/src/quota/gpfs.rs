@@ -76,7 +76,7 @@ mmlsquota::0:1:::work:USR:1001:ada:1048576:2097152:3145728:0:none:4000:0:500000:
         assert_eq!(quota.files, Usage { used: 4000, soft: None, hard: Some(500_000) });
         assert_eq!(read(SAID, "scratch", "user 1001"), None);
         assert_eq!(read("mmlsquota: no such device\n", "work", "user 1001"), None);
-        let said = "file name:            /work/p1\nfileset name:         p1\nsnapshot name:\n";
+        let said = "file name:            /data/p1\nfileset name:         p1\nsnapshot name:\n";
         assert_eq!(fileset(said).as_deref(), Some("p1"));
         assert_eq!(fileset("fileset name:         root\n"), None);
     }

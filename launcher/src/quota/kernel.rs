@@ -3,24 +3,19 @@ use std::path::Path;
 use std::process::Command;
 
 use super::mounts::Mount;
-use super::{Found, LIMIT, Quota, Usage, Who, ask};
+use super::{Found, LIMIT, Quota, Usage, Who};
 use crate::site::ask::{End, within};
 
 /// Kilobytes in which it counts.
 const UNIT: u64 = 1024;
 
-/// Of user, group, and the directory's project if it has one; nothing where they have no limits.
-pub(super) fn quotas(mount: &Mount, directory: &Path, who: &Who) -> Found {
+/// Of user and group; nothing where they have no limits. Those of a project only root may ask for, and need not be asked: what is left of one is the
+/// free space of its directories.
+pub(super) fn quotas(mount: &Mount, who: &Who) -> Found {
     let mut found = Found::default();
-    let mut all = vec![("usr", "user", Some(who.user.to_string())), ("grp", "group", Some(who.group.to_string()))];
-    all.push(("prj", "project", mount.has_kernel_quotas("prj").then(|| project(directory)).flatten()));
-    for (_, what, id) in all.into_iter().filter(|(which, ..)| mount.has_kernel_quotas(which)) {
-        let Some(id) = id else { continue };
-        let answer = one(mount, &format!("--{what}"), &id, &format!("{what} {id}"));
-        let is_silent = answer.is_err();
-        found.add(answer);
-        if is_silent {
-            break;
+    for (which, what, id) in [("usr", "user", who.user), ("grp", "group", who.group)] {
+        if mount.has_kernel_quotas(which) {
+            found.add(one(mount, &format!("--{what}"), &id.to_string(), &format!("{what} {id}")));
         }
     }
     found
@@ -42,13 +37,6 @@ fn one(mount: &Mount, option: &str, id: &str, of: &str) -> Result<Option<Quota>,
             None => Ok(None),
         },
     }
-}
-
-/// The number in the first column of `lsattr -dp`; 0 is no project.
-fn project(directory: &Path) -> Option<String> {
-    let said = ask("lsattr", &["-d", "-p", &directory.display().to_string()]).ok()?;
-    let number: u32 = said.split_whitespace().next()?.parse().ok()?;
-    (number > 0).then(|| number.to_string())
 }
 
 /// The line of a mount point: `/point 8 1000 2000 0 3 10 20 0`, kilobytes and files with their limits and grace times. A star marks what is exceeded.

@@ -69,7 +69,7 @@ pub(crate) fn of(directory: &Path) -> Found {
     match mount.kind.as_str() {
         "lustre" => lustre::quotas(&directory, &who),
         "gpfs" => gpfs::quotas(&mount, &directory, &who),
-        _ => kernel::quotas(&mount, &directory, &who),
+        _ => kernel::quotas(&mount, &who),
     }
 }
 

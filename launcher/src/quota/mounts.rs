@@ -36,14 +36,14 @@ fn plain(field: &str) -> String {
 }
 
 impl Mount {
-    /// Whether the program `quota` knows of limits of users, groups or projects there (`usr`, `grp`, `prj`). Of NFS only the server knows.
+    /// Whether the program `quota` knows of limits of users or groups there (`usr`, `grp`). Of NFS only the server knows.
     pub(super) fn has_kernel_quotas(&self, of: &str) -> bool {
         // As the kernel shows them: usrquota, uquota of older ones, usrjquota=FILE where they are kept in a file.
         let short = of.get(..1).unwrap_or_default();
         let names = [format!("{of}quota"), format!("{short}quota"), format!("{of}jquota")];
         let is_on = |option: &String| names.iter().any(|name| option.split('=').next() == Some(name.as_str()));
         match self.kind.as_str() {
-            "nfs" | "nfs4" => of != "prj",
+            "nfs" | "nfs4" => true,
             "ext2" | "ext3" | "ext4" | "xfs" | "f2fs" | "jfs" => self.options.iter().any(is_on),
             _ => false,
         }
@@ -57,7 +57,7 @@ mod tests {
     const TABLE: &str = "\
 22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw
 30 22 0:40 / /scratch rw - lustre 10.0.0.1@o2ib:/scratch rw,flock
-31 22 0:41 / /home rw shared:1 - nfs4 server:/home rw,vers=4.2
+31 22 0:41 / /people rw shared:1 - nfs4 server:/people rw,vers=4.2
 32 22 7:0 / /work\\040one rw - ext4 /dev/loop0 rw,quota,usrquota,prjquota
 33 22 7:1 / /work\\040one rw - xfs /dev/loop1 rw,noquota
 ";
@@ -67,10 +67,10 @@ mod tests {
         let kind = |path: &str| of(TABLE, Path::new(path)).map(|mount| (mount.kind.clone(), mount.has_kernel_quotas("usr")));
         assert_eq!(kind("/scratch/p/run"), Some(("lustre".to_owned(), false)));
         assert_eq!(kind("/scratchy"), Some(("ext4".to_owned(), false)));
-        assert_eq!(kind("/home/a"), Some(("nfs4".to_owned(), true)));
+        assert_eq!(kind("/people/a"), Some(("nfs4".to_owned(), true)));
         assert_eq!(kind("/work one/x"), Some(("xfs".to_owned(), false)));
         let first = mount(TABLE.lines().nth(3).unwrap()).unwrap();
-        assert_eq!(["usr", "grp", "prj"].map(|of| first.has_kernel_quotas(of)), [true, false, true]);
+        assert_eq!(["usr", "grp"].map(|of| first.has_kernel_quotas(of)), [true, false]);
         assert_eq!(of("nonsense", Path::new("/")), None);
     }
 }
