@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use sirocco_tests::program::{Finished, LIMIT, wait_for};
 use sirocco_tests::slurm::{Cluster, SOON};
 use sirocco_tests::workplace::Workplace;
 
-use crate::submitting::{SITE, ended, sirocco, told};
+use crate::submitting::{SITE, ended, events, sirocco, told};
 
 /// A site of two nodes whose jobs get two GPUs on each, which the run does not use.
 const WITH_GPUS: &str = "\
@@ -54,9 +54,7 @@ fn checked(cluster: &Cluster, place: &Workplace, settings: &str) -> Finished {
 }
 
 fn what_slurm_would_never_start_is_refused(cluster: &Cluster, place: &Workplace) {
-    let begun = Instant::now();
     let allowed = checked(cluster, place, SITE).expect_code(0);
-    println!("check: {:.2} s", begun.elapsed().as_secs_f64());
     let said: Value = serde_json::from_str(allowed.stdout.trim()).expect("JSON");
     assert_eq!(said["slurm"], serde_json::json!({"account": "dune", "partition": "main", "qos": "normal"}), "{said}");
 
@@ -122,11 +120,11 @@ fn what_sacct_counted_is_reported(cluster: &Cluster, place: &Workplace) {
         let _done = Done(&done);
         run_and_report(cluster, place, "measured", &site)
     });
-    let told = cluster.say("sacct", &["--noheader", "--parsable2", "--format=JobIDRaw,ConsumedEnergyRaw"]);
-    let of_jobs = told.lines().filter_map(|line| line.split_once('|')).filter(|(job, _)| !job.contains('.'));
-    let joules: u64 = of_jobs.filter_map(|(_, joules)| joules.parse().ok()).max().expect("joules");
+    let job = format!("--jobs={}", last_job(place, "measured"));
+    let told = cluster.say("sacct", &["--noheader", "--parsable2", "--format=JobIDRaw,ConsumedEnergyRaw", &job]);
+    let of_job = told.lines().filter_map(|line| line.split_once('|')).find(|(job, _)| !job.contains('.'));
+    let joules: u64 = of_job.and_then(|(_, joules)| joules.parse().ok()).expect("joules");
     let energy = &measured["energy_kwh"];
-    println!("energy: {joules} joules by sacct, {energy}");
     assert!(joules > 0, "{told}");
     let kwh = energy["value"].as_f64().unwrap_or_else(|| panic!("not measured: {energy}\n{told}"));
     assert!((kwh * 3.6e6 - joules as f64).abs() < 0.5, "{energy}: {told}");
@@ -140,8 +138,9 @@ fn run_and_report(cluster: &Cluster, place: &Workplace, name: &str, settings: &s
     sirocco(cluster, place, &format!("submit run.toml --dir {name}{sets}")).expect_code(0);
     let run = place.path().join(name);
     assert_eq!(ended(&run, LIMIT)["outcome"], "done", "{}", told(&run));
-    let words = ["--allocations", "--noheader", "--parsable2", "--format=State"];
-    wait_for("the end of the job in the accounts", SOON, || (!cluster.say("sacct", &words).contains("RUNNING")).then_some(()));
+    let job = format!("--jobs={}", last_job(place, name));
+    let words = ["--allocations", "--noheader", "--parsable2", "--format=State", &job];
+    wait_for("the end of the job in the accounts", SOON, || cluster.say("sacct", &words).contains("COMPLETED").then_some(()));
     let said = sirocco(cluster, place, &format!("report {name} --json")).expect_code(0).stdout;
     let said: Value = serde_json::from_str(said.trim()).expect("JSON");
     let page = fs::read_to_string(run.join("report.html")).expect("the page");
@@ -150,6 +149,11 @@ fn run_and_report(cluster: &Cluster, place: &Workplace, name: &str, settings: &s
     let (_, words) = source.split_once('\'').expect("words of Slurm's accounting");
     assert!(page.contains(words), "the page does not say: {source}");
     said["runs"][0]["cost"].clone()
+}
+
+fn last_job(place: &Workplace, run: &str) -> String {
+    let last = events(&place.path().join(run)).pop().expect("an event");
+    last["job"].as_str().expect("a job").to_owned()
 }
 
 /// Counters of nodes that take two hundred watts each.
@@ -175,9 +179,7 @@ fn a_database_that_is_silent_is_a_note(cluster: &Cluster, place: &Workplace) {
     let pid = fs::read_to_string(cluster.file("run/slurmdbd.pid")).expect("a number");
     let signal = |name: &str| cluster.say("kill", &[name, pid.trim()]);
     signal("-STOP");
-    let begun = Instant::now();
     let silent = with(cluster, place, "check", &format!("{SITE} site.qos=long")).expect_code(0);
-    println!("check without the database: {:.2} s", begun.elapsed().as_secs_f64());
     assert!(silent.stderr.contains("note: sacctmgr did not answer in time"), "{}", silent.stderr);
     signal("-CONT");
     // What the controller says itself still counts.
