@@ -112,6 +112,7 @@ fn what_sacct_counted_is_reported(cluster: &Cluster, place: &Workplace) {
     let text =
         fs::read_to_string(&config).expect("slurm.conf").replace("acct_gather_energy/none", "acct_gather_energy/pm_counters");
     fs::write(config, text).expect("slurm.conf");
+    show_energy(cluster, 1000);
     cluster.say("scontrol", &["reconfigure"]);
     let done = AtomicBool::new(false);
     let measured = std::thread::scope(|scope| {
@@ -156,14 +157,19 @@ fn last_job(place: &Workplace, run: &str) -> String {
     last["job"].as_str().expect("a job").to_owned()
 }
 
-/// Counters of nodes that take two hundred watts each.
+/// Counters of nodes that take two hundred watts each, until it is done.
 fn count_energy(cluster: &Cluster, done: &AtomicBool) {
-    let mut joules = 1000;
-    while !done.load(Ordering::Relaxed) {
-        fs::write(cluster.file("counters/energy"), format!("{joules} J 0 us\n")).expect("a counter");
-        fs::write(cluster.file("counters/power"), "200 W 0 us\n").expect("a counter");
-        joules += 10;
+    for joules in (1000..).step_by(10).take_while(|_| !done.load(Ordering::Relaxed)) {
+        show_energy(cluster, joules);
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Each counter has a new value at once: an empty file would be a node that counts nothing.
+fn show_energy(cluster: &Cluster, joules: u64) {
+    for (name, text) in [("power", "200 W 0 us\n".to_owned()), ("energy", format!("{joules} J 0 us\n"))] {
+        let (new, counter) = (cluster.file("counters/new"), cluster.file(&format!("counters/{name}")));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, counter)).expect("a counter");
     }
 }
 
