@@ -73,6 +73,11 @@ slurm_packages() {
   { have slurmctld && have slurmd && have sbatch; } || echo slurm-wlm
   have munged || echo munge
   have ip || echo iproute2
+  # Its accounts. Neither package starts a service: slurmdbd has no configuration, and of MariaDB this is the program alone.
+  have slurmdbd || echo slurmdbd
+  have mariadbd || echo mariadb-server-core
+  # And what limits a disk, for tests/quotas.
+  have quota || echo quota
 }
 
 missing=$(missing_packages | tr '\n' ' ')

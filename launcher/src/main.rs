@@ -1,5 +1,6 @@
 //! `sirocco`: everything that a person types. Small, links no tensor code, starts on a login node.
 
+mod allowed;
 mod chain;
 mod cli;
 mod commands;
@@ -9,6 +10,7 @@ mod output;
 mod plan;
 mod preflight;
 mod programs;
+mod quota;
 mod report;
 mod site;
 mod train;

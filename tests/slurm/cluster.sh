@@ -10,6 +10,7 @@
 #
 # NODES, CPUS and GPUS in the environment of `up` say how many there are and what each has; the GPUs can be asked for, but not used.
 # PATIENCE says after how many seconds Slurm takes a node for dead that says nothing, KILL_WAIT how long it lets processes end by themselves.
+# ACCOUNTING=1 gives it accounts that are kept and limits that hold, by slurmdbd and MariaDB (accounting.sh).
 # Needs root, Slurm, munge, iproute2 and util-linux; neither systemd nor cgroups. Every process lives below process 1 of a namespace
 # of its own (`controller`), and the kernel ends all of them with that one: nothing can be left over.
 set -euo pipefail
@@ -21,9 +22,11 @@ action=$2
 shift 2
 case $dir in *[[:space:],%]*) echo "cluster.sh: slurm.conf cannot name the directory $dir" >&2; exit 2 ;; esac
 
-NODES=${NODES:-4} CPUS=${CPUS:-2} GPUS=${GPUS:-4} PATIENCE=${PATIENCE:-10} KILL_WAIT=${KILL_WAIT:-5}
+NODES=${NODES:-4} CPUS=${CPUS:-2} GPUS=${GPUS:-4} PATIENCE=${PATIENCE:-10} KILL_WAIT=${KILL_WAIT:-5} ACCOUNTING=${ACCOUNTING:-}
 network=10.77.0
 export SLURM_CONF=$dir/slurm.conf
+# shellcheck source=tests/slurm/accounting.sh
+source "$(dirname -- "$self")/accounting.sh"
 
 # --- What stands in DIR ----------------------------------------------------------------------------------------------------------
 
@@ -49,8 +52,6 @@ MpiDefault=none
 # None of these needs cgroups.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc=$dir/log/jobcomp.txt
 SelectType=select/cons_tres
@@ -81,6 +82,7 @@ E
     echo "NodeName=n$i NodeAddr=$network.$i CPUs=$CPUS$gres State=UNKNOWN" >>"$SLURM_CONF"
   done
   echo "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 State=UP" >>"$SLURM_CONF"
+  accounting_files
 }
 
 # --- Process 1 of the controller and of each node ---------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ controller() { # [--until-eof]
   # --force: it need not mind that only root can reach the socket.
   munged --force --key-file="$dir/munge/key" --socket="$dir/run/munge" --pid-file="$dir/munge/pid" \
     --seed-file="$dir/munge/seed" --log-file="$dir/log/munged.log" </dev/null
+  [ -z "$ACCOUNTING" ] || keep_accounts
   slurmctld </dev/null
   touch "$dir/run/ready"
   if [ "${1:-}" = --until-eof ]; then cat >/dev/null; else while :; do sleep 3600; done; fi
@@ -123,6 +126,7 @@ controller() { # [--until-eof]
 node() { # NODE
   hostname "$1"
   mount -t tmpfs tmpfs /dev/shm
+  [ ! -d "$dir/counters" ] || show_counters
   ip link set lo up
   until ip link show eth0 >/dev/null 2>&1; do sleep 0.01; done # `start` gives it one
   ip addr add "$network.${1#n}/24" dev eth0
@@ -187,7 +191,7 @@ inside() { # COMMAND…
 up() { # [--until-eof]
   [ -e "$SLURM_CONF" ] || [ -z "$(ls -A "$dir" 2>/dev/null)" ] || { echo "cluster.sh: $dir holds something else" >&2; exit 2; }
   down
-  rm -rf "${dir:?}"/{state,log,run,dev,munge,nodes}
+  rm -rf "${dir:?}"/{state,log,run,dev,munge,nodes,database,counters}
   write_files
   (apart controller "$@") <&0 >"$dir/log/controller.out" 2>&1 &
   echo $! >"$dir/run/keeper.pid"

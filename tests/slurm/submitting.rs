@@ -147,17 +147,23 @@ fn sbatch_takes_the_script_of_every_site() {
 fn what_slurm_refuses_is_told_with_the_setting_to_change() {
     let Some(cluster) = Cluster::start() else { return };
     let place = Workplace::new();
-    for (setting, words) in [("site.partition=gpux", "help: [site] partition"), ("site.nodes=8", "help: [site] nodes")] {
-        let sets: String = format!("{SITE} parallel.dp=8 train.global_batch=8 {setting}")
-            .split_whitespace()
-            .map(|set| format!(" --set {set}"))
-            .collect();
-        let finished = sirocco(&cluster, &place, &format!("submit run.toml --dir run-{}{sets}", setting.len())).expect_code(2);
-        assert!(
-            finished.stderr.contains(words) && finished.stderr.contains("error: Slurm refused: "),
-            "{setting}: {}",
-            finished.stderr
-        );
+    let eight = "parallel.dp=8 train.global_batch=8";
+    for (number, (settings, message, help)) in [
+        (
+            format!("{eight} site.partition=gpux"),
+            "Slurm knows no partition of that name: expected one of main",
+            "help: set site.partition",
+        ),
+        (format!("{eight} site.nodes=8"), "[site] nodes = 8: partition main has 4 nodes", "help: ask for fewer nodes"),
+        // What only sbatch knows: sixteen ranks on a node with two CPUs.
+        (format!("{eight} site.nodes=1"), "error: Slurm refused: ", "help: [site] nodes"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sets: String = format!("{SITE} {settings}").split_whitespace().map(|set| format!(" --set {set}")).collect();
+        let refused = sirocco(&cluster, &place, &format!("submit run.toml --dir run-{number}{sets}")).expect_code(2);
+        assert!(refused.stderr.contains(message) && refused.stderr.contains(help), "{settings}: {}", refused.stderr);
     }
     assert_eq!(cluster.say("squeue", &["--noheader"]), "", "nothing was submitted");
 }

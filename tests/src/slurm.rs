@@ -17,6 +17,9 @@ pub const SOON: Duration = Duration::from_secs(45);
 /// What a cluster is made of; `make test` installs it where it may.
 const NEEDED: [&str; 7] = ["slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter"];
 
+/// What one that keeps accounts needs beside that.
+const NEEDED_FOR_ACCOUNTS: [&str; 4] = ["slurmdbd", "sacctmgr", "sacct", "mariadbd"];
+
 /// A cluster that ends with this value, and with the test if that is killed.
 pub struct Cluster {
     directory: TempDir,
@@ -35,23 +38,40 @@ impl Cluster {
         Self::start_with(&[])
     }
 
+    /// The same with accounts that are kept and limits that hold, as tests/slurm/accounting.sh sets them.
+    ///
+    /// # Panics
+    /// When it does not start, or cannot where it must.
+    #[track_caller]
+    pub fn with_accounts() -> Option<Self> {
+        can_start(&NEEDED_FOR_ACCOUNTS).then(|| Self::up(&[("ACCOUNTING", "1")]))
+    }
+
     /// One whose settings in the environment of tests/slurm/cluster.sh are these.
     ///
     /// # Panics
     /// As [`Cluster::start`].
     #[track_caller]
     pub fn start_with(settings: &[(&str, &str)]) -> Option<Self> {
-        if !is_possible() {
-            return None;
-        }
+        is_possible().then(|| Self::up(settings))
+    }
+
+    #[track_caller]
+    fn up(environment: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let mut command = script(directory.path());
-        command.args(["up", "--until-eof"]).envs(settings.iter().copied()).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        command.args(["up", "--until-eof"]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("tests/slurm/cluster.sh");
         let until_eof = child.stdin.take().expect("a pipe");
         let output = child.wait_with_output().expect("the end of tests/slurm/cluster.sh");
         assert!(output.status.success(), "no cluster:\n{}", String::from_utf8_lossy(&output.stderr));
-        Some(Self { directory, _until_eof: until_eof })
+        Self { directory, _until_eof: until_eof }
+    }
+
+    /// A file of the cluster.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// `NAME ARGS…` where Slurm's commands reach the controller, in a directory.
@@ -209,7 +229,7 @@ pub fn script(directory: &Path) -> Command {
     // A job that the tests themselves may run in, and settings of cluster.sh.
     let is_foreign = |name: &str| {
         ["SLURM_", "SBATCH_"].iter().any(|of| name.starts_with(of))
-            || ["NODES", "CPUS", "GPUS", "PATIENCE", "KILL_WAIT"].contains(&name)
+            || ["NODES", "CPUS", "GPUS", "PATIENCE", "KILL_WAIT", "ACCOUNTING"].contains(&name)
     };
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
         command.env_remove(name);
@@ -223,7 +243,13 @@ pub fn script(directory: &Path) -> Command {
 /// When it cannot although continuous integration runs as root, who is to have what it takes.
 #[track_caller]
 pub fn is_possible() -> bool {
-    let Some(why) = why_not() else { return true };
+    can_start(&[])
+}
+
+/// The same where a cluster needs more programs.
+#[track_caller]
+fn can_start(more: &[&str]) -> bool {
+    let Some(why) = why_not(more) else { return true };
     assert!(!is_root() || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no Slurm cluster for the tests: {why}");
     // Not by a macro, whose output is shown of failed tests only.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, a test on a real Slurm cluster: {why} ***");
@@ -231,15 +257,15 @@ pub fn is_possible() -> bool {
 }
 
 /// Why no cluster can be started here.
-fn why_not() -> Option<String> {
+fn why_not(more: &[&str]) -> Option<String> {
     if !is_root() {
         return Some("only root can give nodes networks of their own".to_owned());
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &str| std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
-    let missing: Vec<_> = NEEDED.into_iter().filter(|name| !is_there(name)).collect();
-    (!missing.is_empty())
-        .then(|| format!("no {}: scripts/setup.sh installs slurm-wlm, munge and iproute2 for make test", missing.join(", ")))
+    let missing: Vec<_> = NEEDED.iter().chain(more).copied().filter(|name| !is_there(name)).collect();
+    let packages = "scripts/setup.sh installs slurm-wlm, munge, iproute2, slurmdbd and mariadb-server-core for make test";
+    (!missing.is_empty()).then(|| format!("no {}: {packages}", missing.join(", ")))
 }
 
 fn is_root() -> bool {

@@ -69,11 +69,13 @@ Examples:
     #[command(after_help = "\
 Run file, model, data and machine are looked at; nothing is written. The data is read and tokenised \
          as training would do it. Of a run directory the newest checkpoint is read, too, and compared with its \
-         digests.
+         digests. Quotas of the disk are asked for and, where Slurm is, whether account, partition and QOS take \
+         the job, and its time and nodes: sbatch takes jobs that never start.
 
 Examples:
   sirocco check run.toml
   sirocco check run.toml --set train.micro_batch=4 --json
+  sirocco check run.toml --set site.qos=long       would Slurm take it with that QOS?
   sirocco check runs/demo --set parallel.dp=1      would it go on like that?")]
     Check(Check),
     /// What a run will need and take: memory of a rank, seconds of a step, hours, energy, and how it scales

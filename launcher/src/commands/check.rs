@@ -8,12 +8,14 @@ use sirocco_checkpoint::{ModelDir, RunState};
 use sirocco_config::{LOCAL_SITE, Origin, Run, RunFile, shell_word};
 use tempfile::TempDir;
 
+use crate::allowed::{Allowed, Asked, QUICKLY, Question};
 use crate::chain::needs::site_of;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, count, grouped};
 use crate::plan::{Room, expect_disk, expect_room, sample_by};
 use crate::preflight::{Place, Preflight, preflight};
+use crate::quota::Quota;
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
@@ -34,6 +36,10 @@ struct Checked<'a> {
     /// Of the rank that needs most, as `sirocco plan` counts it, and what it may take; `null` where that is not known.
     memory_bytes: Option<u64>,
     room_bytes: Option<u64>,
+    /// What Slurm would take the job for; `null` where it was not asked.
+    slurm: Option<&'a Allowed>,
+    /// Of the file system of the run directory.
+    quotas: &'a [Quota],
     /// Step of the newest checkpoint of a run that would be resumed.
     checkpoint: Option<u64>,
     data: &'a Tokens,
@@ -46,6 +52,9 @@ struct Subject {
     found: Preflight,
     /// What it needs of memory.
     room: Option<Room>,
+    /// What Slurm takes it for.
+    allowed: Option<Allowed>,
+    quotas: Vec<Quota>,
     /// Where the run is or would be.
     directory: PathBuf,
     /// That it is there already.
@@ -103,6 +112,8 @@ impl Subject {
             steps: *steps,
             memory_bytes: self.room.map(|room| room.needed),
             room_bytes: self.room.and_then(|room| room.there),
+            slurm: self.allowed.as_ref(),
+            quotas: &self.quotas,
             checkpoint: *checkpoint,
             data,
         })
@@ -125,6 +136,14 @@ impl Subject {
                 |there| format!("of {} that it may take", output::bytes(there)),
             );
             output::line(format_args!("memory     {} on the rank that needs most, {there}", output::bytes(needed)))?;
+        }
+        for quota in &self.quotas {
+            let left =
+                quota.left().map_or_else(|| "a number of files only".to_owned(), |left| format!("{} left", output::bytes(left)));
+            output::line(format_args!("quota      of {}: {left}", quota.of))?;
+        }
+        if let Some(words) = self.allowed.as_ref().and_then(Allowed::words) {
+            output::line(format_args!("slurm      {words}"))?;
         }
         if contents.complete {
             return output::line("ok: nothing is left to do");
@@ -153,11 +172,11 @@ impl Subject {
 fn to_begin(arguments: &cli::Check) -> Result<Subject, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    let (found, room) = look(&file, &run)?;
+    let (found, room, allowed) = look(&file, &run)?;
     let directory = directory_of(&run, None);
-    expect_disk(&run, &found.architecture, &directory, false)?;
+    let quotas = expect_disk(&run, &found.architecture, &directory, false)?.quotas;
     RunDirectory::free(&directory)?;
-    Ok(Subject { file, run, found, room, directory, begun: None })
+    Ok(Subject { file, run, found, room, allowed, quotas, directory, begun: None })
 }
 
 /// A run that `sirocco train RUN_DIR` would resume.
@@ -165,24 +184,27 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let (found, room) = look(&file, &run)?;
-    expect_disk(&run, &found.architecture, &arguments.run, true)?;
+    let (found, room, allowed) = look(&file, &run)?;
+    let quotas = expect_disk(&run, &found.architecture, &arguments.run, true)?.quotas;
     directory.warn_of_missing_latest()?;
-    Ok(Subject { file, run, found, room, directory: arguments.run.clone(), begun: Some(directory) })
+    Ok(Subject { file, run, found, room, allowed, quotas, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
-/// What model, machine and site say.
-fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>), Failure> {
+/// What model, machine, site and Slurm say.
+fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>, Option<Allowed>), Failure> {
     let place = if run.site.profile == LOCAL_SITE { Place::Here } else { Place::Cluster };
-    if place == Place::Cluster {
-        site_of(file, run)?;
-    }
+    // Slurm thinks about it while the model is read.
+    let question = match place {
+        Place::Here => None,
+        Place::Cluster => Some(Question::begin(Asked::of(run, &site_of(file, run)?), QUICKLY)),
+    };
     let found = preflight(file, run, place)?;
     let room = match place {
         Place::Cluster => found.room,
         Place::Here => expect_room(file, run, &found.architecture, sample_by(run, &found.tokenizer).texture)?,
     };
-    Ok((found, room))
+    let allowed = question.map(|question| question.answer(file)).transpose()?;
+    Ok((found, room, allowed))
 }
 
 /// Compares what a checkpoint was made of with what is there now, as the ranks do; the base, which takes long, last.

@@ -8,7 +8,8 @@ use sirocco_plan::{Kind, Texture, Work, checkpoint_bytes, memory};
 
 use super::place::find;
 use crate::failure::{Failure, Kind as Fault};
-use crate::output::bytes;
+use crate::output::{bytes, say};
+use crate::quota::{self, Found, Verdict};
 
 /// How far the count may be off (docs/plan.md): what is refused is beyond doubt.
 const DOUBT: f64 = 1.1;
@@ -52,23 +53,39 @@ pub(crate) fn expect_room(
     }
 }
 
-/// Refuses a run whose checkpoints the disk cannot hold: as many as stay, and the one that is being written; of a run that has begun, that one.
-/// Quotas are not seen.
-pub(crate) fn expect_disk(run: &Run, architecture: &Architecture, directory: &Path, has_begun: bool) -> Result<(), Failure> {
+/// Files of a checkpoint, at least: what it holds, and a shard.
+const FILES: u64 = 2;
+
+/// Refuses a run whose checkpoints the disk cannot hold, or a quota does not allow: as many as stay, and the one that is being written; of a run that
+/// has begun, that one. Returns the quotas that there are.
+pub(crate) fn expect_disk(run: &Run, architecture: &Architecture, directory: &Path, has_begun: bool) -> Result<Found, Failure> {
     let work = Work::of(run, Texture::whole(run.data.sequence_length));
     let each = checkpoint_bytes(&super::model(architecture), &work, &run.parallel);
     let number = if has_begun { 1 } else { run.checkpoint.keep.saturating_add(1) };
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let Some(disk) = absolute.ancestors().find(|path| path.is_dir()) else { return Ok(()) };
+    let Some(disk) = absolute.ancestors().find(|path| path.is_dir()) else { return Ok(Found::default()) };
+    let needed = each.saturating_mul(number);
+    let shown = directory.display();
+    let what = format!("{shown}: {number} checkpoints of {} need {}", bytes(each), bytes(needed));
+    let help = "checkpoint.keep says how many stay; --dir names a directory on another disk";
     // What cannot be asked is not refused.
-    let Ok(found) = rustix::fs::statvfs(disk) else { return Ok(()) };
-    let (free, needed) = (found.f_bavail.saturating_mul(found.f_frsize), each.saturating_mul(number));
-    if needed <= free {
-        return Ok(());
+    let free = rustix::fs::statvfs(disk).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    if let Some(free) = free.ok().filter(|free| needed > *free) {
+        let message = format!("{what}, and {} are free: expected room for them", bytes(free));
+        return Err(Failure::new(Fault::Machine, message).help(help));
     }
-    let (shown, needed, each, free) = (directory.display(), bytes(needed), bytes(each), bytes(free));
-    let message = format!("{shown}: {number} checkpoints of {each} need {needed}, and {free} are free: expected room for them");
-    Err(Failure::new(Fault::Machine, message).help("checkpoint.keep says how many stay; --dir names a directory on another disk"))
+    let found = quota::of(disk);
+    found.notes.iter().for_each(|note| say(format_args!("note: {note}")));
+    // Each rank has a log beside them.
+    let files = number.saturating_mul(FILES).saturating_add(run.ranks());
+    for quota in &found.quotas {
+        match quota.verdict(needed, files) {
+            Verdict::Fits => {}
+            Verdict::Warns(why) => say(format_args!("note: {what}; {why}")),
+            Verdict::Refuses(why) => return Err(Failure::new(Fault::Machine, format!("{what}; {why}")).help(help)),
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

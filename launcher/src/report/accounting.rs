@@ -49,6 +49,8 @@ pub(crate) fn of(stints: &[Stint]) -> Result<Account, String> {
 struct Line<'a> {
     job: &'a str,
     is_step: bool,
+    /// A step with a number, not `batch` or `extern`.
+    is_of_srun: bool,
     start: f64,
     seconds: f64,
     nodes: f64,
@@ -72,8 +74,10 @@ fn read(text: &str, stints: &[Stint]) -> Result<Account, String> {
         }
         let end = found.start + found.seconds;
         let steps = lines.iter().filter(|line| line.job == job && line.is_step && line.start >= found.start && line.start <= end);
-        // Energy is counted for steps; some versions sum it up for the job.
-        let joules = if found.joules > 0 { found.joules } else { steps.map(|step| step.joules).sum() };
+        // Energy is that of whole nodes while a step runs; Slurm sums up the steps of srun for the job. The step of the script runs beside them: its
+        // node would count twice.
+        let joules =
+            if found.joules > 0 { found.joules } else { steps.filter(|step| step.is_of_srun).map(|step| step.joules).sum() };
         account.joules = account.joules.filter(|_| joules > 0).map(|sum| sum + joules);
     }
     Ok(account)
@@ -82,11 +86,12 @@ fn read(text: &str, stints: &[Stint]) -> Result<Account, String> {
 fn line(text: &str) -> Option<Line<'_>> {
     let fields: Vec<&str> = text.split('|').collect();
     let [id, start, seconds, nodes, resources, joules] = fields.as_slice() else { return None };
-    let (job, is_step) = id.split_once('.').map_or((*id, false), |(job, _)| (job, true));
+    let (job, step) = id.split_once('.').map_or((*id, None), |(job, step)| (job, Some(step)));
     let gpus = resources.split(',').find_map(|resource| resource.strip_prefix("gres/gpu="));
     Some(Line {
         job,
-        is_step,
+        is_step: step.is_some(),
+        is_of_srun: step.is_some_and(|step| step.starts_with(|first: char| first.is_ascii_digit())),
         start: start.parse().ok()?,
         seconds: seconds.parse().ok()?,
         nodes: nodes.parse().ok()?,
@@ -105,7 +110,7 @@ mod tests {
 
     const SAID: &str = "\
 7|1000|3600|2|billing=8,cpu=8,gres/gpu=8,node=2|0
-7.batch|1000|3600|1|cpu=4|
+7.batch|1000|3600|1|cpu=4|9000
 7.0|1001|3000|2|cpu=8|7000
 7.1|4100|400|2|cpu=8|500
 7|5000|1800|2|billing=8,cpu=8,gres/gpu=8,node=2|4000

@@ -54,6 +54,11 @@ fn answer(heard: Heard) -> Answer {
     }
 }
 
+/// The same, with a limit of its own.
+pub(crate) fn ask_command_for(limit: Duration, command: &mut Command) -> Answer {
+    answer(within(limit, command))
+}
+
 /// What a command has said, and how it has ended.
 #[derive(Debug)]
 pub(crate) struct Heard {

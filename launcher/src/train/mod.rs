@@ -24,6 +24,7 @@ use sirocco_config::{Length, Run, RunFile};
 use crate::cli::{self, Overrides, Wanted};
 use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
+use crate::plan::expect_disk;
 use crate::preflight::{Place, preflight};
 use crate::report::tensorboard;
 use directory::RunDirectory;
@@ -104,7 +105,9 @@ fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failu
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
     let found = preflight(&file, &run, place)?;
-    let (directory, made) = RunDirectory::for_new_run(&directory_of(&run, arguments.dir.as_deref()))?;
+    let directory = directory_of(&run, arguments.dir.as_deref());
+    expect_disk(&run, &found.architecture, &directory, false)?;
+    let (directory, made) = RunDirectory::for_new_run(&directory)?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents(None)?;
@@ -133,6 +136,7 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
     let found = preflight(&file, &run, place)?;
+    expect_disk(&run, &found.architecture, &arguments.run, true)?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sirocco_config::{Run, RunFile, shell_word};
 
+use crate::allowed::{Asked, PATIENTLY, Question};
 use crate::chain::cancel::active;
 use crate::chain::environment;
 use crate::chain::history::Past;
@@ -79,6 +80,8 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
     }
     // What Slurm refuses, it refuses before anything is made or changed here.
     refuse_early(arguments, &run, &directory)?;
+    // It takes jobs, too, that will never start: those are refused here.
+    Question::begin(Asked::of(&run, &site), PATIENTLY).answer(&file)?;
     slurm::test(&text, &environment::leading_out(&run.site.keep_environment))?;
     let submitted = match &points {
         Some(points) => sweep::submit(arguments, &directory, points)?,
@@ -91,13 +94,13 @@ impl Submitted {
     fn print(&self) -> Result<(), Failure> {
         let Submitted { run_dir, job, job_name, runs, .. } = self;
         let word = shell_word(run_dir);
-        let Some(first) = runs.first() else {
+        if runs.is_empty() {
             output::line(format_args!("{run_dir}: submitted as job {job} ({job_name})"))?;
-            return output::line(format_args!("next: sirocco watch {word}"));
-        };
-        let runs = count(runs.len() as u64, "run");
-        output::line(format_args!("{run_dir}: {runs} submitted as the array of jobs {job} ({job_name})"))?;
-        output::line(format_args!("next: sirocco status {}, and in the end sirocco report {word}", shell_word(first)))
+        } else {
+            let runs = count(runs.len() as u64, "run");
+            output::line(format_args!("{run_dir}: {runs} submitted as the array of jobs {job} ({job_name})"))?;
+        }
+        output::line(format_args!("next: sirocco watch {word}, and in the end sirocco report {word}"))
     }
 }
 
