@@ -75,7 +75,7 @@ Run file, model, data and machine are looked at; nothing is written. The data is
 Examples:
   sirocco check run.toml
   sirocco check run.toml --set train.micro_batch=4 --json
-  sirocco check run.toml --set site.qos=long       would Slurm take it with that QOS?
+  sirocco check run.toml --set site.qos=long       is that QOS allowed?
   sirocco check runs/demo --set parallel.dp=1      would it go on like that?")]
     Check(Check),
     /// What a run will need and take: memory of a rank, seconds of a step, hours, energy, and how it scales
