@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::LedgerError;
 use crate::hash::{Hash, empty_root, node, root};
@@ -42,12 +43,12 @@ impl Nodes for TileNodes<'_> {
         let kind = Kind::Hashes(u8::try_from(tile_level).map_err(|_| outside())?);
         let tile = Tile::holding(kind, first, self.size).ok_or_else(outside)?;
         let mut read = self.read.borrow_mut();
-        if !read.contains_key(&tile) {
-            read.insert(tile, hashes(self.source, tile)?);
-        }
+        let row = match read.entry(tile) {
+            Entry::Occupied(row) => row.into_mut(),
+            Entry::Vacant(place) => place.insert(hashes(self.source, tile)?),
+        };
         let from = (first % TILE_WIDTH) as usize;
-        let part = read.get(&tile).and_then(|all| all.get(from..from + (1 << above)));
-        part.map(root).ok_or_else(outside)
+        row.get(from..from + (1 << above)).map(root).ok_or_else(outside)
     }
 }
 

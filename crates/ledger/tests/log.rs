@@ -1,4 +1,5 @@
 //! A log on disk: grown, sealed, torn by a power loss at any byte, stopped between any two steps of a sealing.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Several processes write one log, some are killed at random moments, and a disk is full or read-only. Children are this test program.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

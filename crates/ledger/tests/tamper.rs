@@ -1,8 +1,9 @@
 //! More than 500 generated tamperings, every one of which is found, and untouched logs, none of which is accused.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use proptest::prelude::RngCore as _;
+use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use sirocco_ledger::bundle;
 use sirocco_ledger::checkpoint::{Checkpoint, SignedCheckpoint};

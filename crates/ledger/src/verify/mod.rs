@@ -55,7 +55,8 @@ pub fn verify(source: &dyn Source, expected: &Expected) -> Result<Report, Ledger
     match expected.policy.check(&signed) {
         Ok(accepted) => report.accepted = Some(accepted),
         Err(error) => {
-            report.findings.push(whole(Wrong::Trust, CHECKPOINT, error.to_string(), "signatures that the policy asks for"))
+            let trusted = "signatures that the policy asks for";
+            report.findings.push(whole(Wrong::Trust, CHECKPOINT, error.to_string(), trusted));
         }
     }
     let swept = sweep::sweep(source, expected, report.size)?;

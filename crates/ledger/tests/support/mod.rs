@@ -12,34 +12,34 @@ use sirocco_ledger::verify::{Expected, Report, verify};
 use sirocco_ledger::witness::Policy;
 
 /// The name of the tests' logs.
-pub const ORIGIN: &str = "sirocco.example/runs";
+pub(crate) const ORIGIN: &str = "sirocco.example/runs";
 
-pub fn author() -> Author {
+pub(crate) fn author() -> Author {
     Author { identity: "someone".to_owned(), host: "node1".to_owned(), binary: Digest::of(b"program") }
 }
 
-pub fn key() -> SignerKey {
+pub(crate) fn key() -> SignerKey {
     SignerKey::new(ORIGIN, KeyType::Ed25519, &[7; 32]).unwrap()
 }
 
 /// An action that can be told from all others.
-pub fn action(writer: u64, number: u64) -> Entry {
+pub(crate) fn action(writer: u64, number: u64) -> Entry {
     let mut entry = author().entry("test", Time::from_millis(1_700_000_000_000 + number as i64));
     entry.facts.insert("number".to_owned(), Fact::Number(number as i64));
     entry.facts.insert("writer".to_owned(), Fact::Number(writer as i64));
     entry
 }
 
-pub fn expected() -> Expected {
+pub(crate) fn expected() -> Expected {
     Expected::new(Policy::of_logs([key().verifier()]).unwrap())
 }
 
-pub fn check(source: &dyn Source) -> Report {
+pub(crate) fn check(source: &dyn Source) -> Report {
     verify(source, &expected()).unwrap()
 }
 
 /// A log with these sizes at its sealings.
-pub fn grown(path: &Path, sizes: &[u64]) -> Log {
+pub(crate) fn grown(path: &Path, sizes: &[u64]) -> Log {
     let log = Log::create(path, author()).unwrap();
     for size in sizes {
         let texts: Vec<Vec<u8>> = (log.len().unwrap()..*size).map(|number| action(0, number).to_bytes().unwrap()).collect();
@@ -50,7 +50,7 @@ pub fn grown(path: &Path, sizes: &[u64]) -> Log {
 }
 
 /// The sealed part of a log, in memory.
-pub fn in_memory(directory: &Directory) -> Memory {
+pub(crate) fn in_memory(directory: &Directory) -> Memory {
     let mut memory = Memory::default();
     let paths = directory.tiles().unwrap().into_iter().chain(["checkpoint".to_owned(), "journal".to_owned()]);
     for path in paths {
@@ -60,7 +60,7 @@ pub fn in_memory(directory: &Directory) -> Memory {
 }
 
 /// Copies a directory with all that is in it.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
