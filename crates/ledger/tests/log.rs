@@ -165,7 +165,8 @@ fn nothing_is_signed_on_top_of_a_contradiction() {
     let folder = tempdir().unwrap();
     let whole = folder.path().join("whole");
     drop(grown(&whole, &[300]));
-    let spoil: [(&str, fn(&std::path::Path)); 5] = [
+    type Spoil = fn(&std::path::Path);
+    let spoil: [(&str, Spoil); 5] = [
         ("an older journal", |log| std::fs::write(log.join("journal"), sirocco_ledger::record::header(0)).unwrap()),
         ("a journal that begins later", |log| std::fs::write(log.join("journal"), sirocco_ledger::record::header(301)).unwrap()),
         ("a changed tile", |log| {

@@ -55,6 +55,7 @@ fn the_child() {
 }
 
 /// Appends until the disk refuses, and says how many entries it took and what the error was.
+#[expect(clippy::print_stdout, reason = "what a child tells its parent")]
 fn refused(log: Result<Log, sirocco_ledger::LedgerError>, count: u64) {
     let log = match log {
         Ok(log) => log,

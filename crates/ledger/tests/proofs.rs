@@ -45,10 +45,14 @@ struct Cases {
     consistency: Vec<ConsistencyCase>,
 }
 
-/// Some vectors have other bytes than a hash in places where only their equality counts; those are hashed here.
 fn hash(text: Option<&String>) -> Option<Hash> {
-    let text = text?;
-    Some(Hash::from_base64(text).unwrap_or_else(|| sha256(text.as_bytes())))
+    Hash::from_base64(text?)
+}
+
+/// Some vectors of equal sizes have other bytes than roots, because only their equality counts; those are hashed here.
+fn root_or_words(text: Option<&String>) -> Option<Hash> {
+    let words = text.filter(|text| !text.is_empty());
+    hash(text).or_else(|| words.map(|words| sha256(words.as_bytes())))
 }
 
 fn proof(texts: Option<&Vec<String>>) -> Option<Vec<Hash>> {
@@ -70,7 +74,7 @@ fn published_proofs_are_judged_as_published() {
         good += u32::from(holds);
     }
     for case in &cases.consistency {
-        let parts = (hash(case.root1.as_ref()), proof(case.proof.as_ref()), hash(case.root2.as_ref()));
+        let parts = (root_or_words(case.root1.as_ref()), proof(case.proof.as_ref()), root_or_words(case.root2.as_ref()));
         let holds = match parts {
             (Some(old), Some(proof), Some(new)) => {
                 check_consistency(&Head { size: case.size1, root: old }, &Head { size: case.size2, root: new }, &proof).is_ok()

@@ -36,7 +36,7 @@ fn victim(sizes: &[u64]) -> Victim {
 fn forged(entries: &[Vec<u8>], signer: &SignerKey) -> Memory {
     let mut log = Memory::default();
     let size = entries.len() as u64;
-    let mut row: Vec<Hash> = entries.iter().map(|entry| leaf(entry)).collect();
+    let row: Vec<Hash> = entries.iter().map(|entry| leaf(entry)).collect();
     let all = root(&row);
     for tile in new_tiles(0, size) {
         let from = (tile.index * TILE_WIDTH) as usize;
@@ -51,7 +51,6 @@ fn forged(entries: &[Vec<u8>], signer: &SignerKey) -> Memory {
         }
         log.0.insert(tile.path(), bytes);
     }
-    row.clear();
     let checkpoint = Checkpoint { origin: ORIGIN.to_owned(), size, root: all, extensions: Vec::new() };
     let mut note = Note::new(checkpoint.to_text()).unwrap();
     note.sign(signer, Seal::Plain).unwrap();
@@ -202,9 +201,8 @@ fn tamper(kind: u64, v: &Victim, random: &mut Random) -> (Memory, String) {
             format!("entry {at} replaced, all files made anew and signed by another key of the same name")
         }
         _ => {
-            let list = entries(&log, size);
+            let mut list = entries(&log, size);
             let old = log.0["checkpoint"].clone();
-            let mut list = list;
             list[random.below(size) as usize] = action(9, 1).to_bytes().unwrap();
             log = forged(&list, &key());
             log.0.insert("checkpoint".to_owned(), old);

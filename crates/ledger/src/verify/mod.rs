@@ -10,8 +10,8 @@ mod sweep;
 use crate::LedgerError;
 use crate::bundle;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
-use crate::hash::{Hash, leaf};
-use crate::source::{Source, read_tile};
+use crate::hash::Hash;
+use crate::source::{Source, hashes, read_tile};
 use crate::tile::{Kind, TILE_WIDTH, Tile, items};
 use crate::tlog_proof::CHECKPOINT;
 use crate::witness::Policy;
@@ -127,12 +127,15 @@ fn compare_earlier(
     Ok(Some(at(Wrong::Fork, None, found, expected)))
 }
 
-/// The leaf hashes of the entries before `size` that stand in a bundle which is not full at that size.
+/// The leaf hashes of the entries before `size` that stand in a bundle which is not full at that size, from their tile: that it is the one
+/// of the entries has been looked at. None when the tile is missing or has another length.
 fn leaves(source: &dyn Source, size: u64, now: u64) -> Result<Vec<Hash>, LedgerError> {
     let count = (size % TILE_WIDTH) as usize;
-    let tile = size.checked_sub(1).filter(|_| count > 0).and_then(|last| Tile::holding(Kind::Entries, last, now));
-    let Some(file) = tile.map(|tile| read_tile(source, tile)).transpose()?.flatten() else { return Ok(Vec::new()) };
-    Ok(bundle::entries(&file.bytes).take(count).map_while(Result::ok).map(|(_, entry)| leaf(entry)).collect())
+    let tile = size.checked_sub(1).filter(|_| count > 0).and_then(|last| Tile::holding(Kind::Hashes(0), last, now));
+    match tile.map(|tile| hashes(source, tile)) {
+        None | Some(Err(LedgerError::Malformed { .. })) => Ok(Vec::new()),
+        Some(row) => Ok(row?.into_iter().take(count).collect()),
+    }
 }
 
 /// Files that the tree of today does not need: partial tiles of earlier sizes have to be beginnings of today's tiles.
