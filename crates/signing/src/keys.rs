@@ -13,7 +13,10 @@ use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::rand_core::{OsRng, RngCore};
 use p256::elliptic_curve::zeroize::Zeroizing;
-use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use p256::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfo, SecretDocument,
+};
 use p256::{PublicKey as Point, SecretKey};
 
 use crate::Digest;
@@ -67,13 +70,14 @@ impl PublicKey {
             Some(other) => return Err(malformed(path, "the file", format!("PEM with a {other}"), expected)),
             None => return Err(malformed(path, "the file", "no PEM", expected)),
         }
-        match Point::from_public_key_pem(text) {
-            Ok(point) => Self::new(path, &point),
-            Err(p256::pkcs8::spki::Error::OidUnknown { oid }) => {
-                Err(Error::Unsupported { path: path.to_owned(), part: "the key", found: format!("algorithm {oid}"), expected })
-            }
-            Err(error) => Err(malformed(path, "the key", error.to_string(), expected)),
+        let document = Document::from_pem(text).map(|(_, document)| document);
+        let document = document.map_err(|error| malformed(path, "the key", error.to_string(), expected))?;
+        let info = document.decode_msg::<SubjectPublicKeyInfoRef<'_>>();
+        if let Some(found) = info.ok().and_then(|info| other_kind(&info.algorithm)) {
+            return Err(Error::Unsupported { path: path.to_owned(), part: "the key", found, expected });
         }
+        let point = Point::from_public_key_der(document.as_bytes());
+        Self::new(path, &point.map_err(|error| malformed(path, "the key", error.to_string(), expected))?)
     }
 
     /// Reads a PEM file.
@@ -204,6 +208,21 @@ fn label(text: &str) -> Option<&str> {
     begins.into_iter().find(|label| *label != "EC PARAMETERS")
 }
 
+/// What kind of key an algorithm is, when it is not the one that is supported here.
+fn other_kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Option<String> {
+    let oid = algorithm.parameters_oid().unwrap_or(algorithm.oid).to_string();
+    let name = match oid.as_str() {
+        "1.2.840.10045.3.1.7" => return None,
+        "1.3.132.0.34" => "P-384",
+        "1.3.132.0.35" => "P-521",
+        "1.3.132.0.10" => "secp256k1",
+        "1.3.101.112" => "Ed25519",
+        "1.2.840.113549.1.1.1" => "RSA",
+        _ => return Some(format!("a key of algorithm {oid}")),
+    };
+    Some(format!("a key of kind {name}"))
+}
+
 fn secret_from_pem(path: &Path, text: &str) -> Result<SecretKey> {
     let unsupported = |found: &str| Error::Unsupported {
         path: path.to_owned(),
@@ -216,12 +235,15 @@ fn secret_from_pem(path: &Path, text: &str) -> Result<SecretKey> {
         return Err(unsupported("an encrypted key"));
     }
     let secret = match kind {
-        Some("PRIVATE KEY") => match SecretKey::from_pkcs8_pem(text) {
-            Err(p256::pkcs8::Error::PublicKey(p256::pkcs8::spki::Error::OidUnknown { oid })) => {
-                return Err(unsupported(&format!("a key of algorithm {oid}")));
+        Some("PRIVATE KEY") => {
+            let document = SecretDocument::from_pem(text).map(|(_, document)| document);
+            let document = document.map_err(|error| malformed(path, "the private key", error.to_string(), EXPECTED))?;
+            let info = document.decode_msg::<PrivateKeyInfo<'_>>();
+            if let Some(found) = info.ok().and_then(|info| other_kind(&info.algorithm)) {
+                return Err(unsupported(&found));
             }
-            other => other.map_err(|error| error.to_string()),
-        },
+            SecretKey::from_pkcs8_der(document.as_bytes()).map_err(|error| error.to_string())
+        }
         Some("EC PRIVATE KEY") => {
             let start = text.find("-----BEGIN EC PRIVATE KEY-----").and_then(|at| text.get(at..)).unwrap_or(text);
             SecretKey::from_sec1_pem(start).map_err(|error| error.to_string())

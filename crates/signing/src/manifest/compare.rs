@@ -26,7 +26,9 @@ pub struct Coverage {
 type Lines = Vec<(Option<(u64, u64)>, Digest)>;
 
 pub(super) fn compare(manifest: &Manifest, root: &Path, own: &[String]) -> Result<(Differences, Coverage)> {
-    let listing = walk::list(root, &Ignored::new(&manifest.options.ignore, own), manifest.options.follow_links)?;
+    let files = manifest.resources.iter().map(|resource| resource.file.as_str());
+    let ignored = Ignored::new(&manifest.options.ignore, own).but_for(files);
+    let listing = walk::list(root, &ignored, manifest.options.follow_links)?;
     let mut signed = BTreeMap::<&str, Lines>::new();
     for resource in &manifest.resources {
         signed.entry(&resource.file).or_default().push((resource.range, resource.digest));

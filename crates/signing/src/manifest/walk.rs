@@ -41,6 +41,17 @@ impl Ignored {
         let always = ALWAYS_IGNORED.iter().map(|name| (*name).to_owned());
         Self { listed: listed.iter().cloned().chain(always).collect(), own: own.iter().cloned().collect() }
     }
+
+    /// Looks at signed files although they lie where others are left out: the reference can be told to sign `.gitattributes`.
+    pub(super) fn but_for<'a>(mut self, signed: impl Iterator<Item = &'a str>) -> Self {
+        for file in signed {
+            let ends = file.match_indices('/').map(|(at, _)| at).chain([file.len()]);
+            for entry in ends.filter_map(|end| file.get(..end)) {
+                self.listed.remove(entry);
+            }
+        }
+        self
+    }
 }
 
 /// Lists a directory and all below it.

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use crate::Digest;
 use crate::error::{Error, Result, malformed};
@@ -54,7 +55,7 @@ struct SerializationText {
     method: String,
     hash_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    shard_size: Option<u64>,
+    shard_size: Option<Number>,
     allow_symlinks: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ignore_paths: Option<Vec<String>>,
@@ -69,7 +70,7 @@ pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
     });
     let (method, shard_size) = match manifest.options.method {
         Method::Files => ("files", None),
-        Method::Shards { size } => ("shards", Some(size.get())),
+        Method::Shards { size } => ("shards", Some(size.get().into())),
     };
     let always = ALWAYS_IGNORED.iter().map(|name| (*name).to_owned());
     let ignored: BTreeSet<String> = always.chain(manifest.options.ignore.iter().cloned()).collect();
@@ -121,11 +122,13 @@ pub(super) fn read(path: &Path, payload: &[u8]) -> Result<Manifest> {
 
 fn options(path: &Path, text: SerializationText) -> Result<Options> {
     supported(path, "serialization.hash_type", &text.hash_type)?;
-    let method = match (text.method.as_str(), text.shard_size.map(NonZeroU64::new)) {
+    let method = match (text.method.as_str(), text.shard_size.as_ref().map(whole)) {
         ("files", None) => Method::Files,
         ("shards", Some(Some(size))) => Method::Shards { size },
         (method @ ("files" | "shards"), size) => {
-            let size = size.map_or("no shard_size", |size| if size.is_none() { "a shard_size of 0" } else { "a shard_size" });
+            let size = size.map_or("no shard_size", |size| {
+                if size.is_none() { "a shard_size that is no positive whole number" } else { "a shard_size" }
+            });
             let expected = "a positive shard_size with the method \"shards\" and none with \"files\"";
             return Err(malformed(path, "serialization", format!("{size} with the method {method:?}"), expected));
         }
@@ -137,6 +140,13 @@ fn options(path: &Path, text: SerializationText) -> Result<Options> {
     let options = Options { method, ignore, follow_links: text.allow_symlinks };
     options.check().map_err(|error| malformed(path, "serialization.ignore_paths", error.to_string(), "relative paths"))?;
     Ok(options)
+}
+
+/// A whole positive number. The reference keeps statements in protobuf, which has no integers here, and writes `100.0`.
+fn whole(number: &Number) -> Option<NonZeroU64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2⁵³: below it every whole number is exact
+    let float = || number.as_f64().filter(|float| float.fract() == 0.0 && (1.0..EXACT).contains(float)).map(|float| float as u64);
+    number.as_u64().or_else(float).and_then(NonZeroU64::new)
 }
 
 fn supported(path: &Path, part: &'static str, found: &str) -> Result<()> {
@@ -152,9 +162,14 @@ fn resources(path: &Path, texts: Vec<ResourceText>, method: Method) -> Result<Ve
     if texts.is_empty() {
         return Err(malformed(path, "resources", "none", "at least one"));
     }
+    // The specification names the hash alone; the reference (1.1.1) adds how it was applied, and refuses shards without it.
+    let suffix = match method {
+        Method::Files => String::new(),
+        Method::Shards { size } => format!("-sharded-{size}"),
+    };
     let mut seen = BTreeSet::new();
     let resources = texts.into_iter().map(|text| {
-        supported(path, "resources.algorithm", &text.algorithm)?;
+        supported(path, "resources.algorithm", text.algorithm.strip_suffix(&suffix).unwrap_or(&text.algorithm))?;
         let bad = |found: &str, expected: &str| malformed(path, format!("resource {:?}", text.name), found, expected);
         let digest = Digest::from_hex(&text.digest).ok_or_else(|| bad(&text.digest, "64 lowercase hexadecimal digits"))?;
         let (file, range) = match method {
