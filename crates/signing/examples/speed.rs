@@ -45,7 +45,9 @@ fn measure(dir: &Path, megabytes: f64, options: &Options) -> Result<(), Box<dyn 
     let manifest = best("hash", megabytes, || Manifest::of(dir, options.clone()))?;
     best("sign", megabytes, || oms::sign(dir, &key, options.clone()))?;
     best("verify", megabytes, || oms::verify(dir, &trust))?;
-    best("signature alone", megabytes, || oms::sign_manifest(&dir.join(oms::FILE), &manifest, &key))?;
+    let start = Instant::now();
+    oms::sign_manifest(&dir.join(oms::FILE), &manifest, &key)?;
+    println!("signature alone, of digests that are there: {:.4} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use serde_json::Number;
 use crate::Digest;
 use crate::error::{Error, Result, malformed};
 use crate::manifest::{ALWAYS_IGNORED, Manifest, Method, Options, Resource};
+use crate::oms::FILE;
 use crate::resource::path_problem;
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -73,7 +74,9 @@ pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
         Method::Shards { size } => ("shards", Some(size.get().into())),
     };
     let always = ALWAYS_IGNORED.iter().map(|name| (*name).to_owned());
-    let ignored: BTreeSet<String> = always.chain(manifest.options.ignore.iter().cloned()).collect();
+    // Named for verifiers that do not leave the signature out by themselves.
+    let own = manifest.resources.iter().all(|resource| resource.file != FILE).then(|| FILE.to_owned());
+    let ignored: BTreeSet<String> = always.chain(manifest.options.ignore.iter().cloned()).chain(own).collect();
     let statement = StatementText {
         kind: STATEMENT.to_owned(),
         subject: vec![SubjectText {

@@ -11,8 +11,7 @@ fn resource(file: &str, range: Option<(u64, u64)>) -> Resource {
 }
 
 fn files() -> Manifest {
-    let options = Options { ignore: vec!["model.sig".to_owned()], ..Options::default() };
-    Manifest::new("my-model".to_owned(), options, vec![resource("b", None), resource("a/b", None)]).unwrap()
+    Manifest::new("my-model".to_owned(), Options::default(), vec![resource("b", None), resource("a/b", None)]).unwrap()
 }
 
 fn shards() -> Manifest {
