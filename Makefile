@@ -57,8 +57,9 @@ gpu-check: ## every operation on a GPU beside the CPU, and the table of speeds; 
 oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
 	@python=$$(tests/oracle/python.sh) && for script in tests/oracle/make_*.py crates/*/tests/oracle/make*.py; do echo "$$script"; "$$python" "$$script" || exit $$?; done
 
-interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind?
+interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind, and others with our signatures?
 	@tests/interop/run.sh --bin "$(PROGRAMS)"
+	@crates/signing/tests/interop/run.sh
 
 install: build ## the programs and the recipes, into PREFIX
 	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sirocco"

@@ -1,0 +1,151 @@
+//! Whom to believe: a directory with one public key a file, and which key may sign what.
+//!
+//! `NAME.pub` or `NAME.pem` is the key of NAME. A file `roles.json` beside them, when it is there, says what each key is for:
+//!
+//! ```json
+//! { "ministry": ["policy", "release"], "training-cluster": ["checkpoint"] }
+//! ```
+//!
+//! A key that it does not mention has no role. To withdraw trust, remove the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result, io_error, malformed};
+use crate::files::read_small;
+use crate::keys::{Fingerprint, PUBLIC, PublicKey};
+
+/// The file of roles.
+pub const ROLES: &str = "roles.json";
+
+/// No file of roles is longer, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// A public key with its name and what it may sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedKey {
+    /// Name of the file without its ending.
+    pub name: String,
+    /// The key.
+    pub key: PublicKey,
+    /// What it is for; empty where there is no file of roles.
+    pub roles: BTreeSet<String>,
+}
+
+/// A set of public keys. There is at least one.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    keys: BTreeMap<Fingerprint, TrustedKey>,
+}
+
+impl Trust {
+    /// Reads a directory of keys.
+    ///
+    /// # Errors
+    ///
+    /// A file that is no public key (a private key has no business there); one key under two names; roles of a key that is not there; no
+    /// key at all.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+            let path = entry.map_err(io_error("list", directory))?.path();
+            if path.extension().is_some_and(|ending| ending == PUBLIC || ending == "pem") {
+                paths.push(path);
+            }
+        }
+        paths.sort_unstable();
+        let mut keys = BTreeMap::new();
+        for path in paths {
+            let trusted = TrustedKey { name: name_of(&path)?, key: PublicKey::read(&path)?, roles: BTreeSet::new() };
+            let name = trusted.name.clone();
+            if let Some(other) = keys.insert(trusted.key.fingerprint(), trusted) {
+                let found = format!("the key of {} under the name {name} as well", other.name);
+                return Err(Error::BadTrust { path, found, expected: "one file for each key" });
+            }
+        }
+        let expected = "at least one public key in PEM, NAME.pub or NAME.pem";
+        let mut trust = Self::of(directory, keys.into_values(), expected)?;
+        trust.take_roles(&directory.join(ROLES))?;
+        Ok(trust)
+    }
+
+    /// One key alone, say from a file that was named on a command line.
+    #[must_use]
+    pub fn only(name: impl Into<String>, key: PublicKey) -> Self {
+        let trusted = TrustedKey { name: name.into(), roles: BTreeSet::new(), key };
+        Self { keys: BTreeMap::from([(trusted.key.fingerprint(), trusted)]) }
+    }
+
+    /// Those keys of the set that have a role.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadTrust`] when none has it: `path` says where the roles came from.
+    pub fn with_role(&self, role: &str, path: &Path) -> Result<Self> {
+        let keys = self.keys.values().filter(|key| key.roles.contains(role)).cloned();
+        Self::of(path, keys, "a key with the role that is needed").map_err(|_| Error::BadTrust {
+            path: path.to_owned(),
+            found: format!("no key with the role {role}"),
+            expected: "at least one",
+        })
+    }
+
+    /// The keys, by fingerprint.
+    pub fn keys(&self) -> impl Iterator<Item = &TrustedKey> {
+        self.keys.values()
+    }
+
+    /// The key with this fingerprint.
+    #[must_use]
+    pub fn get(&self, fingerprint: &Fingerprint) -> Option<&TrustedKey> {
+        self.keys.get(fingerprint)
+    }
+
+    fn of(path: &Path, keys: impl Iterator<Item = TrustedKey>, expected: &'static str) -> Result<Self> {
+        let keys: BTreeMap<_, _> = keys.map(|key| (key.key.fingerprint(), key)).collect();
+        if keys.is_empty() {
+            return Err(Error::BadTrust { path: path.to_owned(), found: "no key".to_owned(), expected });
+        }
+        Ok(Self { keys })
+    }
+
+    fn take_roles(&mut self, path: &Path) -> Result<()> {
+        if !path.try_exists().map_err(io_error("read", path))? {
+            return Ok(());
+        }
+        let bytes = read_small(path, LONGEST, || Error::Unsigned { path: path.to_owned() })?;
+        let expected = "an object: name of a key → list of its roles";
+        let parsed = serde_json::from_slice(&bytes);
+        let roles: BTreeMap<String, BTreeSet<String>> =
+            parsed.map_err(|error| malformed(path, "the file", error.to_string(), expected))?;
+        for (name, roles) in roles {
+            let key = self.keys.values_mut().find(|key| key.name == name).ok_or_else(|| Error::BadTrust {
+                path: path.to_owned(),
+                found: format!("roles of {name:?}"),
+                expected: "only names of keys that lie beside it",
+            })?;
+            key.roles = roles;
+        }
+        Ok(())
+    }
+
+    /// Names and fingerprints, to be read.
+    pub(crate) fn list(&self) -> String {
+        let list: Vec<_> = self.keys.iter().map(|(fingerprint, key)| format!("{} ({fingerprint})", key.name)).collect();
+        list.join(", ")
+    }
+}
+
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_stem().and_then(OsStr::to_str);
+    name.map(str::to_owned).ok_or_else(|| Error::BadTrust {
+        path: path.to_owned(),
+        found: "a name that is not UTF-8".to_owned(),
+        expected: "a name that can be shown",
+    })
+}
+
+#[cfg(test)]
+mod tests;
