@@ -8,7 +8,8 @@
 //! confined --canary DIRECTORY [--wish …]          measures; without a wish, the control
 //! confined --probe                                what this kernel offers
 //! ```
-//! Further options, before `--`: `--least LEVEL`, `--most LEVEL`, `--write PATH` and `--read PATH` (any number), `--user UID` for the helper.
+//! Further options, before `--`: `--least LEVEL`, `--most LEVEL`, `--write PATH` and `--read PATH` (any number), `--user UID` for
+//! the helper.
 
 use std::error::Error;
 use std::ffi::OsString;

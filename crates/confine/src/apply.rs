@@ -41,7 +41,8 @@ pub struct Applied {
     pub wish: Wish,
     /// The rung that was reached.
     pub level: Level,
-    /// How many seccomp filters the process has, ours and those it had before; `None` where the kernel does not count them (before 5.9).
+    /// How many seccomp filters the process has, ours and those it had before; `None` where the kernel does not count them
+    /// (before 5.9).
     pub seccomp_filters: Option<u32>,
     /// Its namespaces.
     pub namespace: Option<Namespace>,
@@ -53,11 +54,13 @@ pub struct Applied {
     pub inherited_unix_sockets: usize,
 }
 
-/// Confines the calling process. Afterwards it holds no capability, gains no privilege by starting a program, and cannot undo any of this; nor can its children.
+/// Confines the calling process. Afterwards it holds no capability, gains no privilege by starting a program, and cannot undo any
+/// of this; nor can its children.
 ///
-/// Call it first thing: filters, namespaces and domains are of a thread, so that a second thread is an error and not an exception. (seccomp alone could
-/// be given to all threads; Landlock before ABI 8 and namespaces cannot.) What the process needs from outside is opened before: the listener
-/// of a server, a connection to a broker. Any other socket that is open, and any io_uring, is refused.
+/// Call it first thing: filters, namespaces and domains are of a thread, so that a second thread is an error and not an
+/// exception. (seccomp alone could be given to all threads; Landlock before ABI 8 and namespaces cannot.) What the process needs
+/// from outside is opened before: the listener of a server, a connection to a broker. Any other socket that is open, and any
+/// io_uring, is refused.
 ///
 /// # Errors
 /// When what is demanded cannot be had; the process may then be partly confined, and should end.
@@ -164,8 +167,8 @@ fn check(demand: &Demand, gaps: Vec<Gap>) -> Result<Vec<Gap>, Refused> {
     if left.is_empty() { Ok(gaps) } else { Err(Refused::Open { left }) }
 }
 
-/// Inside a user namespace of its own a process begins with all capabilities, over that namespace. Without new privileges a program that it
-/// starts, even as root, has none either.
+/// Inside a user namespace of its own a process begins with all capabilities, over that namespace. Without new privileges a
+/// program that it starts, even as root, has none either.
 fn drop_capabilities() -> std::io::Result<()> {
     let none = CapabilitySet::empty();
     Ok(rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)

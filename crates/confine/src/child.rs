@@ -1,8 +1,8 @@
 //! The process that is asked instead of the one that asks: what is tried, or confined, is it and not its starter.
 //!
-//! Rust's standard library has no safe way to run code between `fork` and `exec`, so that the helper is a program: one that calls [`serve`] first
-//! thing when it is started so, as the program that asks may do itself. The question comes on its standard input and the answer goes to its standard
-//! output, both JSON.
+//! Rust's standard library has no safe way to run code between `fork` and `exec`, so that the helper is a program: one that calls
+//! [`serve`] first thing when it is started so, as the program that asks may do itself. The question comes on its standard input
+//! and the answer goes to its standard output, both JSON.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -112,7 +112,8 @@ impl Helper {
     }
 }
 
-/// Writes the question and reads the answer to its end, on a thread that a silent helper cannot hold up; `None` when the time is over.
+/// Writes the question and reads the answer to its end, on a thread that a silent helper cannot hold up; `None` when the time is
+/// over.
 fn talk(child: &mut Child, question: Vec<u8>, limit: Duration) -> Option<std::io::Result<Vec<u8>>> {
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let (sender, receiver) = mpsc::channel();

@@ -1,8 +1,9 @@
-//! Which variables a confined program does not get: what leads to a proxy, another name service, a service elsewhere, or another program's door.
+//! Which variables a confined program does not get: what leads to a proxy, another name service, a service elsewhere, or another
+//! program's door.
 //!
-//! Dropping a variable stops accidents, not intent: a program may know an address without being told. It is the lowest rung of the ladder
-//! ([`crate::Level::Environment`]) and is done on every other rung, too. The caller gives the names and starts the program with those that
-//! are kept; nothing here reads the environment.
+//! Dropping a variable stops accidents, not intent: a program may know an address without being told. It is the lowest rung of
+//! the ladder ([`crate::Level::Environment`]) and is done on every other rung, too. The caller gives the names and starts the
+//! program with those that are kept; nothing here reads the environment.
 
 use std::ffi::{OsStr, OsString};
 
@@ -40,7 +41,8 @@ impl Reason {
     }
 }
 
-/// How a row of the table knows a name. Names are compared in upper case: curl, Python and Go read `https_proxy` and `HTTPS_PROXY` alike.
+/// How a row of the table knows a name. Names are compared in upper case: curl, Python and Go read `https_proxy` and
+/// `HTTPS_PROXY` alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// The whole name.

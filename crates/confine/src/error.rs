@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::level::{Gap, Level};
 
-/// Nothing, or not all, of what was demanded is in force: the process must not go on to the work that was to be confined. It may be more confined than
-/// before, and never less.
+/// Nothing, or not all, of what was demanded is in force: the process must not go on to the work that was to be confined. It may
+/// be more confined than before, and never less.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {

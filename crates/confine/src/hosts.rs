@@ -2,31 +2,36 @@
 //!
 //! # What is enforced
 //!
-//! **By the broker** (this module, [`crate::Connects::Broker`]). A process outside the confinement holds the list of hosts. The confined process has no network
-//! at all: its own namespace, no `socket`, no `connect`. It asks the broker over an AF_UNIX stream that it opened before, and gets a connected
-//! TCP socket (SCM_RIGHTS) when the address is on the list, or an accepted one when the peer's address is. The broker makes the
-//! connection itself with an address that it copied, so that nothing can change between the look and the act; the process cannot turn a socket that it was
-//! given elsewhere, since `connect`, `bind`, `listen` and TCP Fast Open are closed to it. This is enforced whole, on every kernel with seccomp.
+//! **By the broker** (this module, [`crate::Connects::Broker`]). A process outside the confinement holds the list of hosts. The
+//! confined process has no network at all: its own namespace, no `socket`, no `connect`. It asks the broker over an AF_UNIX
+//! stream that it opened before, and gets a connected TCP socket (SCM_RIGHTS) when the address is on the list, or an accepted one
+//! when the peer's address is. The broker makes the connection itself with an address that it copied, so that nothing can change
+//! between the look and the act; the process cannot turn a socket that it was given elsewhere, since `connect`, `bind`, `listen`
+//! and TCP Fast Open are closed to it. This is enforced whole, on every kernel with seccomp.
 //!
-//! **For processes that call `connect` themselves** ([`crate::Connects::Itself`]: Open MPI, UCX, NCCL): seccomp sees the number of the address's place in
-//! memory and not the address, Landlock knows ports and not addresses (through ABI 10), and a network namespace has no way to the other
-//! nodes. So the job's hosts are **not** enforced, and [`crate::Gap::Peers`] says so in every report; UDP, whose sockets Open MPI needs to ask for
-//! interfaces, is closed only by Landlock ABI 10 ([`crate::Gap::Udp`]). What is in force: TCP, UDP and route netlink as the only sockets; no raw, packet, AF_UNIX,
-//! multipath or vsock sockets, no Fast Open, no rings.
+//! **For processes that call `connect` themselves** ([`crate::Connects::Itself`]: Open MPI, UCX, NCCL): seccomp sees the number
+//! of the address's place in memory and not the address, Landlock knows ports and not addresses (through ABI 10), and a network
+//! namespace has no way to the other nodes. So the job's hosts are **not** enforced, and [`crate::Gap::Peers`] says so in every
+//! report; UDP, whose sockets Open MPI needs to ask for interfaces, is closed only by Landlock ABI 10 ([`crate::Gap::Udp`]). What
+//! is in force: TCP, UDP and route netlink as the only sockets; no raw, packet, AF_UNIX, multipath or vsock sockets, no Fast
+//! Open, no rings.
 //!
 //! # What would enforce it, and why it is not here
 //!
-//! - **seccomp user notification** (Linux 5.0; 5.9 for ADDFD): a supervisor is told of each `connect`, takes the process's socket (`pidfd_getfd`, Linux 5.6),
-//!   reads the address once, connects that same socket, and answers with the result; to let the call go on instead would be open to a second
-//!   thread that changes the address meanwhile (seccomp_unotify(2) warns of it). seccompiler cannot ask for the listener, and the crates that
-//!   can are bindings of a C library under the LGPL, or unsafe for their callers: outside of what this project links and writes.
-//! - **seccomp with a tracer** (SECCOMP_RET_TRACE, Linux 4.8 for its order): the same supervisor over ptrace. It fails closed, because a traced call
-//!   without a tracer is ENOSYS, and safe crates for ptrace exist. It costs a stop of the process for every signal, keeps debuggers out, and has to be written
-//!   for each architecture.
-//! - **The site**: nftables by control group, a firewall between partitions, partition keys of InfiniBand. It holds for RDMA, too, which passes by
-//!   everything above: an RDMA queue pair is set up through `/dev/infiniband`, and often over a TCP connection, but its data meets no socket.
+//! - **seccomp user notification** (Linux 5.0; 5.9 for ADDFD): a supervisor is told of each `connect`, takes the process's socket
+//!   (`pidfd_getfd`, Linux 5.6), reads the address once, connects that same socket, and answers with the result; to let the call
+//!   go on instead would be open to a second thread that changes the address meanwhile (seccomp_unotify(2) warns of it).
+//!   seccompiler cannot ask for the listener, and the crates that can are bindings of a C library under the LGPL, or unsafe for
+//!   their callers: outside of what this project links and writes.
+//! - **seccomp with a tracer** (SECCOMP_RET_TRACE, Linux 4.8 for its order): the same supervisor over ptrace. It fails closed,
+//!   because a traced call without a tracer is ENOSYS, and safe crates for ptrace exist. It costs a stop of the process for every
+//!   signal, keeps debuggers out, and has to be written for each architecture.
+//! - **The site**: nftables by control group, a firewall between partitions, partition keys of InfiniBand. It holds for RDMA,
+//!   too, which passes by everything above: an RDMA queue pair is set up through `/dev/infiniband`, and often over a TCP
+//!   connection, but its data meets no socket.
 //!
-//! Until one of these is there, a job of several nodes under MPI whose policy demands that nothing leaves has to rely on the site, and its report says so.
+//! Until one of these is there, a job of several nodes under MPI whose policy demands that nothing leaves has to rely on the
+//! site, and its report says so.
 
 use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;

@@ -80,7 +80,8 @@ fn unix_inodes(table: &str) -> Vec<u64> {
     table.lines().filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
 }
 
-/// Inode and local port of what listens in /proc/net/tcp and tcp6 (proc(5)): address:port is the second column, the state the fourth, the inode the tenth.
+/// Inode and local port of what listens in /proc/net/tcp and tcp6 (proc(5)): address:port is the second column, the state the
+/// fourth, the inode the tenth.
 fn listeners(table: &str) -> BTreeMap<u64, u16> {
     const LISTEN: &str = "0A";
     let row = |line: &str| {

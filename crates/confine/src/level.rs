@@ -7,33 +7,35 @@ use serde::{Deserialize, Serialize};
 
 /// A rung of the ladder. Each holds what those below it hold, so that `reached >= demanded` is a comparison.
 ///
-/// What no rung stops: RDMA. A process that may open `/dev/infiniband/*` sends through the network card without a socket, past every filter of
-/// system calls; a network namespace stops it only where the host's RDMA subsystem is in exclusive mode (`rdma system`). Nor what the
-/// process writes into files that others read, nor what root of this machine does outside.
+/// What no rung stops: RDMA. A process that may open `/dev/infiniband/*` sends through the network card without a socket, past
+/// every filter of system calls; a network namespace stops it only where the host's RDMA subsystem is in exclusive mode (`rdma
+/// system`). Nor what the process writes into files that others read, nor what root of this machine does outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Variables that lead out are dropped ([`crate::environment`]). Any kernel. Stops accidents only.
     Environment,
-    /// seccomp filters on system calls (Linux 3.17 for `seccomp(2)`; measured against 4.18 and newer), no capabilities, no new privileges.
+    /// seccomp filters on system calls (Linux 3.17 for `seccomp(2)`; measured against 4.18 and newer), no capabilities, no new
+    /// privileges.
     ///
-    /// Stops: sockets of every family that the wish does not need, raw and packet sockets, io_uring, kernel keyrings (whose upcalls resolve names),
-    /// other architectures' system calls, `ptrace` and its relatives, `setns`.
-    /// Does not stop: by itself it sees numbers and not addresses, so that a family that is allowed is allowed to every address, and an
-    /// AF_UNIX socket to every path and abstract name; the memory of other processes of the same user through `/proc/PID/mem` (Yama's
+    /// Stops: sockets of every family that the wish does not need, raw and packet sockets, io_uring, kernel keyrings (whose
+    /// upcalls resolve names), other architectures' system calls, `ptrace` and its relatives, `setns`. Does not stop: by itself
+    /// it sees numbers and not addresses, so that a family that is allowed is allowed to every address, and an AF_UNIX socket to
+    /// every path and abstract name; the memory of other processes of the same user through `/proc/PID/mem` (Yama's
     /// `ptrace_scope` of 1 or more does).
     Seccomp,
-    /// The same and a network namespace of its own, with nothing in it but its own loopback, made inside a user namespace of its own (Linux 3.8;
-    /// some sites switch user namespaces off) or, where those are off, by a process that is root.
+    /// The same and a network namespace of its own, with nothing in it but its own loopback, made inside a user namespace of its
+    /// own (Linux 3.8; some sites switch user namespaces off) or, where those are off, by a process that is root.
     ///
     /// Stops: every address, whatever the family and the call, and the abstract AF_UNIX names of everybody else.
     /// Does not stop: AF_UNIX sockets that are files; sockets that were open before (they are looked for and refused); files.
     Namespace,
-    /// The same and Landlock (Linux 5.13; often compiled in and not switched on): only the files that were named, by ABI 4 (6.7) TCP ports, by ABI
-    /// 6 (6.12) no signal and no abstract AF_UNIX name outside, by ABI 9 (7.1) AF_UNIX sockets that are files, by ABI 10 (7.2) UDP ports.
+    /// The same and Landlock (Linux 5.13; often compiled in and not switched on): only the files that were named, by ABI 4 (6.7)
+    /// TCP ports, by ABI 6 (6.12) no signal and no abstract AF_UNIX name outside, by ABI 9 (7.1) AF_UNIX sockets that are files,
+    /// by ABI 10 (7.2) UDP ports.
     ///
-    /// Stops, besides: files elsewhere (a shell's start-up file that somebody runs later, a spool directory), other processes' memory.
-    /// Does not stop: what lies below its ABI.
+    /// Stops, besides: files elsewhere (a shell's start-up file that somebody runs later, a spool directory), other processes'
+    /// memory. Does not stop: what lies below its ABI.
     Landlock,
 }
 
@@ -61,12 +63,12 @@ pub enum Wish {
         /// The directory. It must exist.
         directory: PathBuf,
     },
-    /// TCP and UDP over a loopback of its own, that nobody outside is on; no AF_UNIX. Needs [`Level::Namespace`].
-    /// For `mpirun` and its ranks on one machine: Open MPI 4.1 needs an interface that is up and TCP over it between mpirun and ranks, shared memory
-    /// between ranks, and no AF_UNIX.
+    /// TCP and UDP over a loopback of its own, that nobody outside is on; no AF_UNIX. Needs [`Level::Namespace`]. For `mpirun`
+    /// and its ranks on one machine: Open MPI 4.1 needs an interface that is up and TCP over it between mpirun and ranks, shared
+    /// memory between ranks, and no AF_UNIX.
     Loopback,
-    /// To accept what comes to one TCP port, on a listener that is open already; no new socket and no connection of its own. The listener stays where it
-    /// was opened while the process moves into a namespace of its own. For the server.
+    /// To accept what comes to one TCP port, on a listener that is open already; no new socket and no connection of its own. The
+    /// listener stays where it was opened while the process moves into a namespace of its own. For the server.
     Listen {
         /// The port that the open listener has.
         port: u16,
@@ -84,8 +86,8 @@ pub enum Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Connects {
-    /// A broker outside ([`crate::hosts`]), which looks at every address and hands over connected sockets. The process makes no sockets itself, and all rungs
-    /// can be reached.
+    /// A broker outside ([`crate::hosts`]), which looks at every address and hands over connected sockets. The process makes no
+    /// sockets itself, and all rungs can be reached.
     Broker,
     /// The process itself, as MPI and NCCL do. No mechanism that this crate has sees the address: see [`Gap::Peers`].
     Itself,
@@ -113,7 +115,8 @@ impl Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gap {
-    /// AF_UNIX sockets that are files outside the directory can be connected to, where the files' modes allow it. Closed by Landlock ABI 9.
+    /// AF_UNIX sockets that are files outside the directory can be connected to, where the files' modes allow it. Closed by
+    /// Landlock ABI 9.
     UnixPaths,
     /// Abstract AF_UNIX names of others can be connected to. Closed by a network namespace or by Landlock ABI 6.
     UnixNames,
@@ -121,7 +124,8 @@ pub enum Gap {
     Peers,
     /// UDP datagrams, and so DNS, reach any address. Closed by a network namespace or by Landlock ABI 10.
     Udp,
-    /// Other processes of the same user can be read and written through `/proc/PID/mem`, unless Yama forbids it. Closed by Landlock.
+    /// Other processes of the same user can be read and written through `/proc/PID/mem`, unless Yama forbids it. Closed by
+    /// Landlock.
     OtherProcesses,
     /// Files are not restricted. Closed by Landlock with lists of paths.
     Files,
@@ -131,7 +135,8 @@ impl Gap {
     /// Every gap there is.
     pub const ALL: [Self; 6] = [Self::UnixPaths, Self::UnixNames, Self::Peers, Self::Udp, Self::OtherProcesses, Self::Files];
 
-    /// Whether data can leave the machine through it at once, without the help of another program or of somebody who fetches a file.
+    /// Whether data can leave the machine through it at once, without the help of another program or of somebody who fetches a
+    /// file.
     pub fn is_network(self) -> bool {
         matches!(self, Self::Peers | Self::Udp)
     }

@@ -1,8 +1,9 @@
 //! A network namespace of the process's own, inside a user namespace of its own, and a loopback in it.
 //!
-//! The user namespace is made for root, too: a process that is root inside it and nowhere else cannot go back (`setns` asks for a capability in the
-//! namespace that owns the other network). Its map holds one user and one group, those that the process had: files of others keep their modes and root is
-//! not above them any more. Where user namespaces are switched off and the process is root, the network namespace is made alone.
+//! The user namespace is made for root, too: a process that is root inside it and nowhere else cannot go back (`setns` asks for a
+//! capability in the namespace that owns the other network). Its map holds one user and one group, those that the process had:
+//! files of others keep their modes and root is not above them any more. Where user namespaces are switched off and the process
+//! is root, the network namespace is made alone.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -35,7 +36,8 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(rustix::thread::unshare(flags)?)
 }
 
-/// Moves the calling process, which has one thread, into a network of its own. Nothing has happened when it fails before the map is written.
+/// Moves the calling process, which has one thread, into a network of its own. Nothing has happened when it fails before the map
+/// is written.
 ///
 /// # Errors
 /// The kernel's: EPERM or ENOSPC where namespaces are switched off, EINVAL with a second thread.

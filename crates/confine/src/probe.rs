@@ -1,4 +1,5 @@
-//! What this kernel offers to this user. Namespaces can only be tried by entering them, which a child process does ([`crate::child`]).
+//! What this kernel offers to this user. Namespaces can only be tried by entering them, which a child process does
+//! ([`crate::child`]).
 
 use std::fs;
 
@@ -17,11 +18,13 @@ pub struct Offer {
     pub architecture: String,
     /// Whether the user is root.
     pub root: bool,
-    /// Whether a filter could be installed, or what the system said.
-    pub seccomp: Result<(), String>,
-    /// Which namespaces a process of this user is given, or what the system said.
-    pub namespace: Result<Namespace, String>,
-    /// Landlock's newest ABI whose rights the kernel has; 0 without Landlock. ABI 7 and 8 brought no rights and are found as 6.
+    /// Why no filter could be installed; absent when one was.
+    pub seccomp_refused: Option<String>,
+    /// Which namespaces a process of this user is given.
+    pub namespace: Option<Namespace>,
+    /// Why it is given none.
+    pub namespace_refused: Option<String>,
+    /// Landlock's ABI; 0 without Landlock.
     pub landlock_abi: u32,
     /// Whether io_uring is there: something to close.
     pub io_uring: bool,
@@ -33,20 +36,33 @@ pub struct Offer {
 
 /// Tries everything on the calling process, which is confined by it: for a child that only answers.
 pub(crate) fn try_here() -> Offer {
-    let first = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let root = rustix::process::geteuid().is_root();
     let io_uring = io_uring::IoUring::new(2).is_ok();
-    let landlock_abi = domain::abi();
-    let namespace = namespace::enter().map_err(|error| error.to_string());
+    let domain = domain::prepare(&Wish::Nothing, Some(&domain::Paths::default()));
+    let (namespace, namespace_refused) = match namespace::enter() {
+        Ok(namespace) => (Some(namespace), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let facts = facts();
+    // From here on no file can be opened.
+    let landlock_abi = domain.ok().flatten().and_then(|prepared| prepared.enter().ok()).map_or(0, |domain| domain.abi);
     let filters = seccomp::programs(&Wish::Nothing).and_then(|programs| seccomp::install(&programs));
+    let seccomp_refused = filters.err().map(|error| error.to_string());
+    Offer { root, seccomp_refused, namespace, namespace_refused, landlock_abi, io_uring, ..facts }
+}
+
+/// What files say.
+fn facts() -> Offer {
+    let first = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     Offer {
         kernel: first("/proc/sys/kernel/osrelease").unwrap_or_default(),
         architecture: std::env::consts::ARCH.to_owned(),
-        root,
-        seccomp: filters.map_err(|error| error.to_string()),
-        namespace,
-        landlock_abi,
-        io_uring,
+        root: false,
+        seccomp_refused: None,
+        namespace: None,
+        namespace_refused: None,
+        landlock_abi: 0,
+        io_uring: false,
         ptrace_scope: first("/proc/sys/kernel/yama/ptrace_scope").and_then(|text| text.parse().ok()),
         rdma: fs::read_dir("/sys/class/infiniband").is_ok_and(|mut devices| devices.next().is_some()),
     }
@@ -55,10 +71,10 @@ pub(crate) fn try_here() -> Offer {
 impl Offer {
     /// The highest rung that a wish reaches here, with or without lists of files, and what stays open on it.
     pub fn reaches(&self, wish: &Wish, has_paths: bool) -> (Level, Vec<Gap>) {
-        if self.seccomp.is_err() {
+        if self.seccomp_refused.is_some() {
             return (Level::Environment, Gap::ALL.to_vec());
         }
-        let namespace = self.namespace.is_ok() && wish.allows_namespace();
+        let namespace = self.namespace.is_some() && wish.allows_namespace();
         let level = match (namespace, self.landlock_abi > 0 && has_paths) {
             (true, true) => Level::Landlock,
             (true, false) => Level::Namespace,
@@ -92,8 +108,9 @@ mod tests {
             kernel: "4.18.0".to_owned(),
             architecture: "x86_64".to_owned(),
             root: false,
-            seccomp: Ok(()),
-            namespace: if namespace { Ok(Namespace::UserAndNetwork) } else { Err("Operation not permitted".to_owned()) },
+            seccomp_refused: None,
+            namespace: namespace.then_some(Namespace::UserAndNetwork),
+            namespace_refused: (!namespace).then(|| "Operation not permitted".to_owned()),
             landlock_abi,
             io_uring: false,
             ptrace_scope: None,
@@ -109,7 +126,7 @@ mod tests {
         assert_eq!(levels(&offer(true, 0), &Wish::Nothing), (Level::Namespace, Level::Namespace));
         assert_eq!(levels(&offer(false, 7), &Wish::Nothing), (Level::Seccomp, Level::Seccomp));
         assert_eq!(levels(&offer(true, 7), &itself), (Level::Seccomp, Level::Seccomp));
-        let without = Offer { seccomp: Err("no".to_owned()), ..offer(true, 7) };
+        let without = Offer { seccomp_refused: Some("no".to_owned()), ..offer(true, 7) };
         assert_eq!(levels(&without, &Wish::Nothing), (Level::Environment, Level::Environment));
     }
 

@@ -1,12 +1,13 @@
 //! The filters on system calls: what is refused for every wish, and which sockets a wish leaves.
 //!
-//! A filter of seccompiler has one action for what matches and one for the rest, so that everything here is a list of what is refused, with EPERM,
-//! and the rest is allowed: a program keeps all calls that have nothing to do with reaching others. That a list of families *left* is wanted
-//! is said by rules of the form "not this and not that". A call by another architecture's numbers (32-bit x86 on x86_64) kills the process; x32, which
-//! has the same architecture word, is refused by a filter of its own. `socketcall`, the one call for all of sockets, does not exist on
-//! 64-bit x86 and ARM.
+//! A filter of seccompiler has one action for what matches and one for the rest, so that everything here is a list of what is
+//! refused, with EPERM, and the rest is allowed: a program keeps all calls that have nothing to do with reaching others. That a
+//! list of families *left* is wanted is said by rules of the form "not this and not that". A call by another architecture's
+//! numbers (32-bit x86 on x86_64) kills the process; x32, which has the same architecture word, is refused by a filter of its
+//! own. `socketcall`, the one call for all of sockets, does not exist on 64-bit x86 and ARM.
 //!
-//! Filters are of the calling thread and of what it starts later; [`crate::apply`] refuses to begin when there is a second thread.
+//! Filters are of the calling thread and of what it starts later; [`crate::apply`] refuses to begin when there is a second
+//! thread.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ pub const CLOSED: [(&str, i64, &str); 22] = [
     ("process_vm_writev", libc::SYS_process_vm_writev, "writes another process's memory"),
     ("pidfd_getfd", libc::SYS_pidfd_getfd, "takes another process's sockets"),
     ("setns", libc::SYS_setns, "enters another process's network"),
-    ("unshare", libc::SYS_unshare, "gives back capabilities, within a user namespace"),
+    ("unshare", libc::SYS_unshare, "gives back capabilities, within a user namespace (so does `clone`, by a flag)"),
     ("bpf", libc::SYS_bpf, "programs that run in the kernel"),
     ("perf_event_open", libc::SYS_perf_event_open, "reads what other processes do"),
     ("userfaultfd", libc::SYS_userfaultfd, "holds the kernel in the middle of a call"),
@@ -80,7 +81,8 @@ fn types(family: i32, left: &[i32]) -> Result<Vec<SeccompRule>, Error> {
     Ok(rules)
 }
 
-/// Netlink tells of interfaces and routes (protocol 0), which libraries ask when they look for an interface; every other use is refused.
+/// Netlink tells of interfaces and routes (protocol 0), which libraries ask when they look for an interface; every other use is
+/// refused.
 fn only_routes() -> Result<SeccompRule, Error> {
     rule(vec![when(0, SeccompCmpOp::Eq, number(libc::AF_NETLINK))?, when(2, SeccompCmpOp::Ne, number(libc::NETLINK_ROUTE))?])
 }
@@ -128,16 +130,27 @@ pub(crate) fn programs(wish: &Wish) -> Result<Vec<BpfProgram>, Error> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, arch)?;
-    Ok(vec![filter.try_into()?, second_numbers()])
+    Ok(vec![filter.try_into()?, by_number()])
 }
 
-/// Refuses system calls whose number has bit 30: x32's, on a kernel that has it. On ARM no call has such a number.
-fn second_numbers() -> BpfProgram {
-    // Classic BPF (linux/bpf_common.h): 0x20 loads a word of the call's description, 0x35 jumps where it is at least k, 0x06 returns k.
-    // Word 0 is the number; SECCOMP_RET_ERRNO is 0x0005_0000 with the error below, SECCOMP_RET_ALLOW 0x7fff_0000 (linux/seccomp.h).
+/// Refuses system calls whose number has bit 30: x32's, on a kernel that has it (on ARM no call has such a number). And says that
+/// there is no `clone3`, whose flags lie in memory where no filter sees them: C libraries then use `clone`, whose flags are a
+/// number.
+fn by_number() -> BpfProgram {
+    // Classic BPF (linux/bpf_common.h): 0x20 loads a word of the call's description, 0x35 and 0x15 jump where it is at least k,
+    // or k; 0x06 returns k. Word 0 is the number; SECCOMP_RET_ERRNO is 0x0005_0000 with the error below, SECCOMP_RET_ALLOW
+    // 0x7fff_0000 (linux/seccomp.h).
+    const CLONE3: u32 = 435;
     let step = |code, jt, k| sock_filter { code, jt, jf: 0, k };
-    let refuse = 0x0005_0000 | libc::EPERM.unsigned_abs();
-    vec![step(0x20, 0, 0), step(0x35, 1, 0x4000_0000), step(0x06, 0, 0x7fff_0000), step(0x06, 0, refuse)]
+    let errno = |number: i32| 0x0005_0000 | number.unsigned_abs();
+    vec![
+        step(0x20, 0, 0),
+        step(0x35, 2, 0x4000_0000),
+        step(0x15, 2, CLONE3),
+        step(0x06, 0, 0x7fff_0000),
+        step(0x06, 0, errno(libc::EPERM)),
+        step(0x06, 0, errno(libc::ENOSYS)),
+    ]
 }
 
 /// Installs filters for the calling thread, which first gives up new privileges.
@@ -258,15 +271,29 @@ mod tests {
     }
 
     #[test]
-    fn other_architectures_numbers_are_refused() {
-        // The filter as the kernel would read it: words of (code, jt, jf, k).
-        let program = second_numbers();
+    fn numbers_without_a_rule_of_their_own_are_refused() {
+        let program = by_number();
         let verdict = |number: u32| {
             let mut at = 1;
-            at += if number >= program[at].k { usize::from(program[at].jt) } else { usize::from(program[at].jf) } + 1;
+            while program[at].code != 0x06 {
+                let jumps = if program[at].code == 0x35 { number >= program[at].k } else { number == program[at].k };
+                at += 1 + usize::from(if jumps { program[at].jt } else { program[at].jf });
+            }
             program[at].k
         };
         assert_eq!(verdict(41), 0x7fff_0000);
         assert_eq!(verdict(0x4000_0000 | 41), 0x0005_0001);
+        assert_eq!(verdict(435), 0x0005_0000 | libc::ENOSYS.unsigned_abs());
+    }
+
+    #[test]
+    fn threads_and_programs_start_and_namespaces_do_not() {
+        let met = under(&Wish::Nothing, || {
+            let thread = std::thread::spawn(|| 7).join().unwrap();
+            let program = std::process::Command::new("true").status().unwrap().success();
+            let namespace = std::process::Command::new("unshare").args(["--user", "true"]).output();
+            (thread, program, namespace.is_ok_and(|output| output.status.success()))
+        });
+        assert_eq!(met, (7, true, false));
     }
 }

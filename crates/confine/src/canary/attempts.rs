@@ -40,6 +40,8 @@ pub enum Try {
     UnixSendTo(PathBuf),
     /// `connect` of an AF_UNIX stream to an abstract name.
     UnixName(String),
+    /// `connect` of an AF_UNIX stream to another program's socket.
+    Door(PathBuf),
     /// `getaddrinfo` of a name.
     Resolve(String),
     /// A DNS question to a name server of this machine; it passes when it is answered, or sent and not refused.
@@ -100,6 +102,7 @@ impl Try {
             Self::UnixConnect(_) => "unix connect to a path".to_owned(),
             Self::UnixSendTo(_) => "unix sendto to a path".to_owned(),
             Self::UnixName(_) => "unix connect to an abstract name".to_owned(),
+            Self::Door(path) => format!("unix connect to {}", path.display()),
             Self::Resolve(name) => format!("getaddrinfo of {name}"),
             Self::NameServer(to) => format!("dns question to the name server {to}"),
             Self::Ring => "io_uring_setup".to_owned(),
@@ -118,7 +121,7 @@ impl Try {
             Self::TcpConnect(_) | Self::TcpFastOpen(_) | Self::TcpMultipath(_) => true,
             Self::UdpSendTo(_) | Self::UdpSendMsg(_) | Self::UdpConnect(_) | Self::DnsQuestion(_) => true,
             Self::UnixConnect(_) | Self::UnixSendTo(_) | Self::UnixName(_) => true,
-            Self::Resolve(_) | Self::NameServer(_) | Self::Ring | Self::Raw | Self::Packet => false,
+            Self::Door(_) | Self::Resolve(_) | Self::NameServer(_) | Self::Ring | Self::Raw | Self::Packet => false,
             Self::Netlink(_) | Self::Vsock | Self::Cipher | Self::Enter(_) => false,
         }
     }
@@ -167,6 +170,7 @@ fn make(what: &Try, token: &str) -> io::Result<()> {
         Try::UnixName(name) => {
             UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)?.write_all(word)
         }
+        Try::Door(path) => UnixStream::connect(path).map(drop),
         Try::Resolve(name) => match (name.as_str(), 53).to_socket_addrs()?.next() {
             Some(_) => Ok(()),
             None => Err(io::Error::other("no address")),

@@ -18,6 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Netlink protocols that speak of sockets, of the kernel's events and of families made at run time (linux/netlink.h).
 const NETLINK: [u32; 3] = [4, 15, 16];
 
+/// Where programs listen that look names up, or that do things, for others.
+const DOORS: [&str; 6] = [
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/dbus/system_bus_socket",
+    "/run/munge/munge.socket.2",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+];
+
 /// Open listeners. They end with this value, and their files with them.
 #[derive(Debug)]
 pub struct Listeners {
@@ -32,11 +42,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens a TCP and two UDP listeners on both loopbacks and on an address of this machine in each family, and AF_UNIX listeners in a
-    /// directory and under an abstract name.
+    /// Opens a TCP and two UDP listeners on both loopbacks and on an address of this machine in each family, and AF_UNIX
+    /// listeners in a directory and under an abstract name.
     ///
     /// # Errors
-    /// When IPv4's loopback or the directory cannot be listened on. What else this machine lacks is said by [`Listeners::absent`].
+    /// When IPv4's loopback or the directory cannot be listened on. What else this machine lacks is said by
+    /// [`Listeners::absent`].
     pub fn open(directory: &Path) -> io::Result<Self> {
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
         let nonce = format!("{}-{nanoseconds}", std::process::id());
@@ -95,6 +106,7 @@ impl Listeners {
         let [stream, datagram] = self.files.clone();
         tries.extend([Try::UnixConnect(stream), Try::UnixSendTo(datagram), Try::UnixName(self.name.clone())]);
         tries.push(Try::Resolve("sirocco-canary.invalid".to_owned()));
+        tries.extend(DOORS.iter().filter(|door| Path::new(door).exists()).map(|door| Try::Door(door.into())));
         tries.extend(name_servers().into_iter().map(|server| Try::NameServer(SocketAddr::new(server, 53))));
         tries.extend([Try::Ring, Try::Raw, Try::Packet, Try::Vsock, Try::Cipher]);
         tries.extend(NETLINK.map(Try::Netlink));

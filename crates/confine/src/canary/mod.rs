@@ -1,14 +1,17 @@
 //! The live negative test: somebody outside listens, somebody inside tries everything, and nothing may be heard.
 //!
-//! [`measure`] opens listeners in the calling process, which stays as it is, starts a helper that is confined as demanded and attempts to reach each of
-//! them, and says of every attempt which error it met and whether a listener heard it. One that gets through makes the
-//! [`Report`] fail, with its name. Without a demand the helper is not confined, and what the machine permits gets through: the control that shows that
-//! the test can fail.
+//! [`measure`] opens listeners in the calling process, which stays as it is, starts a helper that is confined as demanded and
+//! attempts to reach each of them, and says of every attempt which error it met and whether a listener heard it. One that gets
+//! through makes the [`Report`] fail, with its name. Without a demand the helper is not confined, and what the machine permits
+//! gets through: the control that shows that the test can fail.
 //!
-//! What the attempts do outside, should they get through: they reach the listeners here; they send one DNS question about a name that cannot
-//! exist (RFC 6761, `.invalid`) to the name servers of this machine; they look that name up. Nothing else leaves the machine.
+//! What the attempts do outside, should they get through: they reach the listeners here; they send one DNS question about a name
+//! that cannot exist (RFC 6761, `.invalid`) to the name servers of this machine; they look that name up, which never gives an
+//! address and shows only what a library meets (it asks the same servers, and local programs, whose AF_UNIX sockets are
+//! attempted, too). Nothing else leaves the machine.
 //!
-//! Not attempted: a connection through a ring (io_uring), which needs memory shared with the kernel and so unsafe code; that no ring can be made is.
+//! Not attempted: a connection through a ring (io_uring), which needs memory shared with the kernel and so unsafe code; that no
+//! ring can be made is.
 
 mod addresses;
 mod attempts;
@@ -82,8 +85,8 @@ pub enum CanaryError {
     Refused(String),
 }
 
-/// Opens listeners, has the helper attempt to reach each of them, and listens. `directory` is where the AF_UNIX listeners lie: outside of
-/// what the demand leaves open, and to be entered by the helper's user.
+/// Opens listeners, has the helper attempt to reach each of them, and listens. `directory` is where the AF_UNIX listeners lie:
+/// outside of what the demand leaves open, and to be entered by the helper's user.
 ///
 /// # Errors
 /// When nothing could be measured.
