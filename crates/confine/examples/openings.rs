@@ -1,13 +1,14 @@
-//! Two programs that keep one opening each: a server that accepts on the port that it opened, and a client of a broker.
+//! Programs that keep one opening each: a server that accepts on the port that it opened, a loopback, and a client of a broker.
 //!
 //! ```text
 //! openings listen               prints its port, confines itself, answers one client
+//! openings loopback             speaks to itself over a loopback of its own
 //! openings broker PATH ADDRESS  asks the broker at PATH for a connection to ADDRESS, and says a word there
 //! ```
-//! Both then try to leave by themselves, and say what they met.
+//! The first and the last then try to leave by themselves, and say what they met.
 
 use std::error::Error;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
@@ -19,8 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["listen"] => listen(),
+        ["loopback"] => loopback(),
         ["broker", path, address] => broker(Path::new(path), address.parse()?),
-        _ => Err("listen, or broker PATH ADDRESS".into()),
+        _ => Err("listen, loopback, or broker PATH ADDRESS".into()),
     }
 }
 
@@ -36,6 +38,23 @@ fn listen() -> Result<(), Box<dyn Error>> {
     writeln!(&client, "{answer}")?;
     // The client is still there: nothing was turned to another address.
     if client.peer_addr()? == from { Ok(()) } else { Err("the client is another".into()) }
+}
+
+fn loopback() -> Result<(), Box<dyn Error>> {
+    apply(&Demand::best(Wish::Loopback, None))?;
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = match TcpListener::bind(address) {
+            // A kernel without IPv6.
+            Err(error) if address.starts_with('[') && error.kind() == ErrorKind::AddrNotAvailable => continue,
+            bound => bound?,
+        };
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        writeln!(&client, "to itself")?;
+        let mut word = String::new();
+        BufReader::new(listener.accept()?.0).read_line(&mut word)?;
+        write!(std::io::stdout(), "{word}")?;
+    }
+    Ok(())
 }
 
 fn broker(path: &Path, address: SocketAddr) -> Result<(), Box<dyn Error>> {

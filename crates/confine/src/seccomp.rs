@@ -270,20 +270,89 @@ mod tests {
         assert_eq!(met, (Err(Errno::PERM), Err(Errno::PERM)));
     }
 
+    const ALLOWED: u32 = 0x7fff_0000;
+    const REFUSED: u32 = 0x0005_0000 | libc::EPERM.unsigned_abs();
+
+    /// The verdict of one filter on a call, as the kernel would come to it (classic BPF, linux/filter.h; struct seccomp_data).
+    fn verdict(program: &BpfProgram, number: u32, arguments: [u32; 6]) -> u32 {
+        let arch = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        let word = |offset: u32| match offset {
+            0 => number,
+            4 => arch,
+            offset if offset % 8 == 0 => arguments[usize::try_from(offset).unwrap() / 8 - 2],
+            _ => 0,
+        };
+        let (mut at, mut a) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            let jump = |holds: bool| usize::from(if holds { step.jt } else { step.jf });
+            match step.code {
+                0x20 => a = word(step.k),
+                0x54 => a &= step.k,
+                0x05 => at += usize::try_from(step.k).unwrap(),
+                0x15 => at += jump(a == step.k),
+                0x25 => at += jump(a > step.k),
+                0x35 => at += jump(a >= step.k),
+                0x06 => return step.k,
+                code => panic!("an instruction that this test does not know: {code:#x}"),
+            }
+        }
+    }
+
     #[test]
     fn numbers_without_a_rule_of_their_own_are_refused() {
-        let program = by_number();
-        let verdict = |number: u32| {
-            let mut at = 1;
-            while program[at].code != 0x06 {
-                let jumps = if program[at].code == 0x35 { number >= program[at].k } else { number == program[at].k };
-                at += 1 + usize::from(if jumps { program[at].jt } else { program[at].jf });
+        let of = |number| verdict(&by_number(), number, [0; 6]);
+        assert_eq!(of(41), ALLOWED);
+        assert_eq!(of(0x4000_0000 | 41), REFUSED);
+        assert_eq!(of(435), 0x0005_0000 | libc::ENOSYS.unsigned_abs());
+    }
+
+    #[test]
+    fn every_closed_call_is_closed_for_every_wish() {
+        let closed = [
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_setns,
+            libc::SYS_unshare,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_keyctl,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_load,
+            libc::SYS_kexec_file_load,
+            libc::SYS_mount,
+            libc::SYS_fsopen,
+        ];
+        let itself = Wish::Hosts { hosts: vec![], by: Connects::Itself };
+        let unix = Wish::Unix { directory: ".".into() };
+        for wish in [Wish::Nothing, unix, Wish::Loopback, Wish::Listen { port: 1 }, itself] {
+            let filter = &programs(&wish).unwrap()[0];
+            let of = |call: i64, arguments| verdict(filter, u32::try_from(call).unwrap(), arguments);
+            for call in closed {
+                assert_eq!(of(call, [0; 6]), REFUSED, "{call} for {wish:?}");
             }
-            program[at].k
-        };
-        assert_eq!(verdict(41), 0x7fff_0000);
-        assert_eq!(verdict(0x4000_0000 | 41), 0x0005_0001);
-        assert_eq!(verdict(435), 0x0005_0000 | libc::ENOSYS.unsigned_abs());
+            let open = libc::MSG_FASTOPEN.unsigned_abs() | libc::MSG_NOSIGNAL.unsigned_abs();
+            assert_eq!(of(libc::SYS_sendto, [3, 0, 0, open, 0, 0]), REFUSED);
+            assert_eq!(of(libc::SYS_sendmsg, [3, 0, open, 0, 0, 0]), REFUSED);
+            assert_eq!(of(libc::SYS_sendmmsg, [3, 0, 1, open, 0, 0]), REFUSED);
+            assert_eq!(of(libc::SYS_sendmsg, [3, 0, libc::MSG_NOSIGNAL.unsigned_abs(), 0, 0, 0]), ALLOWED);
+            assert_eq!(of(libc::SYS_clone, [libc::CLONE_NEWUSER.unsigned_abs(), 0, 0, 0, 0, 0]), REFUSED);
+            assert_eq!(of(libc::SYS_clone, [libc::CLONE_VM.unsigned_abs(), 0, 0, 0, 0, 0]), ALLOWED);
+            assert_eq!(of(libc::SYS_socketpair, [2, 1, 0, 0, 0, 0]), REFUSED);
+            assert_eq!(of(libc::SYS_openat, [0; 6]), ALLOWED);
+        }
+        assert_eq!(CLOSED.map(|(_, number, _)| number), closed);
     }
 
     #[test]

@@ -25,17 +25,17 @@ struct Place(TempDir);
 
 impl Place {
     fn new() -> Self {
-        let place = TempDir::new().unwrap();
-        fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
-        let test = std::env::current_exe().unwrap();
-        let examples = test.ancestors().nth(2).unwrap().join("examples");
+        let place = TempDir::new().expect("a temporary directory");
+        fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("its mode");
+        let test = std::env::current_exe().expect("the path of the running test");
+        let examples = test.ancestors().nth(2).expect("target/release/deps/TEST").join("examples");
         for name in ["confined", "openings"] {
             fs::copy(examples.join(name), place.path().join(name)).unwrap_or_else(|error| {
                 panic!("{}: {error}; `cargo test -p sirocco-confine` builds it", examples.join(name).display())
             });
         }
         for name in ["listeners", "inside"] {
-            fs::create_dir(place.path().join(name)).unwrap();
+            fs::create_dir(place.path().join(name)).expect("a directory");
         }
         Self(place)
     }
@@ -85,12 +85,12 @@ fn on_every_rung(wish: &Wish, expected: impl Fn(&[Gap], &str) -> bool) {
     let place = Place::new();
     for user in users() {
         let helper = place.helper(user);
-        let offer = probe(&helper).unwrap();
+        let offer = probe(&helper).expect("the helper's answer");
         let rungs = rungs(&offer, wish);
         assert!(!rungs.is_empty(), "this kernel offers {offer:?}");
         for level in rungs {
-            let report = place.measure(&helper, Some(&up_to(level, wish.clone()))).unwrap();
-            let applied = report.applied.as_ref().unwrap();
+            let report = place.measure(&helper, Some(&up_to(level, wish.clone()))).expect("a measurement");
+            let applied = report.applied.as_ref().expect("what is in force");
             assert_eq!((applied.level, report.user), (level, user.unwrap_or(rustix::process::getuid().as_raw())));
             for attempt in &report.attempts {
                 let may = expected(&applied.gaps, &attempt.name);
@@ -265,6 +265,35 @@ fn a_socket_that_was_open_before_is_refused() {
 }
 
 #[test]
+fn files_that_were_not_named_are_closed_to_programs_that_are_started() {
+    let place = Place::new();
+    if probe(&place.helper(None)).unwrap().landlock_abi == 0 {
+        return;
+    }
+    let confined = |files: &[&str]| {
+        let mut command = Command::new(place.path("confined"));
+        command.args(["--wish", "nothing", "--least", "landlock", "--read", "/usr", "--read", "/lib", "--read", "/bin"]);
+        command.arg("--read").arg(place.path("inside")).args(["--", "cat"]).args(files).output().unwrap()
+    };
+    for name in ["inside", "listeners"] {
+        fs::write(place.path(name).join("file"), name).unwrap();
+    }
+    let text = |name: &str| confined(&[place.path(name).join("file").to_str().unwrap()]);
+    let (open, shut) = (text("inside"), text("listeners"));
+    assert!(open.status.success() && open.stdout == b"inside", "{open:?}");
+    assert!(!shut.status.success() && shut.stdout.is_empty(), "{shut:?}");
+}
+
+#[test]
+fn variables_that_lead_out_are_not_handed_on() {
+    let place = Place::new();
+    let mut command = Command::new(place.path("confined"));
+    command.args(["--wish", "nothing", "--", "env"]).envs([("https_proxy", "http://192.0.2.1:3128"), ("SIROCCO_TEST", "kept")]);
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(said.contains("SIROCCO_TEST=kept") && !said.to_lowercase().contains("_proxy"), "{said}");
+}
+
+#[test]
 fn a_listener_that_is_not_open_is_refused() {
     let place = Place::new();
     let listen = Demand::best(Wish::Listen { port: 8080 }, None);
@@ -294,6 +323,13 @@ fn a_server_answers_on_its_port_and_can_do_nothing_else() {
     BufReader::new(&client).read_line(&mut answer).unwrap();
     assert!(server.wait().unwrap().success());
     assert_closed(&answer);
+}
+
+#[test]
+fn processes_on_a_loopback_of_their_own_hear_each_other() {
+    let place = Place::new();
+    let output = Command::new(place.path("openings")).arg("loopback").output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"to itself\n"), "{output:?}");
 }
 
 #[test]
