@@ -70,7 +70,8 @@ pub(crate) fn of_labels(labels: &Labels) -> [Label; 7] {
     let residency = labels.residency.as_ref().map(|known| Known::new(residency(known), known));
     let licences = labels.licences.all_known.then(|| Known::new(strings(&labels.licences.names), &labels.licences));
     let commercial = labels.commercial_use.map(|known| Known::new(RestrictedExpression::new_bool(known), known));
-    let personal = labels.personal_data.and_then(|known| Some(Known::new(enumerated("PersonalData", known.word())?, known.word())));
+    let personal =
+        labels.personal_data.and_then(|known| Some(Known::new(enumerated("PersonalData", known.word())?, known.word())));
     let purposes = labels.purposes.as_ref().map(|known| Known::new(purposes(known), known));
     let expires = labels.expires.map(|known| Known::new(expiry(known), known));
     [

@@ -119,7 +119,10 @@ impl Cases {
         for entry in file.case {
             let case = entry_to_case(source.place(entry.span().start), entry.into_inner(), usual.clone())?;
             if let Some(first) = cases.iter().find(|other| other.name == case.name) {
-                let message = format!("the name {:?} is that of the case at {}: expected a name of its own for every case", case.name, first.at);
+                let message = format!(
+                    "the name {:?} is that of the case at {}: expected a name of its own for every case",
+                    case.name, first.at
+                );
                 return Err(PolicyError::Toml { at: case.at, message });
             }
             cases.push(case);
@@ -160,7 +163,8 @@ fn entry_to_case(at: Place, entry: Entry, mut usual: Entry) -> Result<Case, Poli
     for key in &entry.without {
         leave_out(&mut usual, key).map_err(&fault)?;
     }
-    let need = |what: &str, example: &str| fault(format!("this case has no {what}: expected {what} = {example}, here or in [usual]"));
+    let need =
+        |what: &str, example: &str| fault(format!("this case has no {what}: expected {what} = {example}, here or in [usual]"));
     let request = Request {
         who: entry.who.or(usual.who).ok_or_else(|| need("who", "\"person:NAME\""))?,
         action: entry.action.or(usual.action).ok_or_else(|| need("action", "\"train\""))?,

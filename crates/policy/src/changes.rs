@@ -161,7 +161,8 @@ fn other_labels(now: &Labels, request: &Request, facts: &Facts) -> Vec<(&'static
         let known = now.purposes.as_ref().map(Purposes::to_string);
         offer("allowed purposes", known, other.to_string(), Labels { purposes: Some(other), ..now.clone() });
     }
-    for other in [Some(Expiry::On(request.day)), request.day.before().map(Expiry::On), Some(Expiry::Never)].into_iter().flatten() {
+    for other in [Some(Expiry::On(request.day)), request.day.before().map(Expiry::On), Some(Expiry::Never)].into_iter().flatten()
+    {
         let known = now.expires.map(|expiry| expiry.to_string());
         offer("expiry", known, other.to_string(), Labels { expires: Some(other), ..now.clone() });
     }

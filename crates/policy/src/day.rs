@@ -38,7 +38,9 @@ impl FromStr for Day {
 
     fn from_str(text: &str) -> Result<Day, String> {
         let part = |range: std::ops::Range<usize>| {
-            text.get(range).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).and_then(|part| part.parse::<u16>().ok())
+            text.get(range)
+                .filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|part| part.parse::<u16>().ok())
         };
         let dashes = text.len() == 10 && text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
         let day = || {

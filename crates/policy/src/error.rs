@@ -31,7 +31,9 @@ pub enum PolicyError {
         help: Option<String>,
     },
     /// A rule without a name.
-    #[error("{at}: this rule has no @id: expected @id(\"a-name\") before permit or forbid, because decisions are reported by that name")]
+    #[error(
+        "{at}: this rule has no @id: expected @id(\"a-name\") before permit or forbid, because decisions are reported by that name"
+    )]
     NoId {
         /// Where the rule begins.
         at: Place,

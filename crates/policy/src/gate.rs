@@ -197,8 +197,7 @@ impl Gate {
 /// Equal, wherever the rules' files lie.
 fn same(recorded: &Decision, here: &Decision) -> bool {
     let mut moved = here.clone();
-    for (ours, theirs) in
-        moved.rules.iter_mut().zip(&recorded.rules).chain(moved.unanswered.iter_mut().zip(&recorded.unanswered))
+    for (ours, theirs) in moved.rules.iter_mut().zip(&recorded.rules).chain(moved.unanswered.iter_mut().zip(&recorded.unanswered))
     {
         ours.at = theirs.at.clone();
     }

@@ -22,7 +22,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ManifestError {
     /// A name that cannot stand in a manifest.
-    #[error("the file name {name:?}: expected a name inside the policy directory, without control characters, \"..\" or a leading /")]
+    #[error(
+        "the file name {name:?}: expected a name inside the policy directory, without control characters, \"..\" or a leading /"
+    )]
     Name {
         /// The name.
         name: String,
@@ -57,7 +59,11 @@ pub enum ManifestError {
 
 fn words(changed: &[String], missing: &[String], extra: &[String]) -> String {
     let part = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")));
-    [part("changed", changed), part("missing", missing), part("not listed", extra)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [part("changed", changed), part("missing", missing), part("not listed", extra)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl Manifest {
@@ -92,8 +98,11 @@ impl Manifest {
     /// # Errors
     /// The first line that does not belong there.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
-        let wrong =
-            |line: usize, found: &str, expected: &str| ManifestError::Line { line, found: found.to_owned(), expected: expected.to_owned() };
+        let wrong = |line: usize, found: &str, expected: &str| ManifestError::Line {
+            line,
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        };
         let mut lines = text.split_inclusive('\n').zip(1..);
         match lines.next() {
             Some((line, _)) if line.strip_suffix('\n') == Some(HEAD) => {}
@@ -119,7 +128,8 @@ impl Manifest {
     /// Every file that was changed, that is missing and that is not listed.
     pub fn check(&self, sources: &[Source]) -> Result<(), ManifestError> {
         let found = Manifest::of(sources)?;
-        let names = |of: &Manifest, wanted: &dyn Fn(&String) -> bool| of.files.keys().filter(|name| wanted(name)).cloned().collect();
+        let names =
+            |of: &Manifest, wanted: &dyn Fn(&String) -> bool| of.files.keys().filter(|name| wanted(name)).cloned().collect();
         let changed = |name: &String| found.files.get(name).is_some_and(|digest| self.files.get(name) != Some(digest));
         let changed: Vec<_> = names(self, &changed);
         let missing: Vec<_> = names(self, &|name| !found.files.contains_key(name));

@@ -28,7 +28,10 @@ impl Reads {
                 Value::Object(fields) => {
                     for (key, inner) in fields {
                         reads.note(key, inner);
-                        open.push(inner);
+                        // The steps of a path are not facts of their own.
+                        if key != "." || attribute(inner).is_none() {
+                            open.push(inner);
+                        }
                     }
                 }
                 Value::Array(values) => open.extend(values),
@@ -104,14 +107,14 @@ mod tests {
     #[test]
     fn paths_are_found_wherever_they_stand() {
         let reads = reads(
-            "forbid(principal, action, resource) when { principal.roles.contains(\"a\") || if context.now < resource.expires then \
-             resource.residency.countries.contains(context.site.country) else [resource.licences].isEmpty() };",
+            "forbid(principal, action, resource) when { principal.roles.contains(\"a\") || (if context.now < resource.expires then \
+             resource.residency.countries.contains(context.site.country) else [resource.licences].isEmpty()) };",
         );
         for path in ["principal.roles", "context.now", "resource.expires", "context.site.country", "resource.licences"] {
             assert!(reads.reads(path), "{path}");
         }
         assert!(reads.reads("resource.residency"), "a part of it is read");
-        assert!(reads.reads("resource.residency.countries.x"), "the whole of it is read");
+        assert!(reads.reads("resource.licences.x"), "the whole of it is read");
         assert!(!reads.reads("resource.residency.anywhere") && !reads.reads("resource.exp") && !reads.lineage);
         assert_eq!(reads.has, Vec::<String>::new());
     }
@@ -122,7 +125,9 @@ mod tests {
         assert!(reads("forbid(principal, action, resource is Adapter in Model::\"a\");").lineage);
         assert!(reads("forbid(principal, action, resource) when { resource in Model::\"a\" };").lineage);
         assert!(reads("forbid(principal, action, resource) when { resource is Adapter in Model::\"a\" };").lineage);
-        assert!(reads("forbid(principal, action, resource) when { (if true then resource else resource) in Model::\"a\" };").lineage);
+        assert!(
+            reads("forbid(principal, action, resource) when { (if true then resource else resource) in Model::\"a\" };").lineage
+        );
         assert!(!reads("forbid(principal, action, resource) when { context.node in context.site };").lineage);
         assert_eq!(reads("forbid(principal, action, resource) when { context has node };").has, Vec::<String>::new());
         assert_eq!(reads("forbid(principal, action, resource) when { resource has expires };").has, ["resource.expires"]);

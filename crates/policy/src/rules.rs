@@ -92,24 +92,27 @@ impl Rules {
 
     fn validate(&self, sources: &[Source]) -> Result<(), PolicyError> {
         let result = Validator::new(schema()?).validate(&self.set, ValidationMode::Strict);
-        let errors = result.validation_errors().map(|error| self.contradiction(sources, error.policy_id(), error));
         // A warning says that a rule can never apply or that its text deceives the eye.
+        let errors = result.validation_errors().map(|error| self.contradiction(sources, error.policy_id(), error));
         let warnings = result.validation_warnings().map(|warning| self.contradiction(sources, warning.policy_id(), warning));
-        let first = errors.chain(warnings).min_by(|(a, _), (b, _)| a.cmp(b));
-        first.map_or(Ok(()), |(_, error)| Err(error))
+        // What has a place of its own says more than what is said of a whole rule, which is often its consequence.
+        let first = errors.chain(warnings).min_by(|(exact_a, a, _), (exact_b, b, _)| exact_b.cmp(exact_a).then_with(|| a.cmp(b)));
+        first.map_or(Ok(()), |(_, _, error)| Err(error))
     }
 
-    fn contradiction(&self, sources: &[Source], id: &PolicyId, diagnostic: &dyn Diagnostic) -> (Place, PolicyError) {
+    /// Whether it has a place of its own, the place, and the error.
+    fn contradiction(&self, sources: &[Source], id: &PolicyId, diagnostic: &dyn Diagnostic) -> (bool, Place, PolicyError) {
         let id: &str = id.as_ref();
         let rule = self.rules.get(id).map(|rule| rule.named.at.clone());
         let source = rule.as_ref().and_then(|at| sources.iter().find(|source| source.name == at.file));
         let exact = source.zip(offset(diagnostic)).map(|(source, offset)| source.place(offset));
+        let is_exact = exact.is_some();
         let at = exact.or(rule).unwrap_or(Place { file: String::new(), line: 1, column: 1 });
         let help = diagnostic.help().map(|help| help.to_string());
         // Cedar's message ends in what the place says already.
         let message = diagnostic.to_string();
         let message = message.strip_prefix(&format!("for policy `{id}`, ")).unwrap_or(&message).to_owned();
-        (at.clone(), PolicyError::Schema { at, rule: id.to_owned(), message, help })
+        (is_exact, at.clone(), PolicyError::Schema { at, rule: id.to_owned(), message, help })
     }
 }
 
@@ -129,7 +132,12 @@ fn read(source: &Source) -> Result<Vec<(Rule, Policy)>, PolicyError> {
     if let Some(template) = set.templates().next() {
         let at = source.place(source.text.find(&template.to_cedar()).unwrap_or(0));
         let expected = "a rule that names whom it is about, or everybody".to_owned();
-        return Err(PolicyError::Form { at, rule: template.id().to_string(), found: "a template with a slot".to_owned(), expected });
+        return Err(PolicyError::Form {
+            at,
+            rule: template.id().to_string(),
+            found: "a template with a slot".to_owned(),
+            expected,
+        });
     }
     // Cedar numbers policies in the order of the text: policy0, policy1 and so on.
     let number = |policy: &Policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().unwrap_or(usize::MAX);
@@ -155,18 +163,33 @@ fn check_size(source: &Source) -> Result<(), PolicyError> {
         let found = format!("the file has {} bytes", source.text.len());
         return refuse(0, found, format!("expected at most {LONGEST_TEXT}: use several files"));
     }
-    let mut depth = 0usize;
-    for (offset, byte) in source.text.bytes().enumerate() {
+    match too_deep(&source.text) {
+        Some(offset) => refuse(offset, format!("more than {DEEPEST} brackets inside each other"), "expected fewer".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Where brackets are nested too deeply, outside of strings and comments.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut string, mut comment, mut previous) = (0usize, false, false, b' ');
+    for (offset, byte) in text.bytes().enumerate() {
         match byte {
+            b'\n' => comment = false,
+            _ if comment => {}
+            b'"' if previous != b'\\' => string = !string,
+            _ if string => {}
+            b'/' if previous == b'/' => comment = true,
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > DEEPEST {
-            return refuse(offset, format!("more than {DEEPEST} brackets inside each other"), "expected fewer".to_owned());
+            return Some(offset);
         }
+        // An escaped backslash escapes nothing.
+        previous = if byte == b'\\' && previous == b'\\' { b' ' } else { byte };
     }
-    Ok(())
+    None
 }
 
 fn syntax(source: &Source, errors: &cedar_policy::ParseErrors) -> PolicyError {
@@ -187,7 +210,12 @@ fn rule(policy: &Policy, text: String, at: Place) -> Result<(Rule, Policy), Poli
     if id.is_empty() {
         return Err(PolicyError::NoId { at });
     }
-    let form = |found: String, expected: &str| PolicyError::Form { at: at.clone(), rule: id.clone(), found, expected: expected.to_owned() };
+    let form = |found: String, expected: &str| PolicyError::Form {
+        at: at.clone(),
+        rule: id.clone(),
+        found,
+        expected: expected.to_owned(),
+    };
     if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
         return Err(form("its @id".to_owned(), "letters, digits, - _ and . alone"));
     }

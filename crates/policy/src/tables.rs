@@ -84,7 +84,6 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(source: &Source) -> Result<T, P
 pub(crate) fn ladder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
     let step = Option::<i64>::deserialize(deserializer)?;
     let step = step.map(|step| u8::try_from(step).ok().filter(|step| *step <= TOP_STEP).ok_or(step));
-    step.transpose().map_err(|step| {
-        serde::de::Error::custom(format!("confinement {step}: expected a step of the ladder, 0 to {TOP_STEP}"))
-    })
+    step.transpose()
+        .map_err(|step| serde::de::Error::custom(format!("confinement {step}: expected a step of the ladder, 0 to {TOP_STEP}")))
 }

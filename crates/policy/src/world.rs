@@ -37,11 +37,10 @@ impl World {
         let principal = principal(&asked.who, facts);
         let site = site(asked, facts);
         let context = context(asked, facts, &mut assumed)?;
-        for (name, parents) in &lineage.parents {
-            let attributes = if *name == asked.artefact { resource.values.clone() } else { HashMap::new() };
-            let parents = parents.iter().map(artefact_uid).collect::<Result<HashSet<_>, _>>()?;
-            entities.push(entity(artefact_uid(name)?, attributes, parents)?);
-        }
+        // All that it was made from, at whatever distance: Cedar would follow a long lineage by recursion.
+        let ancestors = lineage.parents.keys().filter(|name| **name != asked.artefact).map(artefact_uid);
+        let ancestors = ancestors.collect::<Result<HashSet<_>, _>>()?;
+        entities.push(entity(artefact_uid(&asked.artefact)?, resource.values.clone(), ancestors)?);
         let site_uid = uid("Site", &asked.site)?;
         if let Some(node) = &asked.node {
             let known = facts.site(&asked.site).is_some_and(|site| site.has_node(node));
@@ -231,7 +230,8 @@ fn recipients(sheet: &mut Sheet, asked: &Request, facts: &Facts) -> Result<(), P
     } else {
         record.set("names", "the request", "recipients", Ok(texts(asked.recipients.clone())));
         // One unknown country makes the set of them unknown; so does one unknown clearance their lowest.
-        let countries: Option<BTreeSet<_>> = countries.into_iter().map(|country| country.map(|known| known.to_string())).collect();
+        let countries: Option<BTreeSet<_>> =
+            countries.into_iter().map(|country| country.map(|known| known.to_string())).collect();
         let lowest = clearances.into_iter().collect::<Option<BTreeSet<_>>>().and_then(|all| all.first().copied());
         record.values.extend(countries.map(|all| ("countries".to_owned(), texts(all).value)));
         record.values.extend(lowest.map(|lowest| ("clearance".to_owned(), level(lowest).value)));

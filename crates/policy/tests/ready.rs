@@ -28,17 +28,19 @@ fn every_case_of_every_set_passes() {
         assert!(cases.cases.len() >= 15, "{set}: {} cases", cases.cases.len());
         let outcomes = cases.run(&gate);
         let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).collect();
-        let words: Vec<_> = failed.iter().map(|o| format!("{set}/{} {:?}: {:?}", o.case.at, o.case.name, o.differences)).collect();
+        let words: Vec<_> =
+            failed.iter().map(|o| format!("{set}/{} {:?}: {:?}", o.case.at, o.case.name, o.differences)).collect();
         assert!(words.is_empty(), "{}", words.join("\n"));
     }
 }
 
 #[test]
-fn every_rule_is_expected_by_a_case_except_where_two_always_agree() {
+fn every_rule_decides_a_case() {
     for set in SETS {
         let (gate, cases) = (gate(set), cases(set));
         let outcomes = cases.run(&gate);
-        let decides: BTreeSet<&str> = outcomes.iter().flat_map(|outcome| outcome.decision.rules.iter().map(|rule| rule.id.as_str())).collect();
+        let decides: BTreeSet<&str> =
+            outcomes.iter().flat_map(|outcome| outcome.decision.rules.iter().map(|rule| rule.id.as_str())).collect();
         let idle: Vec<_> = gate.rules().iter().map(|rule| rule.named.id.as_str()).filter(|id| !decides.contains(id)).collect();
         assert!(idle.is_empty(), "{set}: no case in which these decide: {idle:?}");
     }
@@ -50,7 +52,8 @@ fn a_rule_that_is_taken_away_fails_a_case() {
     for set in SETS.into_iter().filter(|set| *set != "open") {
         let (whole, cases) = (gate(set), cases(set));
         for gone in whole.rules().iter() {
-            let rest: String = whole.rules().iter().filter(|rule| rule.named.id != gone.named.id).map(|rule| rule.text.clone() + "\n").collect();
+            let rest: String =
+                whole.rules().iter().filter(|rule| rule.named.id != gone.named.id).map(|rule| rule.text.clone() + "\n").collect();
             let less = Gate::new(Rules::parse(&[Source::new("policy.cedar", rest)]).unwrap(), whole.facts().clone());
             let noticed = cases.run(&less).iter().any(|outcome| !outcome.differences.is_empty());
             assert!(noticed, "{set}: without {} every case still passes", gone.named.id);
@@ -81,4 +84,24 @@ fn a_manifest_covers_a_set() {
         let text = Manifest::of(&files).unwrap().text();
         assert_eq!(Manifest::parse(&text).unwrap().check(&files), Ok(()));
     }
+}
+
+/// `cargo test --release -p sirocco-policy --test ready -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_answers_take() {
+    let (gate, cases) = (gate("luxembourg-public"), cases("luxembourg-public"));
+    let each = |what: &str, rounds: u32, answer: &dyn Fn(&sirocco_policy::Request)| {
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            cases.cases.iter().for_each(|case| answer(&case.request));
+        }
+        let count = rounds * u32::try_from(cases.cases.len()).unwrap();
+        println!("{what}: {:.3} ms each, mean of {count}", start.elapsed().as_secs_f64() * 1e3 / f64::from(count));
+    };
+    each("a decision", 50, &|request| drop(gate.ask(request)));
+    each("an explanation", 2, &|request| drop(explain(&gate, request)));
+    let start = std::time::Instant::now();
+    let _ = self::gate("luxembourg-public");
+    println!("reading rules and facts: {:.3} ms", start.elapsed().as_secs_f64() * 1e3);
 }
