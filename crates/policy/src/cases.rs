@@ -117,7 +117,7 @@ impl Cases {
         };
         let mut cases: Vec<Case> = Vec::with_capacity(file.case.len());
         for entry in file.case {
-            let case = entry_to_case(source.place(entry.span().start), entry.into_inner(), usual.clone())?;
+            let case = entry_to_case(&source.place(entry.span().start), entry.into_inner(), usual.clone())?;
             if let Some(first) = cases.iter().find(|other| other.name == case.name) {
                 let message = format!(
                     "the name {:?} is that of the case at {}: expected a name of its own for every case",
@@ -158,7 +158,7 @@ impl Case {
     }
 }
 
-fn entry_to_case(at: Place, entry: Entry, mut usual: Entry) -> Result<Case, PolicyError> {
+fn entry_to_case(at: &Place, entry: Entry, mut usual: Entry) -> Result<Case, PolicyError> {
     let fault = |message: String| PolicyError::Toml { at: at.clone(), message };
     for key in &entry.without {
         leave_out(&mut usual, key).map_err(&fault)?;

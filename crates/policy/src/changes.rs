@@ -56,10 +56,10 @@ pub(crate) fn candidates(facts: &Facts, request: &Request) -> Result<Vec<Candida
 }
 
 /// A candidate that changes only the request.
-fn asked(what: &str, from: impl ToString, to: impl ToString, change: impl FnOnce(&mut Request), request: &Request) -> Candidate {
+fn asked(what: &str, from: &str, to: &str, change: impl FnOnce(&mut Request), request: &Request) -> Candidate {
     let mut request = request.clone();
     change(&mut request);
-    let change = Change { what: what.to_owned(), from: from.to_string(), to: to.to_string() };
+    let change = Change { what: what.to_owned(), from: from.to_owned(), to: to.to_owned() };
     Candidate { subject: format!("{what} {}", change.to), change, request, facts: None }
 }
 
@@ -78,13 +78,14 @@ fn circumstances(facts: &Facts, request: &Request) -> Vec<Candidate> {
             // The node of another site is not known.
             request.node = None;
         };
-        found.push(asked("site", from, to, elsewhere, request));
+        found.push(asked("site", &from, &to, elsewhere, request));
     }
     let from = request.confinement.map_or_else(|| "not measured".to_owned(), |step| step.to_string());
     let mut steps: Vec<u8> = (0..=TOP_STEP).filter(|step| request.confinement != Some(*step)).collect();
     steps.sort_by_key(|step| request.confinement.map_or(*step, |now| now.abs_diff(*step)));
     for step in steps {
-        let mut candidate = asked("measured confinement", &from, step, |request| request.confinement = Some(step), request);
+        let mut candidate =
+            asked("measured confinement", &from, &step.to_string(), |request| request.confinement = Some(step), request);
         candidate.subject = "measured confinement".to_owned();
         found.push(candidate);
     }
@@ -94,18 +95,18 @@ fn circumstances(facts: &Facts, request: &Request) -> Vec<Candidate> {
             let approve = |request: &mut Request| {
                 request.approved_by.insert(with);
             };
-            found.push(asked("approval", "none of theirs", &person, approve, request));
+            found.push(asked("approval", "none of theirs", &person.to_string(), approve, request));
         }
     }
     for who in facts.principals().filter(|who| *who != request.who) {
         let with = who.clone();
-        found.push(asked("who asks", &request.who, &who, |request| request.who = with, request));
+        found.push(asked("who asks", &request.who.to_string(), &who.to_string(), |request| request.who = with, request));
     }
     for recipient in request.recipients.iter().filter(|_| request.recipients.len() > 1) {
         let drop = |request: &mut Request| {
             request.recipients.remove(recipient);
         };
-        found.push(asked("recipients", recipient, format!("without {recipient}"), drop, request));
+        found.push(asked("recipients", recipient, &format!("without {recipient}"), drop, request));
     }
     found
 }
@@ -120,7 +121,7 @@ fn without_inputs(request: &Request) -> Vec<Candidate> {
                 from.remove(input);
             }
         };
-        asked(&format!("what {made} is made from"), format!("with {input}"), format!("without {input}"), leave_out, request)
+        asked(&format!("what {made} is made from"), &format!("with {input}"), &format!("without {input}"), leave_out, request)
     });
     candidates.collect()
 }

@@ -18,9 +18,9 @@ pub(crate) struct Reads {
 impl Reads {
     /// What the rule reads whose Cedar JSON this is.
     pub(crate) fn of(policy: &Value) -> Reads {
-        let mut reads = Reads::default();
-        reads.lineage = policy.pointer("/resource/op").and_then(Value::as_str).is_some_and(|op| op == "in")
-            || policy.pointer("/resource/in").is_some();
+        let scope = policy.pointer("/resource/op").and_then(Value::as_str).is_some_and(|op| op == "in");
+        let lineage = scope || policy.pointer("/resource/in").is_some();
+        let mut reads = Reads { lineage, ..Reads::default() };
         // A stack of our own: a long condition is a deep tree.
         let mut open: Vec<&Value> = policy.get("conditions").into_iter().collect();
         while let Some(value) = open.pop() {

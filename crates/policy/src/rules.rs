@@ -106,10 +106,11 @@ impl Rules {
         let rule = self.rules.get(id).map(|rule| rule.named.at.clone());
         let source = rule.as_ref().and_then(|at| sources.iter().find(|source| source.name == at.file));
         let exact = source.zip(offset(diagnostic)).map(|(source, offset)| source.place(offset));
-        let is_exact = exact.is_some();
+        // Cedar gives the beginning of a rule as the place of what concerns all of it.
+        let is_exact = exact.is_some() && exact != rule;
         let at = exact.or(rule).unwrap_or(Place { file: String::new(), line: 1, column: 1 });
         let help = diagnostic.help().map(|help| help.to_string());
-        // Cedar's message ends in what the place says already.
+        // Cedar's message begins with the name, which ours says already.
         let message = diagnostic.to_string();
         let message = message.strip_prefix(&format!("for policy `{id}`, ")).unwrap_or(&message).to_owned();
         (is_exact, at.clone(), PolicyError::Schema { at, rule: id.to_owned(), message, help })

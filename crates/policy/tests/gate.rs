@@ -263,7 +263,7 @@ fn a_complete_request_answers_every_attribute_of_the_schema() {
     asked.recipients = ["x".to_owned()].into();
     let decision = gate(everything, facts).ask(&asked);
     assert!(decision.allowed, "{decision}");
-    assert_eq!(decision.facts.iter().map(|fact| &fact.path).collect::<std::collections::BTreeSet<_>>().len(), 22);
+    assert_eq!(decision.facts.iter().map(|fact| &fact.path).collect::<std::collections::BTreeSet<_>>().len(), 24);
 }
 
 #[test]
