@@ -14,7 +14,8 @@ const FACTS: &str = "[data.letters]\nresidency = [\"LU\"]\nsha256 = \"1111111111
 
 fn train(from: &[&str]) -> Request {
     let mut request = request("train", "checkpoint:c", "bissen");
-    request.made.insert("checkpoint:c".parse().unwrap(), from.iter().map(|name| name.parse().unwrap()).collect());
+    let name = |text: &str| text.parse::<Name>().expect("a name");
+    request.made.insert(name("checkpoint:c"), from.iter().map(|text| name(text)).collect());
     request
 }
 
