@@ -15,6 +15,7 @@ const WITHOUT_LIBTORCH: [&str; 10] = [
     "sirocco-config",
     "sirocco-plan",
     "sirocco-site",
+    "sirocco-policy",
     "sirocco-corpus",
     "sirocco-tokens",
     "sirocco-comm",

@@ -1,0 +1,46 @@
+//! May this be done? A ministry's rules (Cedar) and facts (TOML) → decisions, and the only maker of [`Admitted`].
+//!
+//! Pure: texts come in with the names of their files, the day comes in with the request; nothing is opened, printed or asked of a clock.
+//! Labels are inherited from data to endpoint, the strictest wins ([`Labels`]). What is not known is refused, by name ([`Missing`]).
+
+mod admitted;
+mod attributes;
+mod cases;
+mod changes;
+mod country;
+mod day;
+mod decision;
+mod digest;
+mod error;
+mod explain;
+mod facts;
+mod gate;
+mod labels;
+mod lineage;
+mod manifest;
+mod name;
+mod reads;
+mod request;
+mod rules;
+mod source;
+mod tables;
+mod world;
+mod written;
+
+pub use admitted::Admitted;
+pub use cases::{Case, Cases, Expected, Outcome};
+pub use changes::Change;
+pub use country::Country;
+pub use day::Day;
+pub use decision::{Decision, Digests, Effect, Fact, Missing, RuleRef};
+pub use digest::Sha256Digest;
+pub use error::PolicyError;
+pub use explain::{ExplainedRule, Explanation, explain};
+pub use facts::{Described, Facts, PrincipalFacts, Purpose, RecipientFacts, SiteFacts};
+pub use gate::{Gate, Refused, ReplayError};
+pub use labels::{Classification, Expiry, Labels, Licences, PersonalData, Purposes, Residency};
+pub use manifest::{Manifest, ManifestError};
+pub use name::{Kind, Name};
+pub use request::{Action, Request, Who, WhoKind};
+pub use rules::{Rule, Rules, SCHEMA};
+pub use source::{Place, Source};
