@@ -9,17 +9,19 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 10] = [
+const WITHOUT_LIBTORCH: [&str; 13] = [
     "sirocco",
     "sirocco-optim",
     "sirocco-config",
     "sirocco-plan",
     "sirocco-site",
     "sirocco-policy",
+    "sirocco-confine",
     "sirocco-corpus",
     "sirocco-tokens",
     "sirocco-comm",
     "sirocco-checkpoint",
+    "sirocco-signing",
     "sirocco-ledger",
 ];
 
