@@ -176,9 +176,9 @@ def measure(args):
     # Attention was measured inside of steps, so it has the share in it already.
     found["step_share"] = expected(args, found) / (measured - attending)
     found["attention_gflops"] = operations / attending / found["step_share"]
-    slowest = statistics.median(apart["seconds_per_step"])
-    found["thread_share"] = min(found["step_share"] * CORES * measured / slowest, 1.0)
-    if not 0 < found["step_share"] <= 1:
+    together = statistics.median(apart["seconds_per_step"])
+    found["thread_share"] = found["step_share"] * CORES * measured / together
+    if not (0 < found["step_share"] <= 1 and 0 < found["thread_share"] <= 1):
         sys.exit(f"calibration: a step takes {measured:.2f} s, less than its parts alone: something else ran, too, and nothing was written")
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     PLACE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -194,7 +194,7 @@ def measure(args):
         ["a checkpoint to the disk", f"{found['disk_gb_s']:.2f} GB/s"],
         ["a rank before it loads a model", f"{found['base_bytes'] / 1e6:.0f} MB"],
         [f"of these, a LoRA step of 4 × 512 tokens ({measured:.2f} s) reaches on one rank with all cores", f"{found['step_share']:.2f}"],
-        [f"and of {CORES} such steps on ranks of one core each ({slowest:.2f} s)", f"{found['thread_share']:.2f}"],
+        [f"and of {CORES} such steps on ranks of one core each ({together:.2f} s)", f"{found['thread_share']:.2f}"],
     ]
     text = f"All cores together. {clock}.\n\n{table(['what', 'measured'], rows)}\n\n`sirocco plan` reads it from `sirocco/calibration.json` in the user's cache directory."
     return Section("What this machine does in a second", [], text)
