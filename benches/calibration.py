@@ -15,32 +15,15 @@ import sys
 import tempfile
 import time
 
-from common import Clock, Section, on_ranks, run, run_json, say, table
+from common import RUN_FILE, Clock, Section, on_ranks, run, run_json, say, table
 
 FORMAT = 2
 CORES = os.cpu_count()
 TOKENS = 1024
 PLACE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "sirocco" / "calibration.json"
 
-# The run that `LORA` of the trainer's bench is, for `sirocco plan`. The data is not there: whole sequences, every token a target.
-RUN_FILE = """name = "calibration"
-[model]
-path = "{model}"
-dtype = "bf16"
-[data]
-train = ["no-data.jsonl"]
-format = "text"
-sequence_length = 512
-[method]
-kind = "lora"
-rank = 16
-alpha = 32
-targets = "all-linear"
-[train]
-steps = 1
-global_batch = 4
-micro_batch = 4
-"""
+# The step that the trainer's bench measures, for `sirocco plan`. The data is not there: whole sequences, every token a target.
+SETTINGS = {"name": "calibration", "data": "no-data.jsonl", "steps": 1, "batch": 4, "micro_batch": 4}
 
 
 def bench(args, ranks=1, **options):
@@ -128,7 +111,7 @@ def expected(args, found):
         cache = pathlib.Path(directory) / "sirocco"
         cache.mkdir()
         (cache / "calibration.json").write_text(json.dumps({**found, "attention_gflops": 1e9, "step_share": 1.0, "thread_share": 1.0}), encoding="utf-8")
-        (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve()), encoding="utf-8")
+        (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve(), **SETTINGS), encoding="utf-8")
         plan = json.loads(run([args.bin / "sirocco", "plan", "run.toml", "--json"], {"XDG_CACHE_HOME": directory}, directory))
     return plan["as_typed"]["step"]["seconds"]
 

@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use super::mounts::Mount;
-use super::{Found, Quota, Usage, Who, ask};
-
-/// Kilobytes in which it counts.
-const UNIT: u64 = 1024;
+use super::{Found, Quota, UNIT, Usage, Who, ask};
 
 /// Where its commands are when they are not on PATH.
 const FOLDER: &str = "/usr/lpp/mmfs/bin";
