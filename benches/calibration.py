@@ -15,32 +15,15 @@ import sys
 import tempfile
 import time
 
-from common import Clock, Section, on_ranks, run, run_json, say, table
+from common import RUN_FILE, Clock, Section, on_ranks, run, run_json, say, table
 
 FORMAT = 2
 CORES = os.cpu_count()
 TOKENS = 1024
 PLACE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "sirocco" / "calibration.json"
 
-# The run that `LORA` of the trainer's bench is, for `sirocco plan`. The data is not there: whole sequences, every token a target.
-RUN_FILE = """name = "calibration"
-[model]
-path = "{model}"
-dtype = "bf16"
-[data]
-train = ["no-data.jsonl"]
-format = "text"
-sequence_length = 512
-[method]
-kind = "lora"
-rank = 16
-alpha = 32
-targets = "all-linear"
-[train]
-steps = 1
-global_batch = 4
-micro_batch = 4
-"""
+# The step that the trainer's bench measures, for `sirocco plan`. The data is not there: whole sequences, every token a target.
+SETTINGS = {"name": "calibration", "data": "no-data.jsonl", "steps": 1, "batch": 4, "micro_batch": 4}
 
 
 def bench(args, ranks=1, **options):
@@ -128,7 +111,7 @@ def expected(args, found):
         cache = pathlib.Path(directory) / "sirocco"
         cache.mkdir()
         (cache / "calibration.json").write_text(json.dumps({**found, "attention_gflops": 1e9, "step_share": 1.0, "thread_share": 1.0}), encoding="utf-8")
-        (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve()), encoding="utf-8")
+        (pathlib.Path(directory) / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve(), **SETTINGS), encoding="utf-8")
         plan = json.loads(run([args.bin / "sirocco", "plan", "run.toml", "--json"], {"XDG_CACHE_HOME": directory}, directory))
     return plan["as_typed"]["step"]["seconds"]
 
@@ -176,9 +159,9 @@ def measure(args):
     # Attention was measured inside of steps, so it has the share in it already.
     found["step_share"] = expected(args, found) / (measured - attending)
     found["attention_gflops"] = operations / attending / found["step_share"]
-    slowest = statistics.median(apart["seconds_per_step"])
-    found["thread_share"] = min(found["step_share"] * CORES * measured / slowest, 1.0)
-    if not 0 < found["step_share"] <= 1:
+    together = statistics.median(apart["seconds_per_step"])
+    found["thread_share"] = found["step_share"] * CORES * measured / together
+    if not (0 < found["step_share"] <= 1 and 0 < found["thread_share"] <= 1):
         sys.exit(f"calibration: a step takes {measured:.2f} s, less than its parts alone: something else ran, too, and nothing was written")
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     PLACE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -194,7 +177,7 @@ def measure(args):
         ["a checkpoint to the disk", f"{found['disk_gb_s']:.2f} GB/s"],
         ["a rank before it loads a model", f"{found['base_bytes'] / 1e6:.0f} MB"],
         [f"of these, a LoRA step of 4 × 512 tokens ({measured:.2f} s) reaches on one rank with all cores", f"{found['step_share']:.2f}"],
-        [f"and of {CORES} such steps on ranks of one core each ({slowest:.2f} s)", f"{found['thread_share']:.2f}"],
+        [f"and of {CORES} such steps on ranks of one core each ({together:.2f} s)", f"{found['thread_share']:.2f}"],
     ]
     text = f"All cores together. {clock}.\n\n{table(['what', 'measured'], rows)}\n\n`sirocco plan` reads it from `sirocco/calibration.json` in the user's cache directory."
     return Section("What this machine does in a second", [], text)

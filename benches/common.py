@@ -20,6 +20,28 @@ ENVIRONMENT = {**os.environ, "GOMP_SPINCOUNT": "1000", "MIMALLOC_PURGE_DELAY": "
 # As in launcher/src/programs.rs: two ranks share two cores by their thread counts, not by binding.
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"]
 
+# A LoRA run on sequences of 512 tokens of text, for `sirocco plan` and `sirocco train`.
+RUN_FILE = """name = "{name}"
+[model]
+path = "{model}"
+dtype = "bf16"
+[data]
+train = ["{data}"]
+format = "text"
+sequence_length = 512
+[method]
+kind = "lora"
+rank = 16
+alpha = 32
+targets = "all-linear"
+[train]
+steps = {steps}
+global_batch = {batch}
+micro_batch = {micro_batch}
+[checkpoint]
+every_steps = 1000000
+"""
+
 # Above this load average something else ran beside the measurement.
 BUSY = 1.5
 

@@ -9,28 +9,7 @@ import pathlib
 import statistics
 import tempfile
 
-from common import ENVIRONMENT, Clock, Row, Section, listed, run, say, table
-
-RUN_FILE = """name = "planned"
-[model]
-path = "{model}"
-dtype = "bf16"
-[data]
-train = ["text.jsonl"]
-format = "text"
-sequence_length = 512
-[method]
-kind = "lora"
-rank = 16
-alpha = 32
-targets = "all-linear"
-[train]
-steps = {steps}
-global_batch = 8
-micro_batch = 2
-[checkpoint]
-every_steps = 1000000
-"""
+from common import ENVIRONMENT, RUN_FILE, Clock, Row, Section, listed, run, say, table
 
 LONG = ["data.sequence_length=2048", "train.global_batch=4", "train.micro_batch=1"]
 FULL = ["method.kind=full", "train.micro_batch=1"]
@@ -81,7 +60,8 @@ def measure(args):
         directory = pathlib.Path(name)
         texts(args, directory / "text.jsonl")
         steps = 2 if args.quick else 4
-        (directory / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve(), steps=steps), encoding="utf-8")
+        settings = {"name": "planned", "data": "text.jsonl", "steps": steps, "batch": 8, "micro_batch": 2}
+        (directory / "run.toml").write_text(RUN_FILE.format(model=args.model.resolve(), **settings), encoding="utf-8")
         for number, (what, changes) in enumerate(RUNS[:2] if args.quick else RUNS):
             say(f"planning: {what}")
             planned, measured, room, peak = one(args, directory, number, changes)

@@ -58,13 +58,6 @@ fn any_log_since(run: &Path, ranks: usize, start: SystemTime) -> bool {
     (0..ranks).any(|rank| changed(rank).is_ok_and(|changed| changed >= start))
 }
 
-/// How often the first rank has said that a save took longer than a step, so that steps no longer wait for the next: a kill then costs what it costs
-/// where saves do not fit a step.
-fn slow_saves(run: &Path) -> usize {
-    let log = std::fs::read_to_string(run.join("logs/rank-00000.log")).unwrap_or_default();
-    log.matches("a save took longer than a step").count()
-}
-
 /// Waits for one of three kinds of moments: while ranks start, between two steps, while a checkpoint is written.
 fn wait_for_a_moment(place: &Workplace, start: SystemTime, random: &mut Random) {
     let run = place.path().join("run");
@@ -84,7 +77,7 @@ fn wait_for_a_moment(place: &Workplace, start: SystemTime, random: &mut Random) 
 /// under way.
 fn kill_one(place: &Workplace, ranks: usize, settings: &str, at_most: u64, random: &mut Random) -> bool {
     let run = place.path().join("run");
-    let (before, start, slow) = (published(&run), SystemTime::now(), slow_saves(&run));
+    let (before, start) = (published(&run), SystemTime::now());
     let running = place.start("run", if before == 0 && !run.join("run.toml").is_file() { settings } else { "" });
     wait_for_a_moment(place, start, random);
     let rank = random.below(ranks as u64) as usize;
@@ -111,7 +104,6 @@ fn kill_one(place: &Workplace, ranks: usize, settings: &str, at_most: u64, rando
     let after = published(&run);
     let done = place.steps("run").last().map_or(0, |last| last.step).max(before);
     assert!(after >= before, "what was published is gone: step {before}, now {after}");
-    let at_most = if slow_saves(&run) > slow { 2 * INTERVAL } else { at_most };
     assert!(done - after.min(done) <= at_most, "{done} steps done, {after} published");
     if after > 0 {
         let export = place.path().join("export");

@@ -44,7 +44,8 @@ fn accounts(until: Instant) -> Rules {
         let mut rules = Rules { enforced, ..Rules::default() };
         match ask("id", &["--user", "--name"], until) {
             Ok(user) => {
-                rules.user = user.trim().to_owned();
+                // The name comes first: what else is said are warnings.
+                rules.user = user.lines().next().unwrap_or_default().trim().to_owned();
                 let which = ["--noheader", "--parsable2", "show", "user", &rules.user, "withassoc", &cluster, read::ASSOCIATION];
                 match ask("sacctmgr", &which, until) {
                     Ok(said) => (rules.default_account, rules.associations) = read::associations(&said),

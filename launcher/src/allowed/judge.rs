@@ -58,25 +58,35 @@ impl Judged {
         let names = || all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
         let Some(name) = &asked.partition else {
             let default = all.iter().find(|one| one.is_default);
-            if default.is_none() {
+            let Some(default) = default else {
                 let message = format!(
                     "[site] partition: Slurm has no partition that jobs go to by themselves: expected one of {}",
                     names()
                 );
                 self.against("site.partition", message, "set site.partition");
-            }
-            self.allowed.partition = default.map(|one| one.name.clone());
-            return default;
+                return None;
+            };
+            return self.state_of(all, &default.name, false);
         };
+        if name.contains(',') {
+            self.allowed.notes.push(format!("[site] partition = {name:?}: which of them takes the job was not checked"));
+            return None;
+        }
+        self.state_of(all, name, true)
+    }
+
+    /// The partition of that name, and whether it takes jobs now.
+    fn state_of<'a>(&mut self, all: &'a [Partition], name: &str, is_typed: bool) -> Option<&'a Partition> {
+        let names = || all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = all.iter().find(|one| one.name == *name);
+        let found_at = named("partition", is_typed, name);
         match found {
             None => {
-                let message =
-                    format!("[site] partition = {name:?}: Slurm knows no partition of that name: expected one of {}", names());
+                let message = format!("{found_at}: Slurm knows no partition of that name: expected one of {}", names());
                 self.against("site.partition", message, "set site.partition; sinfo --summarize shows what each has");
             }
             Some(one) if ["DRAIN", "INACTIVE"].contains(&one.state.as_str()) => {
-                let message = format!("[site] partition = {name:?} is in the state {}: it takes no jobs", one.state);
+                let message = format!("{found_at}: it is in the state {} and takes no jobs", one.state);
                 self.against("site.partition", message, "wait until it is UP, or set site.partition");
             }
             Some(one) if one.state != "UP" => {
@@ -84,7 +94,7 @@ impl Judged {
             }
             Some(_) => {}
         }
-        self.allowed.partition = Some(name.clone());
+        self.allowed.partition = Some(name.to_owned());
         found
     }
 
@@ -95,11 +105,11 @@ impl Judged {
         let taken = |name: &String| partition.is_none_or(|one| one.accounts.has(name));
         if let (Some(name), Some(partition)) = (name.filter(|name| !taken(name)), partition) {
             let (who, list) = (&partition.name, partition.accounts.words());
-            let message = format!(
-                "{}: partition {who} takes no jobs of it: expected {list}",
-                named("account", asked.account.as_ref(), name)
-            );
-            self.against("site.account", message, "set site.account or site.partition");
+            let found_at = named("account", asked.account.is_some(), name);
+            // Newer versions of Slurm take accounts below those in the list, too; sbatch says what this one does.
+            self.allowed
+                .notes
+                .push(format!("{found_at}: partition {who} is for {list}, and accounts below: sbatch refuses others"));
         }
         let all = rules.associations.as_deref().filter(|_| rules.enforced.associations)?;
         let user = &rules.user;
@@ -117,7 +127,7 @@ impl Judged {
         let of_account: Vec<_> = all.iter().filter(|one| one.account.eq_ignore_ascii_case(name)).collect();
         let within = |one: &&&Association| one.partition.as_ref() == partition.map(|partition| &partition.name);
         let found = of_account.iter().find(within).or_else(|| of_account.iter().find(|one| one.partition.is_none()));
-        let found_at = named("account", asked.account.as_ref(), name);
+        let found_at = named("account", asked.account.is_some(), name);
         if of_account.is_empty() {
             let message = format!("{found_at}: Slurm does not let user {user} use it: expected one of {list}");
             self.against("site.account", message, "set site.account");
@@ -144,7 +154,11 @@ impl Judged {
         };
         let name = asked.qos.as_ref().or_else(by_itself)?;
         self.allowed.qos = Some(name.clone());
-        let found_at = named("qos", asked.qos.as_ref(), name);
+        if name.contains(',') {
+            self.allowed.notes.push(format!("[site] qos = {name:?}: which of them takes the job was not checked"));
+            return None;
+        }
+        let found_at = named("qos", asked.qos.is_some(), name);
         if let Some(one) = partition.filter(|one| !one.qualities.has(name)) {
             let message = format!("{found_at}: partition {} takes no jobs of it: expected {}", one.name, one.qualities.words());
             self.against("site.qos", message, "set site.qos or site.partition");
@@ -269,9 +283,11 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// Who wants more of a job, and how much. How many CPUs it will have is not known.
+    /// Who wants more of a job, and how much. How many CPUs it will have is not known, nor GPUs of a run that computes on none: a site may ask
+    /// for them by options of its own.
     fn too_little(&self, resource: &str, number: u64) -> Option<(String, u64)> {
-        self.first(|limits| limits.least.get(resource).copied()).filter(|(_, least)| number < *least && resource != "cpu")
+        let is_known = resource == "node" || resource == "gres/gpu" && number > 0;
+        self.first(|limits| limits.least.get(resource).copied()).filter(|(_, least)| is_known && number < *least)
     }
 
     /// Words that name the QOS which the account may use and with which it would do.
@@ -310,12 +326,8 @@ fn shorter(longest: &WallTime) -> String {
 }
 
 /// `[site] KEY = "NAME"`, or that Slurm puts it there.
-fn named(key: &str, typed: Option<&String>, name: &str) -> String {
-    if typed.is_some() {
-        format!("[site] {key} = {name:?}")
-    } else {
-        format!("[site] {key}: Slurm takes {name}, as none is named")
-    }
+fn named(key: &str, is_typed: bool, name: &str) -> String {
+    if is_typed { format!("[site] {key} = {name:?}") } else { format!("[site] {key}: Slurm takes {name}, as none is named") }
 }
 
 fn find<'a>(all: Option<&'a [Quality]>, name: &str) -> Option<&'a Quality> {

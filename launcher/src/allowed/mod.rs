@@ -100,7 +100,8 @@ impl Question {
             }
         };
         let judged = judge(&self.asked, &rules);
-        if judged.problems.is_empty() { Ok(judged.allowed.told()) } else { Err(refusal(file, &judged.problems)) }
+        let allowed = judged.allowed.told();
+        if judged.problems.is_empty() { Ok(allowed) } else { Err(refusal(file, &judged.problems)) }
     }
 }
 

@@ -1,4 +1,5 @@
 //! `sirocco cancel`: ends the chain of a run, or of every run in a directory, with a checkpoint if there is time for one.
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,9 +59,20 @@ pub(crate) fn run(arguments: &cli::Cancel) -> Result<(), Failure> {
         return if arguments.json { output::json(&cancelled) } else { tell(&cancelled, &chain.directory.word(), arguments.now) };
     }
     let known = slurm::mine()?;
-    let chains: Vec<Chain> = members.iter().map(|member| Chain::of(&member.path, &known)).collect::<Result<_, _>>()?;
+    let (mut chains, mut failed) = (Vec::new(), None);
+    for member in &members {
+        match Chain::of(&member.path, &known) {
+            Ok(chain) => chains.push(chain),
+            // One that cannot be read must not keep the others running; whether all were ended is told at the end.
+            Err(failure) => failed = Some(failure),
+        }
+    }
     end(&chains, arguments.now)?;
     let (run_dir, runs) = (arguments.run.display().to_string(), chains.iter().map(Chain::cancelled).collect::<Vec<_>>());
+    if let Some(failure) = failed {
+        tell_several(&run_dir, &runs, arguments.now)?;
+        return Err(failure);
+    }
     if arguments.json {
         return output::json(&Several { run_dir, runs });
     }
@@ -102,7 +114,7 @@ fn end(chains: &[Chain], now: bool) -> Result<(), Failure> {
         return slurm::cancel_all(&running, Some("USR1"));
     }
     // Ranks that are asked nicely save first.
-    running.iter().try_for_each(|id| slurm::end_steps(id))?;
+    running.iter().try_for_each(|id| slurm::end_steps(id, PATIENCE))?;
     slurm::cancel_all(&running, None)
 }
 
@@ -141,8 +153,10 @@ fn tell_several(run_dir: &str, runs: &[Cancelled], now: bool) -> Result<(), Fail
 /// The jobs of a run that wait or run. A run of a sweep began as one job of an array, which has another name: the record knows it.
 pub(crate) fn active(directory: &RunDirectory, run: &Run) -> Result<Vec<String>, Failure> {
     let mut jobs = slurm::jobs_called(&job_name(&run.name, directory.path()), Instant::now() + PATIENCE)?;
-    for job in Past::read(directory.path())?.jobs() {
-        if !jobs.iter().any(|known| known == job) && slurm::job(job)?.is_some_and(|job| job.is_active()) {
+    let past = Past::read(directory.path())?;
+    let known: BTreeSet<&str> = past.jobs().collect();
+    for job in known {
+        if !jobs.iter().any(|one| one == job) && slurm::job(job)?.is_some_and(|job| job.is_active()) {
             jobs.push(job.to_owned());
         }
     }

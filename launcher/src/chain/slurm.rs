@@ -135,14 +135,14 @@ fn read_job(line: &str) -> Option<Job> {
 
 /// `1-02:03:04`, `2:03:04` or `3:04`; none for `UNLIMITED`, `INVALID`, `NOT_SET`.
 fn time_left(text: &str) -> Option<Duration> {
-    let (days, clock) = text.split_once('-').map_or((Some(0), text), |(days, clock)| (days.parse().ok(), clock));
+    let (days, clock) = text.split_once('-').map_or((Some(0_u64), text), |(days, clock)| (days.parse().ok(), clock));
     let parts: Vec<u64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let seconds = match parts[..] {
-        [minutes, seconds] => minutes * 60 + seconds,
-        [hours, minutes, seconds] => (hours * 60 + minutes) * 60 + seconds,
+        [minutes, seconds] => minutes.checked_mul(60)?.checked_add(seconds)?,
+        [hours, minutes, seconds] => hours.checked_mul(60)?.checked_add(minutes)?.checked_mul(60)?.checked_add(seconds)?,
         _ => return None,
     };
-    Some(Duration::from_secs(seconds + days? * 86_400))
+    Some(Duration::from_secs(days?.checked_mul(86_400)?.checked_add(seconds)?))
 }
 
 /// Has Slurm start the same job again, with the nodes that are free then.
@@ -192,17 +192,18 @@ fn read_mine(line: &str) -> Option<Mine> {
     is_id(id).then(|| Mine { id: id.to_owned(), name: name.to_owned(), runs: state == "RUNNING" })
 }
 
-/// Ends what `srun` has started in a job, and nothing else of it. A signal to the job would not do: KILL goes to the batch script, too, and with it
+/// Ends what `srun` has started in a job, and nothing else of it, within a time. A signal to the job would not do: KILL goes to the batch script, too, and with it
 /// the job ends for good.
-pub(crate) fn end_steps(id: &str) -> Result<(), Failure> {
-    let said = persist(Instant::now() + PATIENCE, || ask("squeue", &["--noheader", "--steps", "--format=%i", "--jobs", id]))?;
+pub(crate) fn end_steps(id: &str, patience: Duration) -> Result<(), Failure> {
+    let until = Instant::now() + patience;
+    let said = persist(until, || ask("squeue", &["--noheader", "--steps", "--format=%i", "--jobs", id]))?;
     for step in said.lines().map(str::trim).filter(|line| is_step(line)) {
         let over = |answer| match answer {
             // It has ended since.
             Answer::Failed(why) if !is_unreachable(&why) => Answer::Said(why),
             answer => answer,
         };
-        persist(Instant::now() + PATIENCE, || over(ask("scancel", &["--ctld", step])))?;
+        persist(until, || over(ask("scancel", &["--ctld", step])))?;
     }
     Ok(())
 }

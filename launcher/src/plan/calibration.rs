@@ -39,6 +39,12 @@ pub(crate) struct Calibration {
     pub(crate) base_bytes: u64,
 }
 
+/// What every version of the file begins with.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+}
+
 /// 10⁹ operations per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Products {
@@ -54,10 +60,12 @@ pub(crate) fn calibration(cores: u64) -> Result<(Calibration, String), String> {
     let path = path().ok_or(NOT)?;
     let text = std::fs::read_to_string(&path).map_err(|_| NOT)?;
     let shown = path.display().to_string();
-    let read: Calibration = serde_json::from_str(&text).map_err(|error| format!("{NOT} again: {shown}: {error}"))?;
-    if read.format != FORMAT {
-        return Err(format!("{NOT} again: {shown} has format {}, expected {FORMAT}", read.format));
+    let wrong = |error: serde_json::Error| format!("{NOT} again: {shown}: {error}");
+    let Version { format } = serde_json::from_str(&text).map_err(wrong)?;
+    if format != FORMAT {
+        return Err(format!("{NOT} again: {shown} has format {format}, expected {FORMAT}"));
     }
+    let read: Calibration = serde_json::from_str(&text).map_err(wrong)?;
     if read.cores != cores {
         return Err(format!("{NOT} again: {shown} is of {} cores, and there are {cores}", read.cores));
     }

@@ -39,6 +39,9 @@ pub(crate) struct Planned {
     pub(crate) chosen: Option<Candidate>,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) compared: usize,
+    /// Of those, neither among the candidates nor typed.
+    #[serde(skip)]
+    pub(crate) not_shown: usize,
     pub(crate) cost: Option<Cost>,
     pub(crate) scaling: Vec<Scaled>,
     #[serde(skip)]
@@ -79,9 +82,25 @@ fn plan(arguments: &cli::Plan) -> Result<Planned, Failure> {
         cost(&model, &work, &chosen.parallel, (&saving, chosen.step.map(|step| step.seconds)))
     });
     let scaling = if place.scales { scaling(&model, &work, &run.parallel, &place.place, place.nodes) } else { Vec::new() };
-    let compared = all.len();
+    let typed_too = as_typed.as_ref().is_some_and(|typed| all.iter().skip(SHOWN).any(|one| one.parallel == typed.parallel));
+    let (compared, not_shown) = (all.len(), all.len().saturating_sub(SHOWN) - usize::from(typed_too));
     let candidates = all.into_iter().take(SHOWN).collect();
-    Ok(Planned { model, parameters, place, data, steps, as_typed, chosen, candidates, compared, cost, scaling, run, work })
+    Ok(Planned {
+        model,
+        parameters,
+        place,
+        data,
+        steps,
+        as_typed,
+        chosen,
+        candidates,
+        compared,
+        not_shown,
+        cost,
+        scaling,
+        run,
+        work,
+    })
 }
 
 /// The model's sizes: from the file that was given, or from the model directory, whose weights are not looked at.

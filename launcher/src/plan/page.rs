@@ -83,10 +83,8 @@ impl Page<'_> {
         // What was typed stands beside the best, wherever it would come.
         let typed = planned.as_typed.as_ref().filter(|typed| planned.candidates.iter().all(|one| one.parallel != typed.parallel));
         typed.into_iter().for_each(|typed| self.row(typed));
-        let is_one_of_them = |typed: &&Candidate| typed.parallel.ranks() == planned.place.ranks();
-        let more = planned.compared - planned.candidates.len() - usize::from(typed.filter(is_one_of_them).is_some());
-        if more > 0 {
-            self.line(&format!("{more} more were compared"));
+        if planned.not_shown > 0 {
+            self.line(&format!("{} more were compared", planned.not_shown));
         }
     }
 

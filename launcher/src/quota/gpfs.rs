@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use super::mounts::Mount;
-use super::{Found, Quota, Usage, Who, ask};
-
-/// Kilobytes in which it counts.
-const UNIT: u64 = 1024;
+use super::{Found, Quota, UNIT, Usage, Who, ask};
 
 /// Where its commands are when they are not on PATH.
 const FOLDER: &str = "/usr/lpp/mmfs/bin";
@@ -40,10 +37,11 @@ fn fileset(said: &str) -> Option<String> {
     (!name.is_empty() && name != "root").then(|| name.to_owned())
 }
 
-/// The line of a device, its fields by the names of the header.
+/// The line of a device, its fields by the names of the header; none where a user has one in each of several filesets, for which of them the run
+/// is in is not said there.
 fn read(said: &str, device: &str, of: &str) -> Option<Quota> {
     let header: Vec<&str> = said.lines().find(|line| line.contains(":HEADER:"))?.split(':').collect();
-    said.lines().filter(|line| !line.contains(":HEADER:")).find_map(|line| {
+    let mut found = said.lines().filter(|line| !line.contains(":HEADER:")).filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let field = |name: &str| fields.get(header.iter().position(|one| *one == name)?).copied();
         let number = |name: &str| field(name)?.parse::<u64>().ok();
@@ -55,7 +53,9 @@ fn read(said: &str, device: &str, of: &str) -> Option<Quota> {
             bytes: Usage::of(number("blockUsage")?, number("blockQuota")?, number("blockLimit")?, UNIT),
             files: Usage::of(number("filesUsage")?, number("filesQuota")?, number("filesLimit")?, 1),
         })
-    })
+    });
+    let first = found.next();
+    first.filter(|_| found.next().is_none())
 }
 
 #[cfg(test)]
@@ -75,6 +75,8 @@ mmlsquota::0:1:::work:USR:1001:ada:1048576:2097152:3145728:0:none:4000:0:500000:
         assert_eq!(quota.bytes, Usage { used: 1 << 30, soft: Some(2 << 30), hard: Some(3 << 30) });
         assert_eq!(quota.files, Usage { used: 4000, soft: None, hard: Some(500_000) });
         assert_eq!(read(SAID, "scratch", "user 1001"), None);
+        let of_two = SAID.replace("home:USR", "work:USR");
+        assert_eq!(read(&of_two, "work", "user 1001"), None, "which fileset is it?");
         assert_eq!(read("mmlsquota: no such device\n", "work", "user 1001"), None);
         let said = "file name:            /data/p1\nfileset name:         p1\nsnapshot name:\n";
         assert_eq!(fileset(said).as_deref(), Some("p1"));

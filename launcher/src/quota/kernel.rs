@@ -3,11 +3,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::mounts::Mount;
-use super::{Found, LIMIT, Quota, Usage, Who};
+use super::{Found, LIMIT, Quota, Who};
 use crate::site::ask::{End, within};
-
-/// Kilobytes in which it counts.
-const UNIT: u64 = 1024;
 
 /// Of user and group; nothing where they have no limits. Those of a project only root may ask for, and need not be asked: what is left of one is the
 /// free space of its directories.
@@ -39,25 +36,20 @@ fn one(mount: &Mount, option: &str, id: &str, of: &str) -> Result<Option<Quota>,
     }
 }
 
-/// The line of a mount point: `/point 8 1000 2000 0 3 10 20 0`, kilobytes and files with their limits and grace times. A star marks what is exceeded.
+/// The line of a mount point: `/point 8 1000 2000 0 3 10 20 0`.
 fn read(said: &str, point: &Path, of: &str) -> Option<Quota> {
     let point = point.display().to_string();
     let fields = said.lines().find_map(|line| {
         let rest = line.trim().strip_prefix(&point)?;
         rest.starts_with(char::is_whitespace).then(|| rest.split_whitespace().collect::<Vec<_>>())
     })?;
-    let [used, soft, hard, _, files, soft_files, hard_files, _] = fields[..] else { return None };
-    let number = |field: &str| field.trim_end_matches('*').parse::<u64>().ok();
-    Some(Quota {
-        of: of.to_owned(),
-        bytes: Usage::of(number(used)?, number(soft)?, number(hard)?, UNIT),
-        files: Usage::of(number(files)?, number(soft_files)?, number(hard_files)?, 1),
-    })
+    Quota::of_columns(of, fields.try_into().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Usage;
 
     /// What quota 4.06 says; tests/quotas runs the program itself.
     #[test]

@@ -2,10 +2,7 @@
 //! Lustre to run it on.
 use std::path::Path;
 
-use super::{Found, Quota, Usage, Who, ask};
-
-/// Kilobytes in which it counts.
-const UNIT: u64 = 1024;
+use super::{Found, Quota, Who, ask};
 
 /// Of user, group, and the directory's project if it has one.
 pub(super) fn quotas(directory: &Path, who: &Who) -> Found {
@@ -31,24 +28,18 @@ fn read_project(said: &str) -> Option<String> {
     (number > 0).then(|| number.to_string())
 }
 
-/// Eight fields behind the path, which may stand on the line before: kilobytes and files, each with two limits and a grace time. A star marks what is
-/// exceeded, brackets what a server that does not answer may have changed.
+/// Eight columns behind the path, which may stand on the line before.
 fn read(said: &str, of: &str) -> Option<Quota> {
-    let number = |field: &str| field.trim_matches(['*', '[', ']']).parse::<u64>().ok();
     said.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [used, soft, hard, _, files, soft_files, hard_files, _] = *fields.last_chunk::<8>()?;
-        Some(Quota {
-            of: of.to_owned(),
-            bytes: Usage::of(number(used)?, number(soft)?, number(hard)?, UNIT),
-            files: Usage::of(number(files)?, number(soft_files)?, number(hard_files)?, 1),
-        })
+        Quota::of_columns(of, *fields.last_chunk()?)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Usage;
 
     /// The forms of the manual's section "Quota Administration" as `-q` leaves them: a line of numbers behind the mount point, on one line or,
     /// behind a long one, on the next; a project's number as lfs-project(1) shows it.

@@ -18,6 +18,9 @@ use crate::site::ask::{Answer, ask_command_for};
 /// How long one question may take: a quota on NFS is asked of its server.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Bytes in which every one of these commands counts.
+const UNIT: u64 = 1024;
+
 /// One quota: what is used of it, and where it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Quota {
@@ -117,6 +120,17 @@ impl Quota {
             }
         }
         Verdict::Fits
+    }
+
+    /// Of the columns that `quota` and `lfs quota` print: kilobytes and files, each with two limits and a grace time. A star marks what is exceeded,
+    /// brackets what a server that does not answer may have changed.
+    fn of_columns(of: &str, [used, soft, hard, _, files, soft_files, hard_files, _]: [&str; 8]) -> Option<Quota> {
+        let number = |column: &str| column.trim_matches(['*', '[', ']']).parse::<u64>().ok();
+        Some(Quota {
+            of: of.to_owned(),
+            bytes: Usage::of(number(used)?, number(soft)?, number(hard)?, UNIT),
+            files: Usage::of(number(files)?, number(soft_files)?, number(hard_files)?, 1),
+        })
     }
 
     /// Bytes that can still be written.

@@ -5,11 +5,12 @@ use crate::report::chain::Stint;
 use crate::site::ask::{Answer, ask};
 
 /// The fields that are asked for, in this order.
-const FORMAT: &str = "--format=JobIDRaw,Start,ElapsedRaw,AllocNodes,AllocTRES,ConsumedEnergyRaw";
+const FORMAT: &str = "--format=JobID,Start,ElapsedRaw,AllocNodes,AllocTRES,ConsumedEnergyRaw";
 /// A job of that number which began this much earlier or later is another one: of another cluster, or of one that was set up anew.
 const CLOSE: f64 = 300.0;
-/// What Slurm writes for a counter that it does not have (`NO_VAL64`).
-const NO_VALUE: u64 = u64::MAX - 1;
+/// From here on a counter is none: Slurm writes a number just below 2⁶⁴ for one that it does not have (`NO_VAL64`), and so does one that has run
+/// backwards.
+const NO_VALUE: u64 = 1 << 63;
 
 /// The sums over a run's jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -76,9 +77,12 @@ fn read(text: &str, stints: &[Stint]) -> Result<Account, String> {
         let steps = lines.iter().filter(|line| line.job == job && line.is_step && line.start >= found.start && line.start <= end);
         // Energy is that of whole nodes while a step runs; Slurm sums up the steps of srun for the job. The step of the script runs beside them: its
         // node would count twice.
-        let joules =
-            if found.joules > 0 { found.joules } else { steps.filter(|step| step.is_of_srun).map(|step| step.joules).sum() };
-        account.joules = account.joules.filter(|_| joules > 0).map(|sum| sum + joules);
+        let joules = if found.joules > 0 {
+            found.joules
+        } else {
+            steps.filter(|step| step.is_of_srun).fold(0, |sum, step| step.joules.saturating_add(sum))
+        };
+        account.joules = account.joules.filter(|_| joules > 0).and_then(|sum| sum.checked_add(joules));
     }
     Ok(account)
 }

@@ -54,8 +54,15 @@ impl Bench {
 
     /// The command, not yet started, in the bench's directory.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.path("bin/sirocco"));
-        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null()).env("COLUMNS", "100");
+        // Tests under nohup ignore SIGHUP, and what they start would, too.
+        let mut command = Command::new("/usr/bin/env");
+        command
+            .arg("--default-signal=HUP,INT")
+            .arg(self.path("bin/sirocco"))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env("COLUMNS", "100");
         command
     }
 

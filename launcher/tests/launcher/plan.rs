@@ -122,6 +122,17 @@ fn a_site_that_cannot_run_it_and_a_mesh_that_cannot_be_are_refused() {
     assert_eq!(plan(&bench, "--model-config run.toml").code, Some(4));
 }
 
+/// Its own mesh may be one that no site with whole nodes would have.
+#[test]
+fn a_mesh_that_was_not_compared_is_shown_all_the_same() {
+    let bench = bench();
+    let words =
+        "--site slurm --nodes 2 --model-config 7b.json --set parallel.tp=2 --set train.global_batch=1 --set train.micro_batch=1";
+    let found = plan(&bench, words);
+    assert_eq!(found.code, Some(0), "{found:?}");
+    assert!(found.out.contains("as typed") && !found.out.contains("more were compared"), "{found:?}");
+}
+
 fn calibration(cores: usize) -> Value {
     let products = json!({"products_gflops": 100.0, "gradients_gflops": 80.0});
     json!({"format": 2, "measured": "2026-11-22 12:00 UTC", "processor": "one", "cores": cores, "bf16": products, "fp32": products,

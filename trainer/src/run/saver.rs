@@ -105,7 +105,8 @@ impl Saver<'_> {
             tracing::info!(step, seconds = self.like.seconds, "{OUTLASTS}");
         }
         let is_awaited = is_small && !outlasts;
-        let rests = !is_awaited && state.engine.device() == Device::Cpu;
+        // A small one costs the cores little at full speed, too, and says whether the disk is still slow.
+        let rests = !is_small && state.engine.device() == Device::Cpu;
         let pace = Arc::new(if rests { Pace::share(SHARE, LEISURE) } else { Pace::full() });
         let (writer, checkpoints, paced) = (begun.clone(), self.checkpoints.clone(), pace.clone());
         let write = move || {
@@ -173,7 +174,8 @@ impl Saver<'_> {
             Err(failure) => (None, Err(failure)),
         };
         let seconds = everyone(self.communicator, SAVING, outcome)?;
-        self.like.seconds = seconds.into_iter().flatten().fold(self.like.seconds, f64::max);
+        // A save that rests says nothing of its time, and one hiccup of the disk is forgotten with the next one that does not.
+        self.like.seconds = seconds.into_iter().flatten().reduce(f64::max).unwrap_or(self.like.seconds);
         let (name, mine) = ("shard record", mine.into_iter());
         if self.communicator.rank() != 0 {
             for record in mine {

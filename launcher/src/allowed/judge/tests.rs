@@ -70,18 +70,14 @@ fn who_may_not_is_told_who_may() {
             "partition=gpux",
             "site.partition: [site] partition = \"gpux\": Slurm knows no partition of that name: expected one of main, fenced, capped, shut",
         ),
-        ("partition=shut", "site.partition: [site] partition = \"shut\" is in the state DRAIN: it takes no jobs"),
+        ("partition=shut", "site.partition: [site] partition = \"shut\": it is in the state DRAIN and takes no jobs"),
         ("account=reef", "site.partition: [site] account = \"reef\": user ada may use it in partition fenced only"),
         ("qos=wide", "site.qos: [site] qos = \"wide\": account dune may not use it: expected one of normal, short"),
-        (
-            "partition=fenced qos=short",
-            "site.account: [site] account: Slurm takes dune, as none is named: partition fenced takes no jobs of it: expected reef",
-        ),
     ] {
         assert_eq!(found(words), [expected], "{words}");
     }
     let several = found("partition=fenced time=30");
-    assert_eq!(several.len(), 3, "account, QOS and time: {several:?}");
+    assert_eq!(several.len(), 2, "QOS and time: {several:?}");
 }
 
 #[test]
@@ -136,4 +132,39 @@ fn nobody_is_held_to_what_is_not_enforced_or_not_known() {
     let nobody = Rules { associations: Some(vec![]), default_account: None, ..rules() };
     let problems = judge(&job("account=dune"), &nobody).problems;
     assert!(problems[0].message.ends_with("Slurm lets user ada use no account on this cluster"), "{problems:?}");
+}
+
+#[test]
+fn what_only_sbatch_knows_is_a_note() {
+    for (words, note) in [
+        (
+            "partition=fenced qos=short",
+            "[site] account: Slurm takes dune, as none is named: partition fenced is for reef, and accounts below",
+        ),
+        ("partition=main,fenced", "[site] partition = \"main,fenced\": which of them takes the job was not checked"),
+        ("qos=normal,short", "[site] qos = \"normal,short\": which of them takes the job was not checked"),
+    ] {
+        let judged = judge(&job(words), &rules());
+        assert_eq!(judged.problems, [], "{words}");
+        assert!(judged.allowed.notes.iter().any(|one| one.starts_with(note)), "{words}: {:?}", judged.allowed.notes);
+    }
+}
+
+#[test]
+fn a_default_partition_may_be_shut_too() {
+    let mut shut = rules();
+    shut.partitions.iter_mut().flatten().filter(|one| one.is_default).for_each(|one| one.state = "DRAIN".to_owned());
+    let problems = judge(&job(""), &shut).problems;
+    let expected = "[site] partition: Slurm takes main, as none is named: it is in the state DRAIN and takes no jobs";
+    assert_eq!(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn gpus_that_a_site_asks_for_by_itself_are_not_counted_as_none() {
+    let mut least = rules();
+    for quality in least.qualities.iter_mut().flatten() {
+        quality.limits.least.insert("gres/gpu".to_owned(), 2);
+    }
+    assert_eq!(judge(&job(""), &least).problems, []);
+    assert_eq!(judge(&job("gpus=1"), &least).problems.len(), 1);
 }

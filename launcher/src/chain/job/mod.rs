@@ -94,9 +94,10 @@ impl Job {
                 return Ok(STOPPED);
             }
             let unfit = if is_tested { None } else { self.test(asked)? };
+            let have_run = unfit.is_none();
             let ending = unfit.map_or_else(|| self.attempt(attempt, asked), Ok)?;
             // Whoever stops when asked has shown what it is worth.
-            is_tested = ending.outcome != Outcome::Failed;
+            is_tested = have_run && ending.outcome != Outcome::Failed;
             self.allocation.refresh();
             let past = self.past()?;
             // What this ending says is not in the record yet.

@@ -24,6 +24,9 @@ const BEAT: Duration = Duration::from_millis(50);
 /// wait until Slurm declares it down.
 const LINGER: Duration = Duration::from_secs(15);
 
+/// How long Slurm's controller may take to end what is left of them.
+const ENDING: Duration = Duration::from_secs(20);
+
 /// This long before its end a job stops waiting for its ranks, which should have left by themselves.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -110,9 +113,12 @@ pub(super) fn run(job: &Job, nodes: &[String], asked: &mut Asked) -> Result<(End
 
 /// Ends what is left of the ranks, as far as that is in reach.
 fn give_up(child: &mut Child, job: &Job) -> Result<std::process::ExitStatus, Failure> {
-    slurm::end_steps(&job.allocation.id)?;
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
+    }
+    // What does not come of it is on nodes that are not in reach, and no reason to end the chain.
+    if let Err(failure) = slurm::end_steps(&job.allocation.id, ENDING.min(job.allocation.left().unwrap_or(ENDING))) {
+        say(format_args!("warning: {}", failure.message));
     }
     child.wait().map_err(|error| Failure::new(Kind::Failed, format_args!("cannot wait for the ranks: {error}")))
 }
