@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use serde_json::json;
 use sirocco_checkpoint::CheckpointError;
-use sirocco_config::{ConfigError, ErrorClass, OtherOrigin, other_checkpoint};
+use sirocco_config::{ConfigError, OtherOrigin, other_checkpoint};
 use sirocco_corpus::CorpusError;
 use sirocco_site::SiteError;
 
@@ -129,12 +129,7 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        let kind = match error.class() {
-            ErrorClass::Usage => Kind::Usage,
-            ErrorClass::Machine => Kind::Machine,
-            ErrorClass::Policy => Kind::Policy,
-        };
-        let failure = Failure::new(kind, &error);
+        let failure = Failure::usage(&error);
         match advice(&error) {
             Some(advice) => failure.help(advice),
             None => failure,
@@ -228,7 +223,6 @@ fn advice(error: &ConfigError) -> Option<String> {
                 sirocco_config::free_on_resume()
             )
         }
-        ConfigError::PolicyNotEnforced { .. } => format!("set [policy] set to \"{}\"", sirocco_config::OPEN_POLICY),
         ConfigError::Warmup { .. } => "lower train.warmup_steps or make the run longer".to_owned(),
         ConfigError::TwoLengths { .. } => "remove one of them".to_owned(),
         _ => return None,
@@ -250,7 +244,6 @@ mod tests {
             Failure::from(file.check(Path::new("/")).unwrap_err()).kind
         };
         assert_eq!(kind("train.steps=0"), Kind::Usage);
-        assert_eq!(kind("policy.set=elsewhere"), Kind::Policy);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl RunFile {
             checkpoint: checkpoint(&Reader::new(self, "checkpoint"), base)?,
             eval: EvalPlan { every_steps: Reader::new(self, "eval").whole("every_steps", 0, ANY)?.unwrap_or(100) },
             site: site(&Reader::new(self, "site"), base)?,
-            policy: policy(&Reader::new(self, "policy"))?,
+            policy: policy(&Reader::new(self, "policy"), base)?,
         };
         cross_check(self, &run)?;
         Ok(run)
@@ -161,13 +161,21 @@ fn checkpoint(reader: &Reader<'_>, base: &Path) -> Result<CheckpointPlan, Config
     })
 }
 
-fn policy(reader: &Reader<'_>) -> Result<Policy, ConfigError> {
-    let set = reader.text("set", "the path of a policy set")?.unwrap_or_else(|| OPEN_POLICY.to_owned());
-    if set != OPEN_POLICY {
-        let (at, _, found) = reader.found("set");
-        return Err(ConfigError::PolicyNotEnforced { at, found });
-    }
-    Ok(Policy { set })
+fn policy(reader: &Reader<'_>, base: &Path) -> Result<Policy, ConfigError> {
+    let expected = "the path of a directory with policy.cedar and facts.toml";
+    let is_open = reader.text("set", expected)?.is_none_or(|set| set == OPEN_POLICY);
+    let set = match reader.path("set", base, expected)? {
+        Some(path) if !is_open => path.to_str().map(str::to_owned).ok_or_else(|| reader.refuse("set", "a path in UTF-8"))?,
+        _ => OPEN_POLICY.to_owned(),
+    };
+    Ok(Policy {
+        set,
+        facts: reader.paths("facts", base, "a list of TOML files")?.unwrap_or_default(),
+        purpose: reader.text("purpose", "the name of a purpose that the facts describe")?,
+        confinement: reader.whole("confinement", 0, 5)?.map_or(0, |level| level as u8),
+        keys: reader.path("keys", base, "the path of a directory with keys")?,
+        trust: reader.path("trust", base, "the path of a directory with public keys")?,
+    })
 }
 
 /// What no setting can tell alone.
@@ -203,7 +211,6 @@ fn cross_check(file: &RunFile, run: &Run) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorClass;
 
     const LEAST: &str = "name = 'x'\nmodel.path = 'm'\ndata.train = ['a.jsonl']\ntrain.steps = 10\n";
 
@@ -360,10 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_lacks_is_refused_by_name_and_class() {
-        let class = |overrides: &[&str]| check(LEAST, overrides).unwrap_err().class();
-        assert!(message(&["policy.set=configs/policies/ministry"]).contains("will not pretend to"));
-        assert_eq!(class(&["policy.set=configs/policies/ministry"]), ErrorClass::Policy);
+    fn a_policy_set_is_the_open_one_or_an_absolute_path() {
+        let policy = |overrides: &[&str]| check(LEAST, overrides).unwrap().policy;
+        assert_eq!(policy(&[]).set, OPEN_POLICY);
+        assert_eq!(policy(&["policy.set='configs/policies/open'"]).set, OPEN_POLICY);
+        let set = policy(&["policy.set=rules", "policy.facts=['mine.toml']", "policy.purpose=research"]);
+        assert!(Path::new(&set.set).is_absolute() && set.set.ends_with("/rules"), "{}", set.set);
+        assert!(set.facts[0].is_absolute(), "{:?}", set.facts);
+        assert_eq!(set.purpose.as_deref(), Some("research"));
+        assert!(message(&["policy.set=3"]).contains("policy.cedar and facts.toml"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What can be wrong with a run file, and which class of exit code each fault belongs to.
+//! What can be wrong with a run file.
 use std::io;
 use std::path::PathBuf;
 
@@ -6,17 +6,6 @@ use thiserror::Error;
 
 use crate::parallel::{MOST_RANKS, ModelSizes};
 use crate::place::Place;
-
-/// Why a refusal happened; programs map it to an exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// What was typed is wrong.
-    Usage,
-    /// What was typed is right, but this version or machine cannot do it.
-    Machine,
-    /// What was typed is right and possible, but must not be done.
-    Policy,
-}
 
 /// A fault in the run file or in a `--set`. Each variant names the place, what was found and what was expected.
 #[derive(Debug, Error)]
@@ -211,17 +200,6 @@ pub enum ConfigError {
         /// Steps of the run.
         steps: u64,
     },
-    /// A policy set that would have to be enforced.
-    #[error(
-        "{at}: [policy] set = {found}: this version enforces no policy and will not pretend to: it takes only \"{}\"",
-        crate::OPEN_POLICY
-    )]
-    PolicyNotEnforced {
-        /// Where.
-        at: Place,
-        /// The value as TOML.
-        found: String,
-    },
     /// An override, on resuming, of something that was settled when the run began.
     #[error("{at}: {setting} was settled when the run began and cannot change on resuming")]
     FixedAtStart {
@@ -236,16 +214,6 @@ pub enum ConfigError {
         /// What the writer said.
         message: String,
     },
-}
-
-impl ConfigError {
-    /// The class that decides the exit code.
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            ConfigError::PolicyNotEnforced { .. } => ErrorClass::Policy,
-            _ => ErrorClass::Usage,
-        }
-    }
 }
 
 /// Where a value stands, if an error is about another place.

@@ -25,7 +25,7 @@ mod site;
 mod time;
 
 pub use advice::{other_checkpoint, shell_word};
-pub use error::{ConfigError, ErrorClass};
+pub use error::ConfigError;
 pub use node::{
     DeviceMemory, DeviceReport, LinkLine, LinkReport, LinkSummary, NODES_DIRECTORY, NodeReport, Opened, Product, STAMP, Space,
 };
@@ -41,5 +41,5 @@ pub use settings::{SECTIONS, Section, nearest};
 pub use site::{LOCAL_SITE, Site};
 pub use time::WallTime;
 
-/// The only policy set of this version: it allows everything and enforces nothing.
+/// The policy set that every program knows: it allows everything.
 pub const OPEN_POLICY: &str = "configs/policies/open";

@@ -38,7 +38,10 @@ pub struct Run {
 /// What stands above sections that nobody typed and whose one value does not explain itself.
 const MEANINGS: [(&str, &str); 2] = [
     ("site", "# Where jobs of the run are submitted, and what they ask for. \"local\" is a machine without a scheduler."),
-    ("policy", "# What is allowed. This set allows everything and enforces nothing. This version takes no other."),
+    (
+        "policy",
+        "# What is allowed, for what, and whose signatures are believed. The set configs/policies/open allows everything.",
+    ),
 ];
 
 impl Run {
@@ -298,6 +301,16 @@ pub struct EvalPlan {
 /// `[policy]`: what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// The directory of the rules: [`crate::OPEN_POLICY`] in this version.
+    /// The directory of the rules: [`crate::OPEN_POLICY`], which every program knows, or a path, absolute.
     pub set: String,
+    /// Files with facts about the data, models and adapters that the set does not describe, absolute.
+    pub facts: Vec<PathBuf>,
+    /// For what, by its name in the facts.
+    pub purpose: Option<String>,
+    /// The least level of confinement, 0 to 5, whatever the set demands.
+    pub confinement: u8,
+    /// The keys that sign what the run publishes, absolute; without it, the account's.
+    pub keys: Option<PathBuf>,
+    /// Public keys whose signatures are believed, absolute; without it, those beside the keys.
+    pub trust: Option<PathBuf>,
 }

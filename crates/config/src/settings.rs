@@ -50,7 +50,7 @@ pub const SECTIONS: &[Section] = &[
             "container",
         ],
     },
-    Section { name: "policy", keys: &["set"] },
+    Section { name: "policy", keys: &["set", "facts", "purpose", "confinement", "keys", "trust"] },
 ];
 
 /// The section called `name`.
@@ -125,7 +125,7 @@ mod tests {
              train.betas train.epsilon train.max_skipped_steps parallel.dp parallel.fsdp parallel.tp parallel.pp parallel.recompute \
              parallel.bucket_mb parallel.timeout_s checkpoint.every_steps checkpoint.keep checkpoint.staging eval.every_steps site.profile \
              site.account site.partition site.qos site.time site.nodes site.spare_nodes site.restarts site.keep_environment \
-             site.container policy.set"
+             site.container policy.set policy.facts policy.purpose policy.confinement policy.keys policy.trust"
         );
     }
 }

@@ -79,7 +79,7 @@ fn the_complete_run_file_is_readable() {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }
     assert!(!text.contains("\nepochs"));
-    for (section, words) in [("site", "a machine without a scheduler."), ("policy", "enforces nothing.")] {
+    for (section, words) in [("site", "a machine without a scheduler."), ("policy", "allows everything.")] {
         let above = text.lines().zip(text.lines().skip(1)).find(|(_, line)| *line == format!("[{section}]")).unwrap().0;
         assert!(above.starts_with("# ") && above.contains(words), "[{section}] stands under {above:?}");
     }

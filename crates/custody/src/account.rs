@@ -1,0 +1,64 @@
+//! Who runs this process, as the system knows it, and where.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::error::{CustodyError, io};
+
+/// Where accounts of this machine are written down.
+const PASSWD: &str = "/etc/passwd";
+
+/// The account of the process: not what a variable says, but whose process it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name; of a number that nobody has named, `uid-NUMBER`.
+    pub name: String,
+}
+
+impl Account {
+    /// Asks the system. On a cluster accounts come from a directory service, which only `getent` asks.
+    pub fn own() -> Account {
+        let uid = rustix::process::getuid().as_raw();
+        let local = std::fs::read_to_string(PASSWD).ok().and_then(|text| named(&text, uid));
+        let name = local.or_else(|| named(&directory_service(uid)?, uid));
+        Account { name: name.unwrap_or_else(|| format!("uid-{uid}")) }
+    }
+}
+
+fn directory_service(uid: u32) -> Option<String> {
+    let asked = Command::new("getent").args(["passwd", &uid.to_string()]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    String::from_utf8(asked.ok()?.stdout).ok()
+}
+
+/// The name that lines of passwd(5) give a number.
+fn named(text: &str, uid: u32) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number == uid.to_string() && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+/// The machine's name as its kernel knows it.
+///
+/// # Errors
+/// Where /proc is not there.
+pub fn host() -> Result<String, CustodyError> {
+    let path = PathBuf::from("/proc/sys/kernel/hostname");
+    let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_the_name_of_its_number() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\namal:x:1000:1000::/home/amal:/bin/sh\n:x:7:7:::\n";
+        assert_eq!(named(text, 1000).as_deref(), Some("amal"));
+        assert_eq!((named(text, 7), named(text, 100)), (None, None));
+        assert!(!Account::own().name.is_empty());
+        assert!(!host().unwrap().contains('\n'));
+    }
+}

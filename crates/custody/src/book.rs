@@ -1,0 +1,108 @@
+//! A run's ledger, or an account's: what was done, appended without waiting.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sirocco_ledger::disk::{Log, Writer};
+use sirocco_ledger::key::SignerKey;
+use sirocco_ledger::source::Source as _;
+use sirocco_ledger::{Author, Decision, Digest, Fact};
+
+use crate::error::CustodyError;
+
+/// An action to be recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Deed {
+    /// What was done.
+    pub verb: String,
+    /// The digest of the configuration that it was done with.
+    pub configuration: Option<Digest>,
+    /// What the policy said.
+    pub decision: Option<Decision>,
+    /// What went in.
+    pub inputs: BTreeMap<String, Digest>,
+    /// What came out.
+    pub outputs: BTreeMap<String, Digest>,
+    /// Everything else.
+    pub facts: BTreeMap<String, Fact>,
+}
+
+impl Deed {
+    /// An action with nothing in and nothing out yet.
+    pub fn new(verb: impl Into<String>) -> Deed {
+        Deed { verb: verb.into(), ..Deed::default() }
+    }
+
+    /// With a fact.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<Fact>) -> Deed {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With something that went in.
+    #[must_use]
+    pub fn input(mut self, name: impl Into<String>, digest: Digest) -> Deed {
+        self.inputs.insert(name.into(), digest);
+        self
+    }
+
+    /// With something that came out.
+    #[must_use]
+    pub fn output(mut self, name: impl Into<String>, digest: Digest) -> Deed {
+        self.outputs.insert(name.into(), digest);
+        self
+    }
+}
+
+/// A ledger, open for writing by this program.
+pub struct Book {
+    writer: Writer,
+}
+
+impl Book {
+    /// Opens the ledger in a directory, and makes one where nothing is.
+    ///
+    /// # Errors
+    /// A directory that cannot be written, a ledger that is damaged.
+    pub fn open(path: &Path, author: Author) -> Result<Book, CustodyError> {
+        let log = Log::create(path, author)?;
+        Ok(Book { writer: Writer::start(Arc::new(log))? })
+    }
+
+    /// Hands an action over to be written; does not wait for the disk.
+    ///
+    /// # Errors
+    /// An action that the format does not have, or a disk that has refused for so long that no more can be kept.
+    pub fn write(&self, deed: Deed) -> Result<(), CustodyError> {
+        let mut entry = self.writer.log().author().entry(&deed.verb, SystemTime::now().into());
+        (entry.configuration, entry.decision) = (deed.configuration, deed.decision);
+        (entry.inputs, entry.outputs, entry.facts) = (deed.inputs, deed.outputs, deed.facts);
+        Ok(self.writer.append(&entry)?)
+    }
+
+    /// Waits until everything that was written is on disk.
+    ///
+    /// # Errors
+    /// A disk that is full or read-only.
+    pub fn sync(&self) -> Result<(), CustodyError> {
+        Ok(self.writer.sync()?)
+    }
+
+    /// Signs everything that was written so far. The first sealing names the log `name`; later ones keep its name.
+    ///
+    /// # Errors
+    /// A disk that is full or read-only, tiles that contradict the checkpoint, another key.
+    pub fn seal(&self, key: &SignerKey, name: &str) -> Result<(), CustodyError> {
+        self.writer.sync()?;
+        let log = self.writer.log();
+        let name = match log.directory().read(sirocco_ledger::CHECKPOINT)? {
+            Some(bytes) => sirocco_ledger::checkpoint::SignedCheckpoint::parse(&bytes)?.checkpoint.origin,
+            None => name.to_owned(),
+        };
+        log.seal(&key.named(&name)?)?;
+        Ok(())
+    }
+}

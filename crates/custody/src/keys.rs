@@ -1,0 +1,115 @@
+//! The keys that sign: one pair for what is published, one for ledgers.
+//!
+//! ```text
+//! KEYS/release.key, release.pub      ECDSA on P-256, PEM: model.sig, provenance
+//! KEYS/ledger, ledger.pub            Ed25519, a line of text: the checkpoints of ledgers
+//! ```
+
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use sirocco_ledger::disk::{create_keys, read_private_key};
+use sirocco_ledger::key::{KeyType, SignerKey};
+use sirocco_signing::keys::{PrivateKey, PublicKey};
+
+use crate::error::{CustodyError, io};
+
+/// The pair that signs what is published, without the endings.
+const RELEASE: &str = "release";
+/// The pair that signs ledgers.
+const LEDGER: &str = "ledger";
+
+/// A directory with both pairs.
+#[derive(Debug)]
+pub struct Keys {
+    path: PathBuf,
+    /// Signs what is published.
+    pub release: PrivateKey,
+    /// Signs ledgers.
+    pub ledger: SignerKey,
+}
+
+impl Keys {
+    /// Reads both pairs.
+    ///
+    /// # Errors
+    /// One that is missing, that others may read, or that is no key.
+    pub fn read(path: &Path) -> Result<Keys, CustodyError> {
+        let release = PrivateKey::read(&path.join(format!("{RELEASE}.key")))?;
+        let ledger = read_private_key(&path.join(LEDGER))?;
+        Ok(Keys { path: path.to_owned(), release, ledger })
+    }
+
+    /// Makes both pairs in a directory, mode 700, which is made if it is not there. Nothing is replaced.
+    ///
+    /// # Errors
+    /// A pair that is there, a directory that cannot be written.
+    pub fn create(path: &Path, owner: &str) -> Result<Keys, CustodyError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+        PrivateKey::generate()?.write_pair(path, RELEASE)?;
+        create_keys(&path.join(LEDGER), owner, KeyType::Ed25519)?;
+        Keys::read(path)
+    }
+
+    /// Reads both pairs; where there is none of either, makes them first. `true`: they were made now.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read) and [`create`](Self::create).
+    pub fn read_or_create(path: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
+        let is_empty = match std::fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(io("list", path)(error)),
+        };
+        if !is_empty {
+            return Ok((Keys::read(path)?, false));
+        }
+        match Keys::create(path, owner) {
+            Ok(keys) => Ok((keys, true)),
+            // Another command was first.
+            Err(_) if path.join(LEDGER).exists() => Ok((Keys::read(path)?, false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where they lie.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The half that others verify with.
+    pub fn public(&self) -> &PublicKey {
+        self.release.public()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_only_for_their_owner() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let (first, made) = Keys::read_or_create(&path, "amal").unwrap();
+        assert!(made);
+        let (again, made) = Keys::read_or_create(&path, "amal").unwrap();
+        assert!(!made);
+        assert_eq!(first.public().pem(), again.public().pem());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(Keys::create(&path, "amal").is_err());
+        assert_eq!(again.path(), path);
+    }
+
+    #[test]
+    fn a_lost_key_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        Keys::create(&path, "amal").unwrap();
+        std::fs::remove_file(path.join("release.key")).unwrap();
+        let error = Keys::read_or_create(&path, "amal").unwrap_err().to_string();
+        assert!(error.contains("release.key"), "{error}");
+    }
+}

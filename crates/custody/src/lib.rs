@@ -1,0 +1,30 @@
+//! What every program does around an action: ask the policy, record it in the ledger, sign or verify what comes of it.
+//!
+//! The libraries below know nothing of each other: [`sirocco_policy`] decides, [`sirocco_ledger`] remembers, [`sirocco_signing`] signs.
+//! Here they meet, once, so that no program can do one of the three and forget the others.
+//!
+//! ```text
+//!  a program's verb ──► Custody::admit ──► policy: Admitted<Verb, T> or Refused
+//!                            │                        │
+//!                            └──► Book: an entry ◄────┘      what was decided, also when it was refused
+//!  what came of it ──► artefact::publish ──► origin.json, provenance.intoto.jsonl, model.sig
+//!  what is used    ──► artefact::verified ──► its lineage, for the next question
+//! ```
+//!
+//! This crate reads files and the clock, prints nothing and reads no environment.
+
+mod account;
+mod book;
+mod custody;
+mod error;
+mod keys;
+mod lineage;
+mod set;
+
+pub use account::{Account, host};
+pub use book::{Book, Deed};
+pub use custody::{Custody, Question, Settings};
+pub use error::CustodyError;
+pub use keys::Keys;
+pub use lineage::{Lineage, Origin};
+pub use set::PolicySet;
