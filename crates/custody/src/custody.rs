@@ -80,8 +80,6 @@ pub struct Custody {
     set: PolicySet,
     settings: Settings,
     who: Who,
-    host: String,
-    program: Digest,
 }
 
 impl Custody {
@@ -96,9 +94,7 @@ impl Custody {
         // The facts say whether an account is a person's or a service's.
         let service = Who::new(WhoKind::Service, account.clone());
         let who = if gate.facts().principal(&service).is_some() { service } else { Who::new(WhoKind::Person, account) };
-        let own = PathBuf::from("/proc/self/exe");
-        let program = Digest::of_file(&own).map_err(io("read", &own))?;
-        Ok(Custody { gate, set, settings, who, host: host()?, program })
+        Ok(Custody { gate, set, settings, who })
     }
 
     /// The rules and facts.
@@ -116,9 +112,14 @@ impl Custody {
         &self.who
     }
 
-    /// Whom entries of a ledger name.
-    pub fn author(&self) -> Author {
-        Author { identity: self.who.to_string(), host: self.host.clone(), binary: self.program }
+    /// Whom entries of a ledger name. Reads the program's own file.
+    ///
+    /// # Errors
+    /// A file of /proc that cannot be read.
+    pub fn author(&self) -> Result<Author, CustodyError> {
+        let own = PathBuf::from("/proc/self/exe");
+        let binary = Digest::of_file(&own).map_err(io("read", &own))?;
+        Ok(Author { identity: self.who.to_string(), host: host()?, binary })
     }
 
     /// The name under which the facts know something that lies at `path` with these bytes; its path, where they do not.
