@@ -16,7 +16,7 @@ use sirocco_ledger::record::HEADER_BYTES;
 use sirocco_ledger::source::{Source, entry};
 use sirocco_ledger::tlog_proof::prove;
 use sirocco_ledger::verify::{Wrong, verify};
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 use support::{ORIGIN, action, author, check, copy, expected, grown, in_memory, key};
 use tempfile::tempdir;
 
@@ -221,7 +221,7 @@ fn witnesses_add_their_cosignatures_and_a_policy_counts_them() {
     let witness = SignerKey::new("ministry", KeyType::Cosignature, &[3; 32]).unwrap();
     let policy = format!("log {}\nwitness m {}\nquorum m\n", key().verifier(), witness.verifier());
     let mut demanding = expected();
-    demanding.policy = Policy::parse(policy.as_bytes()).unwrap();
+    demanding.policy = TrustPolicy::parse(policy.as_bytes()).unwrap();
     let report = verify(&log.directory(), &demanding).unwrap();
     assert_eq!(report.findings.iter().map(|finding| finding.wrong).collect::<Vec<_>>(), [Wrong::Trust]);
     let signed = sirocco_ledger::tlog_proof::checkpoint(&log.directory()).unwrap();

@@ -163,9 +163,18 @@ impl Log {
     }
 
     /// After a power loss or a kill in the middle of a write: what stands after the last whole record is kept in a file of its own, taken
-    /// off the journal, and recorded there. Entries that were synced are whole, so none of them is in it.
+    /// off the journal, and recorded there. Entries that were synced are whole, so none of them is in it; where whole ones follow after
+    /// all, the journal was damaged and stays as it is.
     fn recover(&self, journal: &mut Journal) -> Result<(), LedgerError> {
         let torn = journal.rest(journal.end)?;
+        if let record::End::Damaged(further) = record::end(&torn, journal.end) {
+            return Err(LedgerError::Damaged {
+                path: self.path.join(JOURNAL),
+                place: format!("byte {}, entry {}", journal.end, journal.next),
+                found: format!("no record, and whole ones from byte {} on", journal.end.saturating_add(further as u64)),
+                expected: "a record with the hash of its entry".to_owned(),
+            });
+        }
         let now = crate::time::Time::from(SystemTime::now());
         let name = format!("{TORN}/{:012}-{}", journal.next, now.millis());
         let path = self.path.join(&name);

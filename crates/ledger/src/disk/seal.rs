@@ -195,11 +195,7 @@ impl Directory {
     pub fn pending(&self, sealed: u64) -> Result<u64, LedgerError> {
         let Some(bytes) = self.read(JOURNAL)? else { return Ok(0) };
         let first = crate::record::first_index(&bytes)?;
-        let (mut at, mut next) = (HEADER_BYTES, first);
-        while let crate::record::Next::Whole(record) = crate::record::next(bytes.get(at..).unwrap_or_default()) {
-            at += record.bytes();
-            next += 1;
-        }
+        let next = first.saturating_add(crate::record::records(&bytes).count() as u64);
         Ok(next.saturating_sub(sealed))
     }
 }
