@@ -283,4 +283,23 @@ fn a_writer_whose_journal_is_gone_says_so_and_keeps_its_entries() {
     std::fs::rename(folder.path().join("away"), folder.path().join("log/journal")).unwrap();
     writer.sync().unwrap();
     assert_eq!(log.len().unwrap(), 3);
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_writer_that_is_closed_gives_back_what_it_could_not_write() {
+    let folder = tempdir().unwrap();
+    let log = Arc::new(Log::create(&folder.path().join("log"), author()).unwrap());
+    let writer = Writer::start(log.clone()).unwrap();
+    writer.append(&action(0, 0)).unwrap();
+    writer.sync().unwrap();
+    std::fs::rename(folder.path().join("log/journal"), folder.path().join("away")).unwrap();
+    writer.append(&action(0, 1)).unwrap();
+    writer.append(&action(0, 2)).unwrap();
+    let left = writer.close().unwrap_err();
+    assert!(matches!(*left.error, LedgerError::Io { .. }) && left.unsynced == 0, "{left}");
+    let expected = [action(0, 1), action(0, 2)];
+    assert!(left.entries.iter().map(|text| Entry::parse(text).unwrap()).eq(expected));
+    std::fs::rename(folder.path().join("away"), folder.path().join("log/journal")).unwrap();
+    assert_eq!(log.append_all(&left.entries).unwrap(), 1..3);
 }

@@ -37,7 +37,7 @@ fn note(lines: &str) -> Note {
 fn go_keys_are_read_and_every_mangled_one_is_refused() {
     for (text, read) in [
         (PETER, (|text| VerifierKey::parse(text).map(|key| key.to_string())) as fn(&str) -> Result<String, LedgerError>),
-        (PETER_PRIVATE, |text| SignerKey::parse(text).map(|key| key.secret_text())),
+        (PETER_PRIVATE, |text| SignerKey::parse(text).map(|key| key.secret_text().to_string())),
     ] {
         assert_eq!(read(text).unwrap(), text);
         for from in 0..text.len() {

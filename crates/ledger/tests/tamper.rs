@@ -364,7 +364,10 @@ fn an_older_checkpoint_beside_its_newer_tiles_is_found_without_any_memory() {
     for (what, journal) in lost {
         let report = verify(&put_back(journal), &expected()).unwrap();
         let wrong: Vec<Wrong> = report.findings.iter().map(|finding| finding.wrong).collect();
-        assert!(wrong.iter().all(|wrong| matches!(wrong, Wrong::Shorter | Wrong::Fork)) && !wrong.is_empty(), "{what}: {wrong:?}");
+        assert!(
+            wrong.iter().all(|wrong| matches!(wrong, Wrong::Shorter | Wrong::Fork)) && !wrong.is_empty(),
+            "{what}: {wrong:?}"
+        );
         assert!(report.findings.iter().all(|finding| finding.entry.is_some()), "{what}: {:?}", report.findings);
         assert_eq!(report.remarks.beyond, ["tile/0/000.p/150", "tile/entries/000.p/150"]);
     }

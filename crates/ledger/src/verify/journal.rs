@@ -97,7 +97,8 @@ fn other_history(source: &dyn Source, journal: &Journal, tile: Tile, size: u64) 
     let (Some(bytes), Some(hashes)) = (source.read(&tile.path())?, source.read(&hashes.path())?) else { return Ok(None) };
     let stored = hashes.chunks_exact(HASH_BYTES).filter_map(Hash::from_bytes);
     let entries = bundle::entries(&bytes).map_while(Result::ok).zip(stored).zip(tile.index.saturating_mul(TILE_WIDTH)..);
-    let mut beyond = entries.filter(|((_, stored), index)| *index >= size && journal.leaf(*index).is_some_and(|leaf| leaf != stored));
+    let mut beyond =
+        entries.filter(|((_, stored), index)| *index >= size && journal.leaf(*index).is_some_and(|leaf| leaf != stored));
     let other = beyond.find(|(((_, entry), stored), _)| leaf(entry) == *stored);
     Ok(other.map(|(((byte, _), stored), index)| {
         let expected = journal.leaf(index).map_or_else(String::new, |leaf| format!("{leaf}, as the journal has it"));
