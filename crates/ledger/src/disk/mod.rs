@@ -12,4 +12,4 @@ pub use directory::Directory;
 pub use key_file::{create_keys, read_private_key, read_verifier_key};
 pub use log::Log;
 pub use seal::Sealed;
-pub use writer::{BACKLOG_LIMIT, Writer};
+pub use writer::{BACKLOG_LIMIT, Unwritten, Writer};
