@@ -3,7 +3,7 @@
 //! ```text
 //! sign keys DIR NAME                                  a new pair, DIR/NAME.key and DIR/NAME.pub
 //! sign sign MODEL KEY [--shards BYTES] [--links] [--ignore PATH]...   writes MODEL/model.sig
-//! sign verify MODEL TRUST [SIGNATURE]                 TRUST is a directory of public keys; prints the signer and the root digest
+//! sign verify MODEL TRUST [SIGNATURE]                 TRUST is a directory of public keys; prints the signer and the digest
 //! sign state MODEL KEY                                writes MODEL/provenance.intoto.jsonl with facts that are made up
 //! sign stated MODEL TRUST                             verifies it
 //! ```
@@ -34,18 +34,18 @@ fn run() -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["keys", dir, name] => {
-            let (private, public) = PrivateKey::generate()?.write_pair(Path::new(dir), name)?;
+            let (_, private, public) = PrivateKey::create(Path::new(dir), name)?;
             println!("{} {}", private.display(), public.display());
         }
         ["sign", model, key, rest @ ..] => {
             let manifest = oms::sign(Path::new(model), &PrivateKey::read(Path::new(key))?, options(rest)?)?;
-            println!("{}", manifest.root_digest());
+            println!("{}", manifest.digest());
         }
         ["verify", model, trust, rest @ ..] => {
             let (model, trust) = (Path::new(model), Trust::read(Path::new(trust))?);
             let signature = rest.first().map_or_else(|| model.join(oms::FILE), Into::into);
             let verified = oms::read(&signature, &trust)?.check(model)?;
-            println!("{} {} {:?}", verified.signer.name, verified.root, verified.coverage);
+            println!("{} {} {:?}", verified.signer.name, verified.digest, verified.coverage);
         }
         ["state", model, key] => {
             provenance::write(Path::new(model), &facts(), &PrivateKey::read(Path::new(key))?)?;
