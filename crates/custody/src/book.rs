@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sirocco_ledger::checkpoint::SignedCheckpoint;
 use sirocco_ledger::disk::{Log, Writer};
 use sirocco_ledger::key::SignerKey;
 use sirocco_ledger::source::Source as _;
+use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_ledger::{Author, Decision, Digest, Fact};
 
 use crate::error::CustodyError;
@@ -98,8 +100,8 @@ impl Book {
     pub fn seal(&self, key: &SignerKey, name: &str) -> Result<(), CustodyError> {
         self.writer.sync()?;
         let log = self.writer.log();
-        let name = match log.directory().read(sirocco_ledger::CHECKPOINT)? {
-            Some(bytes) => sirocco_ledger::checkpoint::SignedCheckpoint::parse(&bytes)?.checkpoint.origin,
+        let name = match log.directory().read(CHECKPOINT)? {
+            Some(bytes) => SignedCheckpoint::parse(&bytes)?.checkpoint.origin,
             None => name.to_owned(),
         };
         log.seal(&key.named(&name)?)?;

@@ -6,13 +6,17 @@ use std::time::SystemTime;
 
 use sirocco_config::Run;
 use sirocco_ledger::{Author, Digest, Fact};
-use sirocco_policy::{Action, Admitted, Day, Decision, Gate, Guarded, Kind, Name, Request, Sha256Digest, Verb, Who, WhoKind};
+use sirocco_policy::{
+    Action, Admitted, Confinement, Day, Decision, Gate, Guard, Guarded, Kind, Name, Request, Sha256Digest, Verb, Who, WhoKind,
+};
+
+use sirocco_signing::trust::Trust;
 
 use crate::account::{Account, host};
 use crate::book::{Book, Deed};
-use crate::error::{CustodyError, io};
+use crate::error::CustodyError;
 use crate::lineage::Lineage;
-use crate::set::PolicySet;
+use crate::set::ReadSet;
 
 /// What a program is told about whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub struct Question {
     /// The node, once there is one.
     pub node: Option<String>,
     /// The level of confinement that was measured.
-    pub confinement: Option<u8>,
+    pub confinement: Option<Confinement>,
     /// Asked before it is queued.
     pub planned: bool,
     /// Who approved.
@@ -76,34 +80,39 @@ impl Question {
 
 /// Rules, facts, and who asks.
 pub struct Custody {
-    gate: Gate,
-    set: PolicySet,
+    guard: Guard,
+    set: ReadSet,
     settings: Settings,
     who: Who,
+    /// Where relative paths start, for people and in facts.
+    base: PathBuf,
 }
 
 impl Custody {
-    /// Reads the rules, and finds out who and where this process is.
+    /// Reads the rules, and finds out who and where this process is. `base` is where relative paths of facts start: the directory in which
+    /// the command was typed. `trust` has keys that may sign sets.
     ///
     /// # Errors
-    /// A set that is not there or not right.
-    pub fn open(settings: Settings) -> Result<Custody, CustodyError> {
-        let set = PolicySet::read(&settings.set, &settings.facts, None)?;
-        let gate = set.gate()?;
+    /// A set that is not there, not right, or not what this machine takes.
+    pub fn open(settings: Settings, base: &Path, trust: Option<&Trust>) -> Result<Custody, CustodyError> {
+        let set = ReadSet::read(&settings.set, &settings.facts, trust)?;
+        let guard = set.set.guard(&set.demands);
+        let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;
         let account = Account::own().name;
         // The facts say whether an account is a person's or a service's.
         let service = Who::new(WhoKind::Service, account.clone());
-        let who = if gate.facts().principal(&service).is_some() { service } else { Who::new(WhoKind::Person, account) };
-        Ok(Custody { gate, set, settings, who })
+        let is_service = guard.gate().facts().principal(&service).is_some();
+        let who = if is_service { service } else { Who::new(WhoKind::Person, account) };
+        Ok(Custody { guard, set, settings, who, base: base.to_owned() })
     }
 
     /// The rules and facts.
     pub fn gate(&self) -> &Gate {
-        &self.gate
+        self.guard.gate()
     }
 
     /// The texts that they were read from.
-    pub fn set(&self) -> &PolicySet {
+    pub fn set(&self) -> &ReadSet {
         &self.set
     }
 
@@ -112,35 +121,49 @@ impl Custody {
         &self.who
     }
 
+    /// The site, by its name in the facts.
+    pub fn site(&self) -> &str {
+        &self.settings.site
+    }
+
     /// Whom entries of a ledger name. Reads the program's own file.
     ///
     /// # Errors
     /// A file of /proc that cannot be read.
     pub fn author(&self) -> Result<Author, CustodyError> {
         let own = PathBuf::from("/proc/self/exe");
-        let binary = Digest::of_file(&own).map_err(io("read", &own))?;
+        let binary = Digest::of_file(&own)?.0;
         Ok(Author { identity: self.who.to_string(), host: host()?, binary })
     }
 
-    /// The name under which the facts know something that lies at `path` with these bytes; its path, where they do not.
-    pub fn name_of(&self, kind: Kind, path: &Path, digest: Option<&Sha256Digest>) -> Name {
-        let facts = self.gate.facts();
-        let by_digest = digest.and_then(|digest| facts.with_digest(digest)).filter(|name| name.kind == kind);
-        let by_path = || path.to_str().and_then(|path| facts.at_path(path)).filter(|name| name.kind == kind);
-        by_digest.or_else(by_path).unwrap_or_else(|| Name::new(kind, path.display().to_string()))
+    /// Something that lies at `path` and has these bytes is used: under the name that the facts know it by, or else its path.
+    pub fn uses(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Sha256Digest) -> Name {
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let base = std::fs::canonicalize(&self.base).unwrap_or_else(|_| self.base.clone());
+        let absolute = real.display().to_string();
+        let relative = real.strip_prefix(&base).ok().map(|path| path.display().to_string());
+        let facts = self.gate().facts();
+        // Facts may write either.
+        let known = |path: &str| facts.known_as(kind, Some(path), None).is_some();
+        let written = relative.filter(|path| !known(&absolute) && known(path)).unwrap_or(absolute);
+        let name = facts.known_as(kind, Some(&written), Some(&digest));
+        let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
+        lineage.uses(name, Some(digest), Some(written))
     }
 
     /// The whole question.
     pub fn request(&self, question: Question) -> Request {
         let Question { action, artefact, lineage, node, confinement, planned, approved_by, recipients } = question;
-        let Lineage { made, recorded, digests } = lineage;
+        let Lineage { made, recorded, digests, paths, verified } = lineage;
         Request {
             who: self.who.clone(),
             action,
             artefact,
             made,
             recorded,
+            verified_records: verified,
             digests,
+            paths,
             site: self.settings.site.clone(),
             node,
             confinement,
@@ -157,7 +180,7 @@ impl Custody {
     /// # Errors
     /// [`CustodyError::Refused`].
     pub fn ask(&self, question: Question) -> Result<Decision, CustodyError> {
-        let decision = self.gate.ask(&self.request(question));
+        let decision = self.gate().ask(&self.request(question));
         if decision.allowed { Ok(decision) } else { Err(CustodyError::Refused(Box::new(decision))) }
     }
 
@@ -167,7 +190,7 @@ impl Custody {
     /// [`CustodyError::Refused`]; a ledger that cannot be written.
     pub fn admit<V: Verb, T: Guarded>(&self, question: Question, thing: T, book: &Book) -> Result<Admitted<V, T>, CustodyError> {
         let request = self.request(question);
-        let answer = self.gate.admit::<V, T>(&request, thing);
+        let answer = self.guard.admit::<V, T>(&request, thing);
         let decision = match &answer {
             Ok(admitted) => admitted.decision(),
             Err(refused) => &*refused.decision,
@@ -180,7 +203,7 @@ impl Custody {
 /// The entry of a question and its answer. The request is there whole, so that the decision can be made again.
 fn asked(request: &Request, decision: &Decision) -> Deed {
     let rules = decision.rule_ids().map(str::to_owned).collect();
-    let policy = Digest::from_bytes(*decision.digests.rules.as_bytes());
+    let policy = Digest::from(decision.digests.rules);
     let mut deed = Deed::new(format!("policy.{}", request.action.word().to_lowercase()))
         .fact("artefact", Fact::Text(request.artefact.to_string()))
         .fact("request", Fact::Text(request.canonical()))
@@ -188,7 +211,7 @@ fn asked(request: &Request, decision: &Decision) -> Deed {
         .fact("answer", Fact::Text(decision.to_string()));
     deed.decision = Some(sirocco_ledger::Decision { allowed: decision.allowed, policy, rules });
     for (name, digest) in &request.digests {
-        deed = deed.input(name.to_string(), Digest::from_bytes(*digest.as_bytes()));
+        deed = deed.input(name.to_string(), Digest::from(*digest));
     }
     deed
 }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sirocco_files::FilesError;
 use sirocco_ledger::LedgerError;
-use sirocco_policy::{Decision, PolicyError};
+use sirocco_policy::{Decision, NotTaken};
 
 /// Everything that this crate can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +13,21 @@ pub enum CustodyError {
     /// The policy said no.
     #[error("{0}")]
     Refused(Box<Decision>),
-    /// The rules, the facts or a request cannot be read.
-    #[error("{}: {source}", set.display())]
-    Policy {
-        /// The policy set.
-        set: PathBuf,
-        /// What is wrong.
-        source: Box<PolicyError>,
+    /// A set that is not right: its rules, its facts, or its signature.
+    #[error("{}: {why}", path.display())]
+    Set {
+        /// The set.
+        path: PathBuf,
+        /// What is wrong, with file and line.
+        why: String,
+    },
+    /// A set that this machine does not take.
+    #[error("{}: {why}", path.display())]
+    NotTaken {
+        /// The set.
+        path: PathBuf,
+        /// Which demand it does not answer to.
+        why: NotTaken,
     },
     /// There is no such set.
     #[error("{}: {found}, expected a directory with policy.cedar and facts.toml", path.display())]
@@ -28,22 +37,15 @@ pub enum CustodyError {
         /// What is there.
         found: String,
     },
-    /// A set without the signature that this machine demands.
-    #[error("{}: the policy set is not signed by a trusted key, and {demanded_by} demands it: {why}", path.display())]
-    UnsignedSet {
-        /// The set.
-        path: PathBuf,
-        /// Who demands it.
-        demanded_by: String,
-        /// What is wrong with the signature.
-        why: String,
-    },
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// A signature or a key.
     #[error(transparent)]
     Signing(#[from] sirocco_signing::Error),
+    /// A file that is not as it has to be.
+    #[error(transparent)]
+    File(#[from] FilesError),
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {

@@ -2,23 +2,26 @@
 //!
 //! ```text
 //! KEYS/release.key, release.pub      ECDSA on P-256, PEM: model.sig, provenance
-//! KEYS/ledger, ledger.pub            Ed25519, a line of text: the checkpoints of ledgers
+//! KEYS/roles.json                     what the public half may sign where this directory is trusted: checkpoints and exports
+//! KEYS/ledger/log, log.pub            Ed25519, a line of text: the checkpoints of ledgers
 //! ```
 
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use sirocco_files::replace;
 use sirocco_ledger::disk::{create_keys, read_private_key};
 use sirocco_ledger::key::{KeyType, SignerKey};
 use sirocco_signing::keys::{PrivateKey, PublicKey};
+use sirocco_signing::trust::{ROLES, Trust, role};
 
 use crate::error::{CustodyError, io};
 
 /// The pair that signs what is published, without the endings.
 const RELEASE: &str = "release";
 /// The pair that signs ledgers.
-const LEDGER: &str = "ledger";
+const LEDGER: &str = "ledger/log";
 
 /// A directory with both pairs.
 #[derive(Debug)]
@@ -47,8 +50,13 @@ impl Keys {
     /// A pair that is there, a directory that cannot be written.
     pub fn create(path: &Path, owner: &str) -> Result<Keys, CustodyError> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+        let ledger = path.join(LEDGER);
+        let folder = replace::directory(&ledger);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io("create", folder))?;
         PrivateKey::generate()?.write_pair(path, RELEASE)?;
-        create_keys(&path.join(LEDGER), owner, KeyType::Ed25519)?;
+        let roles = serde_json::json!({RELEASE: [role::CHECKPOINT, role::RELEASE]}).to_string();
+        replace::new_file(&path.join(ROLES), roles.as_bytes(), 0o644)?;
+        create_keys(&ledger, owner, KeyType::Ed25519)?;
         Keys::read(path)
     }
 
@@ -71,6 +79,14 @@ impl Keys {
             Err(_) if path.join(LEDGER).exists() => Ok((Keys::read(path)?, false)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here.
+    ///
+    /// # Errors
+    /// A directory without a public key, or with something else in it.
+    pub fn trust(&self, directory: Option<&Path>) -> Result<Trust, CustodyError> {
+        Ok(Trust::read(directory.unwrap_or(&self.path))?)
     }
 
     /// Where they lie.

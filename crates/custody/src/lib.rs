@@ -14,12 +14,14 @@
 //! This crate reads files and the clock, prints nothing and reads no environment.
 
 mod account;
+pub mod artefact;
 mod book;
 mod custody;
 mod error;
 mod keys;
 mod lineage;
 mod set;
+mod statement;
 
 pub use account::{Account, host};
 pub use book::{Book, Deed};
@@ -27,4 +29,5 @@ pub use custody::{Custody, Question, Settings};
 pub use error::CustodyError;
 pub use keys::Keys;
 pub use lineage::{Lineage, Origin};
-pub use set::PolicySet;
+pub use set::{MACHINE, ReadSet};
+pub use statement::Statement;

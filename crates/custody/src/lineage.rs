@@ -15,13 +15,22 @@ pub struct Lineage {
     pub recorded: BTreeMap<Name, Labels>,
     /// Digests of bytes that were at hand.
     pub digests: BTreeMap<Name, Sha256Digest>,
+    /// Where bytes lie that are at hand now: true here only, so that it does not travel.
+    #[serde(skip)]
+    pub paths: BTreeMap<Name, String>,
+    /// Of which of them a trusted key has signed the record, as this program has verified.
+    #[serde(skip)]
+    pub verified: BTreeSet<Name>,
 }
 
 impl Lineage {
     /// Something with these bytes is used.
-    pub fn uses(&mut self, name: Name, digest: Option<Sha256Digest>) -> Name {
+    pub fn uses(&mut self, name: Name, digest: Option<Sha256Digest>, path: Option<String>) -> Name {
         if let Some(digest) = digest {
             self.digests.insert(name.clone(), digest);
+        }
+        if let Some(path) = path {
+            self.paths.insert(name.clone(), path);
         }
         name
     }
@@ -43,6 +52,8 @@ impl Lineage {
         for (name, digest) in &other.digests {
             self.digests.entry(name.clone()).or_insert(*digest);
         }
+        self.paths.extend(other.paths.clone());
+        self.verified.extend(other.verified.iter().cloned());
     }
 }
 
@@ -76,7 +87,7 @@ mod tests {
     #[test]
     fn a_lineage_takes_in_that_of_what_it_uses() {
         let mut checkpoint = Lineage::default();
-        let data = checkpoint.uses(name("data:letters"), Some(Sha256Digest::of(b"letters")));
+        let data = checkpoint.uses(name("data:letters"), Some(Sha256Digest::of(b"letters")), None);
         checkpoint.makes(&name("checkpoint:run"), [data, name("model:base")]);
         let mut adapter = Lineage::default();
         adapter.makes(&name("adapter:run"), [name("checkpoint:run")]);

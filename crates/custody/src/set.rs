@@ -1,110 +1,117 @@
-//! A policy set on disk: rules, facts, and whose signature it carries.
+//! A policy set on disk: its files, whose signature they have, and what this machine demands of every set.
 
 use std::path::{Path, PathBuf};
 
 use sirocco_config::OPEN_POLICY;
-use sirocco_policy::{Facts, Gate, PolicyError, Rules, Source};
+use sirocco_files::read;
+use sirocco_policy::{Demands, Manifest, PolicySet, Signature, Signer, Source};
 use sirocco_signing::oms;
-use sirocco_signing::trust::Trust;
+use sirocco_signing::trust::{Trust, role};
 
 use crate::error::{CustodyError, io};
 
-/// The rules of a set.
-pub const RULES: &str = "policy.cedar";
-/// Its facts.
-pub const FACTS: &str = "facts.toml";
-/// Its cases.
-pub const CASES: &str = "cases.toml";
-/// The role of a key that may sign sets, where the trusted keys have roles.
-pub const SIGNS_POLICIES: &str = "policy";
 /// No file of a set is longer, in bytes.
 const LONGEST: u64 = 16 << 20;
 
+/// Where a machine says what it demands of policy sets. It belongs to whoever runs the machine.
+pub const MACHINE: &str = "/etc/sirocco/demands.toml";
+/// The keys that this machine believes, for sets.
+const MACHINE_TRUST: &str = "/etc/sirocco/trust";
+
 /// The set that needs no files, as it was when the program was built.
-const OPEN: [(&str, &str); 2] = [
-    (RULES, include_str!("../../../configs/policies/open/policy.cedar")),
-    (FACTS, include_str!("../../../configs/policies/open/facts.toml")),
+const OPEN: [(&str, &str); 3] = [
+    ("cases.toml", include_str!("../../../configs/policies/open/cases.toml")),
+    ("facts.toml", include_str!("../../../configs/policies/open/facts.toml")),
+    ("policy.cedar", include_str!("../../../configs/policies/open/policy.cedar")),
 ];
 
-/// Rules and facts as they were read.
+/// A set as it was read, with its texts.
 #[derive(Clone, Debug)]
-pub struct PolicySet {
+pub struct ReadSet {
     /// Where it was read.
     pub path: PathBuf,
-    /// The texts, the set's own first.
-    pub rules: Vec<Source>,
-    /// The set's facts, then those that a user adds.
-    pub facts: Vec<Source>,
-    /// The key that signed the set, by its name among the trusted ones.
-    pub signer: Option<String>,
+    /// Its files.
+    pub files: Vec<Source>,
+    /// What a user adds: facts about data, models and adapters.
+    pub own: Vec<Source>,
+    /// What they say together.
+    pub set: PolicySet,
+    /// What the machine demands.
+    pub demands: Vec<Demands>,
 }
 
-impl PolicySet {
-    /// Reads a set and the files of facts that a user adds to it. `trust` decides whose signature is seen.
+impl ReadSet {
+    /// Reads a set and the files of facts that a user adds to it. A signature is looked at where `trust`, or the machine, has keys for it.
     ///
     /// # Errors
-    /// [`CustodyError::NoSet`], a file that cannot be read.
-    pub fn read(set: &str, added: &[PathBuf], trust: Option<&Trust>) -> Result<PolicySet, CustodyError> {
+    /// [`CustodyError::NoSet`]; a file that cannot be read or is not right; files that are not those that were signed.
+    pub fn read(set: &str, own: &[PathBuf], trust: Option<&Trust>) -> Result<ReadSet, CustodyError> {
         let path = PathBuf::from(set);
-        let (rules, mut facts, signer) = if set == OPEN_POLICY {
-            let [rules, facts] = OPEN.map(|(name, text)| vec![Source::new(name, text)]);
-            (rules, facts, None)
-        } else {
-            expect(&path)?;
-            let signer = trust.and_then(|trust| oms::verify(&path, trust).ok()).map(|verified| verified.signer.name);
-            (vec![text(&path, RULES)?], vec![text(&path, FACTS)?], signer)
+        let files: Vec<Source> =
+            if set == OPEN_POLICY { OPEN.map(|(name, text)| Source::new(name, text)).to_vec() } else { in_directory(&path)? };
+        let machine = machine_trust()?;
+        let trusted = machine.as_ref().or(trust);
+        let signature = trusted.filter(|_| path.join(oms::FILE).exists()).map(|trust| signature(&path, trust)).transpose()?;
+        let wrong = |why: String| CustodyError::Set { path: path.clone(), why };
+        let parsed = match signature {
+            Some(signature) => PolicySet::parse_signed(&files, signature),
+            None => PolicySet::parse(&files),
         };
-        for file in added {
-            facts.push(Source::new(file.display().to_string(), read(file)?));
+        let own = own.iter().map(|file| Ok(Source::new(file.display().to_string(), read::text(file, LONGEST)?)));
+        let own = own.collect::<Result<Vec<_>, CustodyError>>()?;
+        let set = parsed.map_err(|error| wrong(error.to_string()))?;
+        let set = set.with_own(&own).map_err(|error| wrong(error.to_string()))?;
+        Ok(ReadSet { path, files, own, set, demands: machine_demands()? })
+    }
+}
+
+/// Every file of a set, by its name.
+fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
+    let no_set = |found: &str| CustodyError::NoSet { path: path.to_owned(), found: found.to_owned() };
+    if !path.exists() {
+        return Err(no_set("nothing"));
+    }
+    if !path.is_dir() {
+        return Err(no_set("a file"));
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(io("list", path))? {
+        let file = entry.map_err(io("list", path))?.path();
+        let is_text = file.extension().is_some_and(|ending| ending == "cedar" || ending == "toml");
+        if let (true, Some(name)) = (is_text, file.file_name().and_then(|name| name.to_str())) {
+            files.push(Source::new(name, read::text(&file, LONGEST)?));
         }
-        Ok(PolicySet { path, rules, facts, signer })
     }
-
-    /// Rules and facts, read against the schema.
-    ///
-    /// # Errors
-    /// [`CustodyError::Policy`] with file, line and what was expected.
-    pub fn gate(&self) -> Result<Gate, CustodyError> {
-        let wrong = |source: PolicyError| CustodyError::Policy { set: self.path.clone(), source: Box::new(source) };
-        Ok(Gate::new(Rules::parse(&self.rules).map_err(wrong)?, Facts::parse(&self.facts).map_err(wrong)?))
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    if files.iter().all(|file| !file.name.ends_with(".cedar")) {
+        return Err(no_set("a directory without rules"));
     }
-
-    /// Refuses a set that no trusted key has signed, where somebody demands it.
-    ///
-    /// # Errors
-    /// [`CustodyError::UnsignedSet`].
-    pub fn expect_signed(&self, demanded_by: &str, trust: &Trust) -> Result<String, CustodyError> {
-        let verified = oms::verify(&self.path, trust).map_err(|why| CustodyError::UnsignedSet {
-            path: self.path.clone(),
-            demanded_by: demanded_by.to_owned(),
-            why: why.to_string(),
-        })?;
-        Ok(verified.signer.name)
-    }
+    Ok(files)
 }
 
-fn expect(path: &Path) -> Result<(), CustodyError> {
-    let found = if !path.exists() {
-        "nothing"
-    } else if !path.is_dir() {
-        "a file"
-    } else {
-        return Ok(());
-    };
-    Err(CustodyError::NoSet { path: path.to_owned(), found: found.to_owned() })
+/// The signature of a set by a key that may sign sets.
+fn signature(path: &Path, trust: &Trust) -> Result<Signature, CustodyError> {
+    let signed = oms::read(&path.join(oms::FILE), &trust.with_role(role::POLICY)?)?;
+    let signer = Signer { name: signed.signer.name.clone(), key: signed.signer.key.fingerprint().to_string() };
+    let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest.into()));
+    let covers =
+        Manifest::of_digests(files).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
+    Ok(Signature { signer, covers })
 }
 
-fn text(set: &Path, name: &str) -> Result<Source, CustodyError> {
-    Ok(Source::new(name, read(&set.join(name))?))
+fn machine_trust() -> Result<Option<Trust>, CustodyError> {
+    let path = Path::new(MACHINE_TRUST);
+    if path.is_dir() { Ok(Some(Trust::read(path)?)) } else { Ok(None) }
 }
 
-fn read(path: &Path) -> Result<String, CustodyError> {
-    let size = std::fs::metadata(path).map_err(io("read", path))?.len();
-    if size > LONGEST {
-        let found = format!("{size} bytes");
-        return Err(CustodyError::Record { path: path.to_owned(), found, expected: "a text of at most 16 MiB" });
+fn machine_demands() -> Result<Vec<Demands>, CustodyError> {
+    let path = Path::new(MACHINE);
+    if !path.exists() {
+        return Ok(Vec::new());
     }
-    std::fs::read_to_string(path).map_err(io("read", path))
+    let source = Source::new(MACHINE, read::text(path, LONGEST)?);
+    let demands = Demands::parse(&source).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
+    Ok(vec![demands])
 }
 
 #[cfg(test)]
@@ -113,13 +120,13 @@ mod tests {
 
     #[test]
     fn the_open_set_needs_no_files() {
-        let set = PolicySet::read(OPEN_POLICY, &[], None).unwrap();
-        assert!(set.gate().unwrap().rules().iter().count() > 0);
+        let read = ReadSet::read(OPEN_POLICY, &[], None).unwrap();
+        assert!(read.set.gate().rules().iter().count() > 0);
     }
 
     #[test]
     fn a_set_that_is_not_there_is_named() {
-        let error = PolicySet::read("/nowhere/rules", &[], None).unwrap_err().to_string();
+        let error = ReadSet::read("/nowhere/rules", &[], None).unwrap_err().to_string();
         assert_eq!(error, "/nowhere/rules: nothing, expected a directory with policy.cedar and facts.toml");
     }
 
@@ -128,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let added = folder.path().join("mine.toml");
         std::fs::write(&added, "[data.letters]\nresidency = 3\n").unwrap();
-        let error = PolicySet::read(OPEN_POLICY, std::slice::from_ref(&added), None).unwrap().gate().unwrap_err().to_string();
+        let error = ReadSet::read(OPEN_POLICY, std::slice::from_ref(&added), None).unwrap_err().to_string();
         assert!(error.contains("mine.toml:2"), "{error}");
     }
 }

@@ -143,6 +143,18 @@ impl VerifierKey {
     }
 }
 
+impl VerifierKey {
+    /// The same public half under another name, as [`SignerKey::named`] makes it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Malformed`] when nothing may have this name.
+    pub fn named(&self, name: &str) -> Result<Self, LedgerError> {
+        expect_key_name(name)?;
+        let id = key_id(name, self.kind, self.key.as_bytes());
+        Ok(Self { name: name.to_owned(), id, kind: self.kind, key: self.key })
+    }
+}
+
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.label(), base64::encode(&with_type(self.kind, self.key.as_bytes())))
@@ -170,10 +182,7 @@ impl SignerKey {
     /// # Errors
     /// [`LedgerError::Malformed`] when nothing may have this name.
     pub fn new(name: &str, kind: KeyType, secret: &[u8; SECRET_BYTES]) -> Result<Self, LedgerError> {
-        if !is_key_name(name) {
-            let expected = "a name without spaces, `+` or control characters";
-            return Err(LedgerError::malformed("key", "name", shown(name.as_bytes()), expected));
-        }
+        expect_key_name(name)?;
         let key = SigningKey::from_bytes(secret);
         let id = key_id(name, kind, key.verifying_key().as_bytes());
         Ok(Self { name: name.to_owned(), id, kind, key })
@@ -203,6 +212,15 @@ impl SignerKey {
         let mut text = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + 1));
         parts.iter().for_each(|part| text.push_str(part));
         text
+    }
+
+    /// The same secret under another name, and so another key: for each log one that is named after it. Two logs of one name would look like a
+    /// fork of one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Malformed`] when nothing may have this name.
+    pub fn named(&self, name: &str) -> Result<Self, LedgerError> {
+        Self::new(name, self.kind, &self.key.to_bytes())
     }
 
     /// Its public half.
@@ -241,6 +259,11 @@ impl fmt::Debug for SignerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SignerKey({}, secret not shown)", self.verifier().label())
     }
+}
+
+fn expect_key_name(name: &str) -> Result<(), LedgerError> {
+    let expected = "a name without spaces, `+` or control characters";
+    if is_key_name(name) { Ok(()) } else { Err(LedgerError::malformed("key", "name", shown(name.as_bytes()), expected)) }
 }
 
 /// SHA-256(name ‖ newline ‖ type ‖ public key), the first four bytes.

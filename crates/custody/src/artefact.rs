@@ -1,0 +1,105 @@
+//! Checkpoints, adapters and models on disk, with the record of where they come from under a signature.
+//!
+//! ```text
+//! DIRECTORY/
+//!   …                          its own files
+//!   origin.json                what it is and what it was made from: what the next question to the policy needs
+//!   provenance.intoto.jsonl    the same for others
+//!   model.sig                  a signature over all of it
+//! ```
+
+use std::path::Path;
+
+use sirocco_files::{BareDigest, read, replace};
+use sirocco_policy::{Labels, Name};
+use sirocco_signing::artefact::{self, Claim, Demand};
+use sirocco_signing::manifest::KnownFile;
+use sirocco_signing::provenance::Facts;
+use sirocco_signing::trust::Trust;
+use sirocco_signing::{keys::PrivateKey, oms};
+
+use crate::error::CustodyError;
+use crate::lineage::{Lineage, ORIGIN_VERSION, Origin};
+
+/// The record of where a directory comes from.
+pub const ORIGIN: &str = "origin.json";
+/// No record is longer, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// What is to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Making<'a> {
+    /// What it is.
+    pub artefact: &'a Name,
+    /// Where it comes from, and the labels that the policy said it inherits.
+    pub lineage: &'a Lineage,
+    /// Those labels.
+    pub labels: &'a Labels,
+    /// The run and its step.
+    pub run: (&'a str, u64),
+    /// Files whose digests are known from writing them.
+    pub known: &'a [KnownFile],
+    /// The statement of where it comes from.
+    pub facts: &'a Facts,
+}
+
+/// Writes the record, the statement and the signature into a directory whose other files are written. Gives its digest, for the ledger.
+///
+/// # Errors
+/// A file that cannot be read or written; facts that are missing.
+pub fn publish(directory: &Path, making: &Making<'_>, key: &PrivateKey) -> Result<BareDigest, CustodyError> {
+    let mut lineage = making.lineage.clone();
+    lineage.recorded.insert(making.artefact.clone(), making.labels.clone());
+    let (run, step) = (making.run.0.to_owned(), making.run.1);
+    let origin = Origin { v: ORIGIN_VERSION, artefact: making.artefact.clone(), lineage, run, step };
+    let path = directory.join(ORIGIN);
+    let text = serde_json::to_vec_pretty(&origin).map_err(|error| record(&path, &error))?;
+    replace::file_and_name(&path, &text, 0o644)?;
+    let claim = Claim { name: &origin.artefact.name, known: making.known, facts: making.facts };
+    Ok(artefact::sign(directory, &claim, key)?.digest())
+}
+
+/// A directory that a trusted key signed.
+#[derive(Clone, Debug)]
+pub struct Used {
+    /// Whose signature it is.
+    pub signer: String,
+    /// The digest of its names and contents.
+    pub digest: BareDigest,
+    /// Where it comes from, ready for the next question; its record counts as verified.
+    pub origin: Option<Origin>,
+}
+
+/// Whether there is anything to verify: a directory from elsewhere may have neither signature nor record.
+pub fn is_signed(directory: &Path) -> bool {
+    directory.join(oms::FILE).exists() || directory.join(ORIGIN).exists()
+}
+
+/// Verifies a directory before it is used, and reads where it comes from. `known` are files whose bytes the caller compares itself.
+///
+/// # Errors
+/// No signature of a trusted key for this role; files that differ, by their names; a record that is none.
+pub fn verified(directory: &Path, trust: &Trust, role: &str, known: &[KnownFile]) -> Result<Used, CustodyError> {
+    let verified = artefact::verify(directory, &Demand { trust, role, digest: None, known })?;
+    let path = directory.join(ORIGIN);
+    let origin = match read::bytes_if_there(&path, LONGEST)? {
+        Some(bytes) => Some(origin(&path, &bytes)?),
+        None => None,
+    };
+    Ok(Used { signer: verified.signer.name, digest: verified.digest, origin })
+}
+
+fn origin(path: &Path, bytes: &[u8]) -> Result<Origin, CustodyError> {
+    let mut origin: Origin = serde_json::from_slice(bytes).map_err(|error| record(path, &error))?;
+    if origin.v != ORIGIN_VERSION {
+        let found = format!("version {}", origin.v);
+        return Err(CustodyError::Record { path: path.to_owned(), found, expected: "version 1" });
+    }
+    origin.lineage.verified = origin.lineage.recorded.keys().cloned().collect();
+    Ok(origin)
+}
+
+fn record(path: &Path, error: &serde_json::Error) -> CustodyError {
+    let expected = "a record of where an artefact comes from, as Sirocco writes it";
+    CustodyError::Record { path: path.to_owned(), found: error.to_string(), expected }
+}

@@ -1,0 +1,123 @@
+//! Asked, recorded, signed, verified: one action from its question to what comes of it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Map;
+use sirocco_config::OPEN_POLICY;
+use sirocco_custody::artefact::{self, Making};
+use sirocco_custody::{Account, Book, Custody, CustodyError, Keys, Lineage, Question, Settings, Statement};
+use sirocco_files::{BareDigest, Digest};
+use sirocco_ledger::disk::Log;
+use sirocco_ledger::source::entry;
+use sirocco_ledger::time::Time;
+use sirocco_policy::{Action, Kind, Name, verb};
+use sirocco_signing::provenance::Build;
+use sirocco_signing::trust::role;
+use tempfile::TempDir;
+
+fn settings(set: &str, site: &str) -> Settings {
+    Settings { set: set.to_owned(), facts: Vec::new(), purpose: None, site: site.to_owned() }
+}
+
+/// A set that keeps letters in Luxembourg, with the account that runs the tests as an engineer.
+fn at_home(folder: &Path) -> String {
+    let set = folder.join("rules");
+    std::fs::create_dir(&set).unwrap();
+    let rules = "@id(\"engineers\")\npermit(principal, action, resource) when { principal.roles.contains(\"engineer\") };\n\
+                 @id(\"residency\")\nforbid(principal, action, resource) unless { \
+                 resource.residency.anywhere || resource.residency.countries.contains(context.site.country) };\n";
+    std::fs::write(set.join("policy.cedar"), rules).unwrap();
+    let facts = format!(
+        "[data.letters]\npath = \"letters.jsonl\"\nresidency = [\"LU\"]\n[site.bissen]\ncountry = \"LU\"\n[site.bologna]\ncountry = \"IT\"\n\
+         [person.\"{}\"]\nroles = [\"engineer\"]\n",
+        Account::own().name
+    );
+    std::fs::write(set.join("facts.toml"), facts).unwrap();
+    set.to_str().unwrap().to_owned()
+}
+
+fn letters(folder: &Path) -> PathBuf {
+    let path = folder.join("letters.jsonl");
+    std::fs::write(&path, "{}\n").unwrap();
+    path
+}
+
+fn ledger(folder: &TempDir, custody: &Custody) -> Book {
+    Book::open(&folder.path().join("ledger"), custody.author().unwrap()).unwrap()
+}
+
+#[test]
+fn what_was_decided_is_recorded_also_where_it_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (set, data) = (at_home(folder.path()), letters(folder.path()));
+    let run: Name = "checkpoint:run".parse().unwrap();
+    let mut answers = Vec::new();
+    for site in ["bissen", "bologna"] {
+        let custody = Custody::open(settings(&set, site), folder.path(), None).unwrap();
+        let book = ledger(&folder, &custody);
+        let mut lineage = Lineage::default();
+        let used = custody.uses(&mut lineage, Kind::Data, &data, BareDigest::of(b"{}\n"));
+        assert_eq!(used.to_string(), "data:letters");
+        lineage.makes(&run, [used]);
+        answers.push(custody.admit::<verb::Train, _>(Question::new(Action::Train, run.clone(), lineage), run.clone(), &book));
+        book.sync().unwrap();
+    }
+    assert!(answers[0].is_ok());
+    let Err(CustodyError::Refused(decision)) = &answers[1] else { panic!("{:?}", answers[1]) };
+    assert_eq!(decision.rule_ids().collect::<Vec<_>>(), ["residency"]);
+
+    let custody = Custody::open(settings(&set, "bissen"), folder.path(), None).unwrap();
+    let keys = Keys::create(&folder.path().join("keys"), "tests").unwrap();
+    ledger(&folder, &custody).seal(&keys.ledger, "tests/one").unwrap();
+    let log = Log::open(&folder.path().join("ledger"), custody.author().unwrap()).unwrap();
+    let said = |index| entry(&log.directory(), index, 2).map(|bytes| sirocco_ledger::Entry::parse(&bytes).unwrap()).unwrap();
+    let [first, second] = [said(0), said(1)].map(|entry| entry.decision.unwrap());
+    assert!(first.allowed && !second.allowed);
+    assert_eq!(second.rules, ["residency"]);
+}
+
+#[test]
+fn what_is_published_tells_the_next_question_where_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let custody = Custody::open(settings(OPEN_POLICY, "local"), folder.path(), None).unwrap();
+    let keys = Keys::create(&folder.path().join("keys"), "tests").unwrap();
+    let adapter = folder.path().join("adapter");
+    std::fs::create_dir(&adapter).unwrap();
+    std::fs::write(adapter.join("weights"), "w").unwrap();
+    let made: Name = "adapter:run".parse().unwrap();
+    let mut lineage = Lineage::default();
+    let data = custody.uses(&mut lineage, Kind::Data, &letters(folder.path()), BareDigest::of(b"{}\n"));
+    let base = custody.uses(&mut lineage, Kind::Model, folder.path(), BareDigest::of(b"base"));
+    lineage.makes(&made, [data, base]);
+    let now = Time::from_millis(1_800_000_000_000);
+    let statement = Statement {
+        build: Build::FineTune,
+        run: "run".to_owned(),
+        when: (now, now),
+        parameters: Map::new(),
+        settled: Map::new(),
+        configuration: BareDigest::of(b"run.toml"),
+        lineage: &lineage,
+        made: &made,
+    };
+    let facts = statement.facts(&custody).unwrap();
+    let decision = custody.ask(Question::new(Action::Export, made.clone(), lineage.clone())).unwrap();
+    let making =
+        Making { artefact: &made, lineage: &lineage, labels: &decision.labels, run: ("run", 3), known: &[], facts: &facts };
+    let digest = artefact::publish(&adapter, &making, &keys.release).unwrap();
+
+    let trust = keys.trust(None).unwrap();
+    let used = artefact::verified(&adapter, &trust, role::RELEASE, &[]).unwrap();
+    assert_eq!((used.signer.as_str(), used.digest), ("release", digest));
+    let origin = used.origin.unwrap();
+    assert_eq!((origin.step, origin.lineage.made.len(), origin.lineage.verified.len()), (3, 1, 1));
+
+    std::fs::write(adapter.join("weights"), "W").unwrap();
+    let error = artefact::verified(&adapter, &trust, role::RELEASE, &[]).unwrap_err().to_string();
+    assert!(error.contains("weights"), "{error}");
+}
+
+#[test]
+fn digests_of_the_ledger_and_of_manifests_are_the_same_bytes() {
+    assert_eq!(Digest::from(BareDigest::of(b"x")), Digest::of(b"x"));
+}
