@@ -163,7 +163,9 @@ fn secret_from_pem(path: &Path, text: &str) -> Result<SecretKey> {
         }
         Some("EC PRIVATE KEY") => {
             let start = text.find("-----BEGIN EC PRIVATE KEY-----").and_then(|at| text.get(at..)).unwrap_or(text);
-            SecretKey::from_sec1_pem(start).map_err(|error| error.to_string())
+            let document = SecretDocument::from_pem(start).map(|(_, document)| document);
+            let document = document.map_err(|error| malformed(path, "the private key", error.to_string(), EXPECTED))?;
+            SecretKey::from_sec1_der(document.as_bytes()).map_err(|error| error.to_string())
         }
         Some(other) => return Err(unsupported(&format!("PEM with a {other}"))),
         None => return Err(malformed(path, "the file", "no PEM", EXPECTED)),
