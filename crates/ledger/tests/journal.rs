@@ -8,7 +8,9 @@ use std::path::Path;
 use sirocco_ledger::LedgerError;
 use sirocco_ledger::disk::Log;
 use sirocco_ledger::record::{HEADER_BYTES, records};
+use sirocco_ledger::source::entry;
 use sirocco_ledger::verify::Wrong;
+use sirocco_ledger::{Digest, Entry, Fact};
 use support::{action, author, check, copy, grown, key};
 use tempfile::tempdir;
 
@@ -48,6 +50,43 @@ fn a_changed_byte_before_whole_records_is_damage_and_nothing_is_dropped() {
             assert!(!path.join("torn").exists());
         }
     }
+}
+
+/// Two places, of which one takes two records with it, and a torn end.
+#[test]
+fn a_damaged_journal_is_opened_on_demand_and_keeps_every_whole_entry() {
+    let folder = tempdir().unwrap();
+    let begins = unsealed(folder.path());
+    let journal = folder.path().join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[begins[1] + 60] ^= 1;
+    bytes[begins[3] + 3] ^= 1;
+    bytes[begins[4] + 20] ^= 1;
+    bytes.extend([0, 0, 1, 0, 7]);
+    std::fs::write(&journal, &bytes).unwrap();
+    assert!(matches!(Log::open(folder.path(), author()), Err(LedgerError::Damaged { .. })));
+    let log = Log::open_damaged(folder.path(), author()).unwrap();
+    // Of the entries 3 to 8 these are whole; three recoveries are recorded.
+    let whole = [(3, 3), (5, 5), (7, 8)];
+    assert_eq!(log.len().unwrap(), 9);
+    log.seal(&key()).unwrap();
+    let report = check(&log.directory());
+    assert!(report.is_sound(), "{:?}", report.findings);
+    assert_eq!(report.remarks.recovered, [4, 6, 8]);
+    let read = |index| Entry::parse(&entry(&log.directory(), index, 9).unwrap()).unwrap();
+    for (index, number) in whole {
+        assert_eq!(read(index), action(0, number));
+    }
+    let spoilt = [&bytes[begins[1]..begins[2]], &bytes[begins[3]..begins[5]], &bytes[begins[6]..]];
+    for (index, spoilt) in [4, 6, 8].into_iter().zip(spoilt) {
+        let record = read(index);
+        let Fact::Text(name) = &record.facts["file"] else { panic!("{record:?}") };
+        assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), spoilt, "entry {index}");
+        assert_eq!(record.inputs["torn"], Digest::of(spoilt));
+    }
+    let before = std::fs::read(&journal).unwrap();
+    drop(Log::open_damaged(folder.path(), author()).unwrap());
+    assert_eq!(std::fs::read(&journal).unwrap(), before, "what is not damaged is left as it is");
 }
 
 #[test]

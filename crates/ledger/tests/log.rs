@@ -214,6 +214,28 @@ fn a_clock_that_runs_backwards_is_remarked_and_no_more() {
     assert_eq!((report.remarks.clock_backwards, report.remarks.first_backwards), (2, Some(2)));
 }
 
+/// Whoever verifies a log that grows sees tiles of one sealing, the journal of the next and the checkpoint of neither.
+#[test]
+fn a_log_that_is_sealed_meanwhile_is_never_accused() {
+    let folder = tempdir().unwrap();
+    let log = grown(folder.path(), &[100]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 100..900 {
+                log.append(&action(0, number)).unwrap();
+                if number % 3 == 0 {
+                    log.seal(&key()).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let report = check(&log.directory());
+            assert!(report.is_sound(), "{:?}", report.findings);
+        }
+    });
+    assert!(check(&log.directory()).size > 800);
+}
+
 #[test]
 fn witnesses_add_their_cosignatures_and_a_policy_counts_them() {
     let folder = tempdir().unwrap();

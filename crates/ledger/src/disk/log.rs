@@ -4,21 +4,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::disk::Directory;
-use crate::disk::directory::JOURNAL_LIMIT;
 use crate::disk::files::{self, LockFile};
 use crate::disk::journal::Journal;
-use crate::entry::{Author, Digest, Entry, Fact, RECOVERED};
+use crate::entry::{Author, Entry};
 use crate::record::HEADER_BYTES;
 use crate::tlog_proof::CHECKPOINT;
 use crate::{LedgerError, record};
 
 /// The journal's name in a log's directory.
 pub(crate) const JOURNAL: &str = "journal";
-/// What a power loss tore is kept here.
-const TORN: &str = "torn";
+/// The file that writers lock.
+pub(super) const LOCK: &str = "lock";
 
 /// A log's directory, open for writing.
 pub struct Log {
@@ -30,7 +28,7 @@ pub struct Log {
     /// Held while tiles and the checkpoint change. Whoever needs both takes this one first.
     pub(super) sealing: Mutex<LockFile>,
     /// A sync has failed since the journal was last written as a whole.
-    sync_lost: AtomicBool,
+    pub(super) sync_lost: AtomicBool,
 }
 
 pub(super) struct State {
@@ -45,7 +43,7 @@ impl Log {
     pub fn create(path: &Path, author: Author) -> Result<Self, LedgerError> {
         files::create_directory(path)?;
         let journal = path.join(JOURNAL);
-        let lock = LockFile::open(path.join("lock"))?;
+        let lock = LockFile::open(path.join(LOCK))?;
         let held = lock.hold()?;
         if !journal.exists() {
             // A journal that is gone may have had entries; a new one would hide that.
@@ -62,14 +60,15 @@ impl Log {
     /// Opens the log at `path`.
     ///
     /// # Errors
-    /// [`LedgerError::NoLog`] when there is none, and those of [`create`](Self::create).
+    /// [`LedgerError::NoLog`] when there is none, and those of [`create`](Self::create). [`LedgerError::Damaged`] of the journal has a way out,
+    /// [`open_damaged`](Self::open_damaged).
     pub fn open(path: &Path, author: Author) -> Result<Self, LedgerError> {
         let journal = path.join(JOURNAL);
         if !journal.exists() {
             return Err(LedgerError::NoLog(path.to_path_buf()));
         }
         let state = Mutex::new(State { journal: Journal::open(&journal)? });
-        let lock = LockFile::open(path.join("lock"))?;
+        let lock = LockFile::open(path.join(LOCK))?;
         let sealing = Mutex::new(LockFile::open(path.join("seal.lock"))?);
         let log = Self { path: path.to_path_buf(), author, state, lock, sealing, sync_lost: AtomicBool::new(false) };
         log.len()?;
@@ -186,48 +185,12 @@ impl Log {
         }
         change(&mut state)
     }
-
-    /// After a power loss or a kill in the middle of a write: what stands after the last whole record is kept in a file of its own, taken
-    /// off the journal, and recorded there. Entries that were synced are whole, so none of them is in it; where whole ones follow after
-    /// all, the journal was damaged and stays as it is.
-    fn recover(&self, journal: &mut Journal, bytes: u64) -> Result<(), LedgerError> {
-        let damaged = |found: String, expected: &str| LedgerError::Damaged {
-            path: self.path.join(JOURNAL),
-            place: format!("byte {}, entry {}", journal.end, journal.next),
-            found,
-            expected: expected.to_owned(),
-        };
-        if bytes > JOURNAL_LIMIT {
-            return Err(damaged(format!("{bytes} bytes that are no record"), "no more than a write leaves"));
-        }
-        let torn = journal.rest(journal.end)?;
-        if let record::End::Damaged(further) = record::end(&torn, journal.end) {
-            let found = format!("no record, and whole ones from byte {} on", journal.end.saturating_add(further as u64));
-            return Err(damaged(found, "a record with the hash of its entry"));
-        }
-        let now = crate::time::Time::from(SystemTime::now());
-        let name = format!("{TORN}/{:012}-{}", journal.next, now.millis());
-        let path = self.path.join(&name);
-        files::replace(&path, &[&torn])?;
-        files::sync_names(&self.path, &[path])?;
-        let mut entry = self.author.entry(RECOVERED, now);
-        entry.facts.insert("bytes".to_owned(), Fact::Number(i64::try_from(torn.len()).unwrap_or(i64::MAX)));
-        entry.facts.insert("file".to_owned(), Fact::Text(name));
-        entry.inputs.insert("torn".to_owned(), Digest::of(&torn));
-        let mut record = Vec::new();
-        record::push(&mut record, &entry.to_bytes()?)?;
-        journal.cut_torn()?;
-        journal.append(&record, 1)?;
-        journal.file.sync_data().map_err(|error| {
-            self.sync_lost.store(true, Ordering::Release);
-            LedgerError::io("sync", &self.path.join(JOURNAL), error)
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Digest;
     use crate::record::records;
 
     fn inode(path: &Path) -> u64 {

@@ -5,6 +5,7 @@ mod files;
 mod journal;
 mod key_file;
 mod log;
+mod recover;
 mod seal;
 mod writer;
 

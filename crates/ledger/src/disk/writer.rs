@@ -106,12 +106,12 @@ impl Writer {
         self.end();
         let mut queue = self.shared.queue();
         let entries = Vec::from(std::mem::take(&mut queue.waiting));
-        match queue.error.take() {
-            Some(error) if queue.unsynced > 0 || !entries.is_empty() => {
-                Err(Unwritten { entries, unsynced: queue.unsynced, error })
-            }
-            _ => Ok(()),
+        if queue.unsynced == 0 && entries.is_empty() {
+            return Ok(());
         }
+        let ended = || LedgerError::io("write", self.log().path(), std::io::Error::other("the thread that writes has ended"));
+        let error = queue.error.take().unwrap_or_else(|| Arc::new(ended()));
+        Err(Unwritten { entries, unsynced: queue.unsynced, error })
     }
 
     fn end(&mut self) {

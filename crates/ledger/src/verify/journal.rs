@@ -17,8 +17,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Reads the journal if there is one, and reports what is wrong with it. It is not signed: only what it says of entries that are gone
-    /// can be wrong, and bytes in its middle that are no record. A torn end is for the next writer to recover.
+    /// Reads the journal if there is one, and reports bytes in its middle that are no record. A torn end is for the next writer to recover.
     pub(super) fn read(source: &dyn Source, report: &mut Report) -> Result<Option<Self>, LedgerError> {
         let Some(bytes) = source.read(JOURNAL)? else { return Ok(None) };
         let first = match record::first_index(&bytes) {
@@ -28,10 +27,6 @@ impl Journal {
                 return Ok(None);
             }
         };
-        if first > report.size {
-            let (found, expected) = (format!("{} sealed entries", report.size), format!("{first}, where the journal begins"));
-            report.findings.push(Finding { entry: Some(report.size), ..whole(Wrong::Shorter, JOURNAL, found, expected) });
-        }
         let mut end = HEADER_BYTES;
         let walk = record::records(&bytes).map(|(begin, record)| {
             end = begin + record.bytes();
@@ -46,6 +41,14 @@ impl Journal {
         Ok(Some(journal))
     }
 
+    /// A journal that begins after the `sealed` entries knows of a longer log than the checkpoint.
+    pub(super) fn compare(&self, sealed: u64, report: &mut Report) {
+        if self.first > sealed {
+            let (found, expected) = (format!("{sealed} sealed entries"), format!("{}, where the journal begins", self.first));
+            report.findings.push(Finding { entry: Some(sealed), ..whole(Wrong::Shorter, JOURNAL, found, expected) });
+        }
+    }
+
     /// Index of the entry that comes after its last one.
     fn next(&self) -> u64 {
         self.first.saturating_add(self.leaves.len() as u64)
@@ -56,17 +59,27 @@ impl Journal {
     }
 }
 
+/// Tiles that reach beyond the checkpoint, and how many entries are sealed by now.
+pub(super) struct Beyond<'a> {
+    pub(super) tiles: &'a [Tile],
+    pub(super) sealed: u64,
+}
+
 /// Tiles beyond the checkpoint are those of a sealing that did not end, if the journal still has their entries: then nothing is lost.
 /// Otherwise a newer checkpoint was there, and an older one was put in its place.
 pub(super) fn compare_beyond(
     source: &dyn Source,
     journal: Option<&Journal>,
-    beyond: &[Tile],
+    beyond: &Beyond<'_>,
     report: &mut Report,
 ) -> Result<(), LedgerError> {
-    let size = report.size;
-    let Some(furthest) = beyond.iter().max_by_key(|tile| reach(tile)) else { return Ok(()) };
-    let reach = reach(furthest);
+    let size = beyond.sealed;
+    let Some((furthest, reach)) = beyond.tiles.iter().map(|tile| (tile, reach(tile))).max_by_key(|(_, reach)| *reach) else {
+        return Ok(());
+    };
+    if reach <= size {
+        return Ok(());
+    }
     let covering = journal.filter(|journal| journal.first <= size && journal.next() >= reach);
     let Some(journal) = covering else {
         let (found, expected) = (format!("{size} sealed entries"), format!("the {reach} to which this tile belongs"));
@@ -74,7 +87,7 @@ pub(super) fn compare_beyond(
         report.findings.push(Finding { entry: Some(size), ..finding });
         return Ok(());
     };
-    for tile in beyond.iter().filter(|tile| tile.kind == Kind::Entries) {
+    for tile in beyond.tiles.iter().filter(|tile| tile.kind == Kind::Entries) {
         report.findings.extend(other_history(source, journal, *tile, size)?);
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::tlog_proof::CHECKPOINT;
 use crate::witness::TrustPolicy;
 
 pub use finding::{Finding, Remarks, Report, Wrong};
-use journal::{Journal, compare_beyond};
+use journal::{Beyond, Journal, compare_beyond};
 use levels::Levels;
 
 /// After so many findings the rest of a log is not looked at.
@@ -45,32 +45,14 @@ impl Expected {
     }
 }
 
-/// A log that is sealed while it is verified is verified again, so often at most.
-const AGAIN: usize = 3;
-
-/// Verifies the log in `source`.
+/// Verifies the log in `source`. Others may write and seal it meanwhile: the report is about the checkpoint that was there at first.
 ///
 /// # Errors
 /// Only when a file is there and cannot be read; what is wrong with the log is in the report.
 pub fn verify(source: &dyn Source, expected: &Expected) -> Result<Report, LedgerError> {
-    let mut checkpoint = source.read(CHECKPOINT)?;
-    let mut report = verify_once(source, expected, checkpoint.as_deref())?;
-    for _ in 0..AGAIN {
-        // What belongs to a newer checkpoint does not fit the one that was read first.
-        let now = if report.is_sound() { None } else { source.read(CHECKPOINT)? };
-        if now.is_none() || now == checkpoint {
-            break;
-        }
-        checkpoint = now;
-        report = verify_once(source, expected, checkpoint.as_deref())?;
-    }
-    Ok(report)
-}
-
-fn verify_once(source: &dyn Source, expected: &Expected, checkpoint: Option<&[u8]>) -> Result<Report, LedgerError> {
     let mut report =
         Report { accepted: None, size: 0, root: None, findings: Vec::new(), complete: true, remarks: Remarks::default() };
-    let Some(signed) = read_checkpoint(checkpoint, &mut report) else { return Ok(report) };
+    let Some(signed) = read_checkpoint(source, &mut report)? else { return Ok(report) };
     report.size = signed.checkpoint.size;
     match expected.policy.check(&signed) {
         Ok(accepted) => report.accepted = Some(accepted),
@@ -95,8 +77,13 @@ fn verify_once(source: &dyn Source, expected: &Expected, checkpoint: Option<&[u8
         }
         beyond = other_files(source, &mut report)?;
     }
+    // In the reverse order of a sealing, which writes tiles, then the checkpoint, and takes entries off the journal last.
     let journal = Journal::read(source, &mut report)?;
-    compare_beyond(source, journal.as_ref(), &beyond, &mut report)?;
+    let sealed = latest_size(source, expected, &signed)?;
+    if let Some(journal) = &journal {
+        journal.compare(sealed, &mut report);
+    }
+    compare_beyond(source, journal.as_ref(), &Beyond { tiles: &beyond, sealed }, &mut report)?;
     Ok(report)
 }
 
@@ -105,15 +92,21 @@ fn whole(wrong: Wrong, file: &str, found: impl Into<String>, expected: impl Into
     Finding { wrong, file: file.to_owned(), byte: None, entry: None, found: found.into(), expected: expected.into() }
 }
 
-fn read_checkpoint(bytes: Option<&[u8]>, report: &mut Report) -> Option<SignedCheckpoint> {
-    let signed = bytes.map(SignedCheckpoint::parse);
-    let error = match signed {
-        Some(Ok(signed)) => return Some(signed),
+fn read_checkpoint(source: &dyn Source, report: &mut Report) -> Result<Option<SignedCheckpoint>, LedgerError> {
+    let error = match source.read(CHECKPOINT)?.as_deref().map(SignedCheckpoint::parse) {
+        Some(Ok(signed)) => return Ok(Some(signed)),
         Some(Err(error)) => error.to_string(),
         None => "no such file".to_owned(),
     };
     report.findings.push(whole(Wrong::Checkpoint, CHECKPOINT, error, "a signed checkpoint"));
-    None
+    Ok(None)
+}
+
+/// The size of the checkpoint that is there by now, if the log was sealed since `first` was read.
+fn latest_size(source: &dyn Source, expected: &Expected, first: &SignedCheckpoint) -> Result<u64, LedgerError> {
+    let now = source.read(CHECKPOINT)?.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
+    let trusted = |now: &SignedCheckpoint| now.checkpoint.origin == first.checkpoint.origin && expected.policy.check(now).is_ok();
+    Ok(now.filter(trusted).map_or(0, |now| now.checkpoint.size).max(first.checkpoint.size))
 }
 
 fn compare_root(checkpoint: &Checkpoint, report: &mut Report) {
