@@ -1,7 +1,6 @@
 //! Bounds on texts of rules, held before they are parsed: readers of deep text call themselves until the stack is used up.
 //!
-//! Three things make an expression deep: brackets, `if` inside `if`, and rows of operators. The first two are counted, the third is bounded
-//! by the length of one rule.
+//! Three things make an expression deep: brackets, `if` inside `if`, and rows of operators such as `a && b && c`. Each is counted.
 
 use crate::error::PolicyError;
 use crate::source::Source;
@@ -12,6 +11,8 @@ const LONGEST_TEXT: usize = 256 * 1024;
 const LONGEST_RULE: usize = 16 * 1024;
 /// Brackets inside each other, and `if`s of one rule.
 const DEEPEST: usize = 100;
+/// Operators of one rule, dots included.
+const MOST_OPERATORS: usize = 500;
 
 /// Refuses text that no rule needs.
 pub(crate) fn check(source: &Source) -> Result<(), PolicyError> {
@@ -22,20 +23,18 @@ pub(crate) fn check(source: &Source) -> Result<(), PolicyError> {
         let found = format!("the file has {} bytes", source.text.len());
         return refuse(0, found, &format!("expected at most {LONGEST_TEXT}: use several files"));
     }
-    match first_excess(&source.text) {
-        None => Ok(()),
-        Some((offset, Excess::Brackets)) => {
-            refuse(offset, format!("more than {DEEPEST} brackets inside each other"), "expected fewer")
+    let Some((offset, excess)) = first_excess(&source.text) else { return Ok(()) };
+    let (found, expected) = match excess {
+        Excess::Brackets => (format!("more than {DEEPEST} brackets inside each other"), "expected fewer"),
+        Excess::Ifs => (format!("more than {DEEPEST} times `if` in one rule"), "expected fewer: make several rules of it"),
+        Excess::Operators => {
+            (format!("more than {MOST_OPERATORS} operators in one rule"), "expected fewer: make several rules of it")
         }
-        Some((offset, Excess::Ifs)) => {
-            refuse(offset, format!("more than {DEEPEST} times `if` in one rule"), "expected fewer: make several rules of it")
+        Excess::Length => {
+            (format!("a rule of more than {LONGEST_RULE} bytes"), "expected a shorter one: make several rules of it")
         }
-        Some((offset, Excess::Length)) => refuse(
-            offset,
-            format!("a rule of more than {LONGEST_RULE} bytes"),
-            "expected a shorter one: make several rules of it",
-        ),
-    }
+    };
+    refuse(offset, found, expected)
 }
 
 /// What there is too much of.
@@ -43,46 +42,85 @@ pub(crate) fn check(source: &Source) -> Result<(), PolicyError> {
 enum Excess {
     Brackets,
     Ifs,
+    Operators,
     Length,
+}
+
+/// What was counted in one rule.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    ifs: usize,
+    operators: usize,
+    /// In bytes, without blanks and comments.
+    length: usize,
+    /// Where it begins.
+    start: usize,
+}
+
+impl Counts {
+    fn excess(self) -> Option<Excess> {
+        let too_much = [
+            (self.ifs > DEEPEST, Excess::Ifs),
+            (self.operators > MOST_OPERATORS, Excess::Operators),
+            (self.length > LONGEST_RULE, Excess::Length),
+        ];
+        too_much.into_iter().find(|(is, _)| *is).map(|(_, excess)| excess)
+    }
+
+    fn word(&mut self, word: &[u8]) {
+        self.ifs += usize::from(word == b"if");
+        self.operators += usize::from([&b"in"[..], b"is", b"has", b"like"].contains(&word));
+    }
+}
+
+/// What a byte belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Code,
+    String,
+    Comment,
 }
 
 /// The first place where there is too much, outside of strings and comments; for a rule that is too long, where it begins.
 fn first_excess(text: &str) -> Option<(usize, Excess)> {
-    let (mut depth, mut ifs, mut length, mut start) = (0usize, 0usize, 0usize, 0usize);
-    let (mut string, mut comment, mut previous, mut word) = (false, false, b' ', 0usize);
+    let (mut counts, mut depth, mut part, mut previous, mut word) = (Counts::default(), 0usize, Part::Code, b' ', 0usize);
     for (offset, byte) in text.bytes().enumerate() {
-        let ends_if = string || comment || !(byte.is_ascii_alphanumeric() || byte == b'_');
-        if ends_if && !string && text.as_bytes().get(word..offset) == Some(b"if") {
-            ifs += 1;
+        let was = part;
+        part = match (was, byte) {
+            (Part::Code, b'"') => Part::String,
+            (Part::Code, b'/') if previous == b'/' => Part::Comment,
+            (Part::String, b'"') if previous != b'\\' => Part::Code,
+            (Part::Comment, b'\n') => Part::Code,
+            _ => was,
+        };
+        if was == Part::Code && !(byte.is_ascii_alphanumeric() || byte == b'_') {
+            counts.word(text.as_bytes().get(word..offset).unwrap_or_default());
         }
-        if ends_if {
+        if was != Part::Code || !(byte.is_ascii_alphanumeric() || byte == b'_') {
             word = offset + 1;
         }
-        match byte {
-            b'\n' => comment = false,
-            _ if comment => {}
-            b'"' if previous != b'\\' => string = !string,
-            _ if string => {}
-            b'/' if previous == b'/' => comment = true,
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            b';' => (ifs, length) = (0, 0),
+        match (was, byte) {
+            (Part::Code, b'(' | b'[' | b'{') => depth += 1,
+            (Part::Code, b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+            (Part::Code, b';') => counts = Counts::default(),
+            // The second of a pair is a part of the first.
+            (Part::Code, b'&' | b'|' | b'=') if previous == byte => {}
+            (Part::Code, b'&' | b'|' | b'=' | b'<' | b'>' | b'!' | b'+' | b'-' | b'*' | b'.') => counts.operators += 1,
             _ => {}
         }
-        // What stands before a rule is not a part of it.
-        let blank = comment || byte.is_ascii_whitespace();
-        if !blank && byte != b';' {
-            start = if length == 0 { offset } else { start };
-            length += 1;
+        // What stands before a rule is not a part of it, and the first slash of a comment was none of a rule.
+        let blank = was == Part::Comment || was == Part::Code && (byte.is_ascii_whitespace() || byte == b';');
+        if part == Part::Comment && was == Part::Code {
+            counts.length = counts.length.saturating_sub(1);
+        } else if !blank {
+            counts.start = if counts.length == 0 { offset } else { counts.start };
+            counts.length += 1;
         }
         if depth > DEEPEST {
             return Some((offset, Excess::Brackets));
         }
-        if ifs > DEEPEST {
-            return Some((offset, Excess::Ifs));
-        }
-        if length > LONGEST_RULE {
-            return Some((start, Excess::Length));
+        if let Some(excess) = counts.excess() {
+            return Some((if excess == Excess::Length { counts.start } else { offset }, excess));
         }
         // An escaped backslash escapes nothing.
         previous = if byte == b'\\' && previous == b'\\' { b' ' } else { byte };
@@ -110,6 +148,15 @@ mod tests {
             assert_eq!(found(&many(fine)), expected, "{fine}");
         }
         assert_eq!(found(&"if ".repeat(DEEPEST)), None);
+    }
+
+    #[test]
+    fn operators_are_signs_and_words() {
+        for operator in ["a&&", "a||", "a==", "<", "+", "-", "*", "!", ".", " in ", " has ", "\nlike ", " is "] {
+            assert_eq!(found(&operator.repeat(MOST_OPERATORS)), None, "{operator}");
+            assert_eq!(found(&format!("{} ", operator.repeat(MOST_OPERATORS + 1))), Some(Excess::Operators), "{operator}");
+        }
+        assert_eq!(found(&"a&&b;".repeat(MOST_OPERATORS + 1)), None, "each rule is counted for itself");
     }
 
     #[test]

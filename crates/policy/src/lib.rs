@@ -2,6 +2,7 @@
 //!
 //! Pure: texts come in with the names of their files, the day comes in with the request; nothing is opened, printed or asked of a clock.
 //! Labels are inherited from data to endpoint, the strictest wins ([`Labels`]). What is not known is refused, by name ([`Missing`]).
+//! A directory of rules, facts and cases is a [`PolicySet`], signed or not; under the demands of a place it becomes a [`Guard`], which admits.
 
 mod admitted;
 mod attributes;

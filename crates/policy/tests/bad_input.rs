@@ -110,8 +110,10 @@ fn forms_that_are_not_taken() {
     starts(&rule_error(&deep), "policy.cedar:2:", &["brackets inside each other", "expected fewer"]);
     for row in [4000, 30_000] {
         let long = format!("@id(\"a\")\npermit(principal, action, resource) when {{ {}true }};", "true && ".repeat(row));
-        starts(&rule_error(&long), "policy.cedar:1:1: not a Cedar policy: a rule of more than 16384 bytes", &["several rules"]);
+        starts(&rule_error(&long), "policy.cedar:2:", &["more than 500 operators in one rule", "several rules"]);
     }
+    let long = format!("@id(\"a\") @advice(\"{}\")\npermit(principal, action, resource);", "word ".repeat(4000));
+    starts(&rule_error(&long), "policy.cedar:1:1: not a Cedar policy: a rule of more than 16384 bytes", &["several rules"]);
     starts(&rule_error(&"// words\n".repeat(40_000)), "policy.cedar:1:1:", &["360000 bytes"]);
 }
 
@@ -136,6 +138,10 @@ fn deep_rules_do_not_use_up_the_stack() {
         row("resource.", "residency"),
         row("resource in ", "resource"),
         row("if true then ", "true"),
+        // As much as is taken.
+        format!("@id(\"a\")\npermit(principal, action, resource) when {{ {}true }};", "true && ".repeat(499)),
+        format!("@id(\"a\")\npermit(principal, action, resource) when {{ {}1 == 1 }};", "1+".repeat(499)),
+        format!("@id(\"a\")\npermit(principal, action, resource) when {{ {}true }};", "if true then true else ".repeat(100)),
         format!("@id(\"a\")\npermit(principal, action, resource) {};", "when{true}unless{false}".repeat(600)),
         "if true then true else ".repeat(10_000),
     ];

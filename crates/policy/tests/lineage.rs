@@ -80,9 +80,9 @@ fn bytes_that_nobody_named_are_known_by_their_digest() {
     let mut asked = train(&["data:found"], &[("data:found", "L")]);
     assert!(gate.ask(&asked).allowed, "{}", gate.ask(&asked));
     asked.digests.clear();
-    assert_eq!(
-        gate.ask(&asked).missing[0].to_string(),
-        "residency of data:found (no fact describes it, and nothing says what it was made from)"
+    let missing: Vec<_> = gate.ask(&asked).missing.iter().map(ToString::to_string).collect();
+    assert!(
+        missing.contains(&"residency of data:found (no fact describes it, and nothing says what it was made from)".to_owned())
     );
 }
 

@@ -19,10 +19,12 @@ const MINE: &str = "[data.mine]\npath = \"data/mine/train.jsonl\"\nresidency = \
 
 fn train(data: &str) -> Request {
     let mut asked = request("train", "checkpoint:c", "meluxina");
-    asked.who = "person:engineer".parse().unwrap();
+    asked.who = "person:engineer".parse().expect("a name");
     asked.confinement = Some(sirocco_policy::Confinement::Namespace);
     asked.purpose = Some("public-administration".to_owned());
-    asked.made.insert(asked.artefact.clone(), [data.parse().unwrap(), "model:mistral-nemo".parse().unwrap()].into());
+    asked
+        .made
+        .insert(asked.artefact.clone(), [data.parse().expect("a name"), "model:mistral-nemo".parse().expect("a name")].into());
     asked
 }
 
