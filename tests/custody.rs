@@ -73,17 +73,17 @@ fn refused(finished: Finished, code: i32, words: &[&str]) {
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
 }
 
-/// A run with the settings that has not made a step: the launcher starts an mpirun that does nothing.
-fn prepared(settings: &str) -> Workplace {
+/// A run of two ranks that has not made a step: the launcher starts an mpirun that does nothing.
+fn prepared() -> Workplace {
     let place = Workplace::new();
-    place.prepare("run", &format!("parallel.dp=2 {settings}"));
+    place.prepare("run", "parallel.dp=2");
     place
 }
 
 #[test]
 fn a_run_where_the_data_may_not_be_makes_no_step() {
     for count in [1, 2] {
-        let place = prepared("");
+        let place = prepared();
         if count == 1 {
             let path = place.file("run", "run.toml");
             let text = fs::read_to_string(&path).expect("run.toml");
@@ -213,20 +213,22 @@ fn a_checkpoint_without_a_signature_is_refused() {
 
 #[test]
 fn a_lost_key_is_told_before_the_first_step() {
-    let place = prepared("parallel.dp=1");
-    ranks(&place, "run", 1).expect_code(0).expect_words(&["made the keys"]);
+    let place = prepared();
+    ranks(&place, "run", 2).expect_code(0).expect_words(&["made the keys"]);
     let key = place.path().join(sirocco_tests::program::CONFIG_HOME).join("sirocco/keys/release.key");
     fs::remove_file(&key).expect("the key");
-    refused(ranks(&place, "run", 1), 2, &["release.key", "no private key", "policy.keys"]);
+    refused(ranks(&place, "run", 2), 2, &["release.key", "no private key", "policy.keys"]);
     // Other keys believe nothing that these have signed.
     fs::remove_dir_all(key.parent().expect("the keys")).expect("the keys");
-    refused(ranks(&place, "run", 1), 4, &["not trusted"]);
+    refused(ranks(&place, "run", 2), 4, &["not trusted"]);
 }
 
 #[test]
 fn an_export_is_refused_by_rule_and_recorded_where_it_is_not() {
-    let place = saved();
-    rules(&place, "run", ABROAD, "IT");
+    let place = prepared();
+    rules(&place, "run", ABROAD, "LU");
+    ranks(&place, "run", 2).expect_code(0);
+    rules_at(&place, "IT");
     for (form, words) in
         [("--adapter", ["export adapter:tiny", "rule residency"]), ("--merge", ["merge merged:tiny", "rule residency"])]
     {

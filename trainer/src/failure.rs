@@ -151,7 +151,9 @@ impl Failure {
                 let advice = decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.clone());
                 let help: Vec<String> =
                     advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
-                Self::new(Kind::Policy, decision).help(help.join("; "))
+                let unanswered: String =
+                    decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
+                Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
             }
             CustodyError::NoSet { .. } | CustodyError::Set { .. } | CustodyError::NotTaken { .. } => {
                 Self::usage(error).help(format!("policy.set in {run_file} names the rules"))
