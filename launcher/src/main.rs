@@ -5,9 +5,11 @@ mod chain;
 mod cli;
 mod commands;
 mod failure;
+mod gate;
 mod machine;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod programs;
 mod quota;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
+use cli::{Cli, Command, DataAction, KeysAction, ModelAction, PolicyAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -62,6 +64,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
         Command::Site(site) => site::run(&site.action)?,
+        Command::Policy(policy) => return policy::run(&policy.action),
+        Command::Keys(keys) => commands::keys::run(&keys.action)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -79,7 +83,8 @@ fn wants_json(command: &Command) -> bool {
             ModelAction::Convert(arguments) => arguments.json,
         },
         Command::Data(data) => match &data.action {
-            DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Check(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Prepare(arguments) => arguments.spec.json,
         },
         Command::Check(arguments) => arguments.json,
         Command::Plan(arguments) => arguments.json,
@@ -95,6 +100,18 @@ fn wants_json(command: &Command) -> bool {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,
             SiteAction::Check(arguments) => arguments.json,
+        },
+        Command::Policy(policy) => match &policy.action {
+            PolicyAction::Check(arguments) => arguments.json,
+            PolicyAction::Explain(arguments) => arguments.json,
+            PolicyAction::Test(arguments) => arguments.json,
+            PolicyAction::Init(arguments) => arguments.json,
+            PolicyAction::Sign(arguments) => arguments.json,
+            PolicyAction::Approve(arguments) => arguments.json,
+        },
+        Command::Keys(keys) => match &keys.action {
+            KeysAction::New(arguments) => arguments.json,
+            KeysAction::Show(arguments) => arguments.json,
         },
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {

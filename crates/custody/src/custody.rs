@@ -138,6 +138,15 @@ impl Custody {
 
     /// Something that lies at `path` and has these bytes is used: under the name that the facts know it by, or else its path.
     pub fn uses(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Sha256Digest) -> Name {
+        self.lies(lineage, kind, path, Some(digest))
+    }
+
+    /// The same for a plan, before its bytes were read.
+    pub fn will_use(&self, lineage: &mut Lineage, kind: Kind, path: &Path) -> Name {
+        self.lies(lineage, kind, path, None)
+    }
+
+    fn lies(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Option<Sha256Digest>) -> Name {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let base = std::fs::canonicalize(&self.base).unwrap_or_else(|_| self.base.clone());
         let absolute = real.display().to_string();
@@ -146,9 +155,9 @@ impl Custody {
         // Facts may write either.
         let known = |path: &str| facts.known_as(kind, Some(path), None).is_some();
         let written = relative.filter(|path| !known(&absolute) && known(path)).unwrap_or(absolute);
-        let name = facts.known_as(kind, Some(&written), Some(&digest));
+        let name = facts.known_as(kind, Some(&written), digest.as_ref());
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
-        lineage.uses(name, Some(digest), Some(written))
+        lineage.uses(name, digest, Some(written))
     }
 
     /// The whole question.
@@ -184,6 +193,26 @@ impl Custody {
         if decision.allowed { Ok(decision) } else { Err(CustodyError::Refused(Box::new(decision))) }
     }
 
+    /// The same, and a refusal is recorded in the ledger that `book` opens: for what is asked before there is a run to record it in.
+    ///
+    /// # Errors
+    /// [`CustodyError::Refused`]; a ledger that cannot be written.
+    pub fn ask_first<E: From<CustodyError>>(
+        &self,
+        question: Question,
+        book: impl FnOnce() -> Result<Book, E>,
+    ) -> Result<Decision, E> {
+        let request = self.request(question);
+        let decision = self.gate().ask(&request);
+        if decision.allowed {
+            return Ok(decision);
+        }
+        let book = book()?;
+        book.write(asked(&request, &decision))?;
+        book.sync()?;
+        Err(CustodyError::Refused(Box::new(decision)).into())
+    }
+
     /// Lets `thing` pass if the policy allows it, and records in `book` what was decided, also where it was refused.
     ///
     /// # Errors
@@ -217,6 +246,6 @@ fn asked(request: &Request, decision: &Decision) -> Deed {
 }
 
 /// The day by this machine's clock, in UTC.
-fn today() -> Day {
+pub fn today() -> Day {
     Day::new(time::OffsetDateTime::from(SystemTime::now()).date())
 }

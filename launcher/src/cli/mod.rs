@@ -3,6 +3,7 @@
 //! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
 mod files;
 mod plan;
+mod policy;
 mod report;
 mod run;
 mod site;
@@ -15,6 +16,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
 pub(crate) use plan::Plan;
+pub(crate) use policy::{
+    KeysAction, KeysCommand, PolicyAction, PolicyApprove, PolicyCheck, PolicyCommand, PolicyExplain, PolicyInit, PolicyOptions,
+    PolicySign, PolicyTest,
+};
 pub(crate) use report::Report;
 pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
@@ -183,6 +188,10 @@ Examples:
     Serve(PassedOn),
     /// Clusters: what one has and demands, and whether that holds here
     Site(SiteCommand),
+    /// What is allowed, and which rule said so; sets of rules, approvals
+    Policy(PolicyCommand),
+    /// The keys that sign what runs publish, and ledgers
+    Keys(KeysCommand),
     /// What this machine has and lacks
     #[command(after_help = "\
 Exit code 5 only if something is missing that training needs.
