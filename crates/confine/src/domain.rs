@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn only_named_files_are_left_to_a_thread_in_a_domain() {
         if rights().is_none() {
-            return crate::skipped("files of a Landlock domain", "this kernel has no Landlock");
+            return crate::testing::skipped("files of a Landlock domain", "this kernel has no Landlock");
         }
         let (open, shut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for directory in [&open, &shut] {

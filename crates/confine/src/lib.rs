@@ -47,6 +47,8 @@ mod peer;
 mod probe;
 mod rdma;
 mod seccomp;
+#[cfg(test)]
+mod testing;
 
 pub use apply::{Applied, Demand, Mechanism, apply, network};
 pub use domain::Domain;
@@ -56,10 +58,3 @@ pub use namespace::Namespace;
 pub use paths::Paths;
 pub use probe::Offer;
 pub use seccomp::CLOSED;
-
-/// Says of a test that it did not look at something, past the test harness, which keeps what a passing test says to itself.
-#[cfg(test)]
-pub(crate) fn skipped(what: &str, why: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
-}

@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_end_of_a_pair_of_datagram_sockets_reaches_a_stranger_when_it_is_free_to() {
-        let place = tempfile::tempdir().unwrap();
+        let place = crate::testing::place_for_sockets();
         let path = place.path().join("stranger");
         let stranger = UnixDatagram::bind(&path).unwrap();
         stranger.set_nonblocking(true).unwrap();

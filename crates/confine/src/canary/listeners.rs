@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_gets_through_is_heard() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::place_for_sockets();
         let mut listeners = Listeners::open(directory.path()).unwrap();
         let to_us: Vec<_> = listeners.plan().into_iter().filter(|plan| plan.attempt.listener().is_some()).collect();
         assert!(to_us.len() >= 10);
@@ -213,14 +213,14 @@ mod tests {
 
     #[test]
     fn their_files_end_with_them() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::place_for_sockets();
         drop(Listeners::open(directory.path()).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn tokens_are_labels_and_differ_and_none_begins_another() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::place_for_sockets();
         let mut listeners = Listeners::open(directory.path()).unwrap();
         let plans = [listeners.plan(), listeners.plan()].concat();
         let tokens: std::collections::BTreeSet<_> = plans.iter().map(|plan| plan.token.as_str()).collect();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn devices_are_attempted_where_there_are_none_too() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::place_for_sockets();
         let plan = Listeners::open(directory.path()).unwrap().plan();
         assert!(plan.iter().any(|plan| matches!(plan.attempt, Try::Device(_))));
     }

@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_made_got_through_whether_or_not_it_was_heard() {
-        let place = tempfile::tempdir().unwrap();
+        let place = crate::testing::place_for_sockets();
         let mut listeners = Listeners::open(place.path()).unwrap();
         let plan = listeners.plan();
         let passed = vec![Outcome::Passed; plan.len()];

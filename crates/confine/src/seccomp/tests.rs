@@ -61,7 +61,7 @@ fn pairs_of_streams_remain_and_pairs_of_datagram_sockets_do_not() {
 
 #[test]
 fn an_end_of_a_pair_reaches_nobody_else() {
-    let place = tempfile::tempdir().unwrap();
+    let place = crate::testing::place_for_sockets();
     let (stream, datagram) = (place.path().join("stream"), place.path().join("datagram"));
     let listener = UnixListener::bind(&stream).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -71,15 +71,21 @@ fn an_end_of_a_pair_reaches_nobody_else() {
         let to = [&stream, &datagram].map(|path| SocketAddrUnix::new(path).unwrap());
         let reached = under(&allowed, move || {
             let mut reached = Vec::new();
+            // Whether it is taken or not: what matters is who hears it.
+            let send = |from: &OwnedFd| {
+                for to in &to {
+                    let _ = sendto(from, b"pair", SendFlags::NOSIGNAL, to);
+                }
+            };
             for kind in [SocketType::STREAM, SocketType::SEQPACKET] {
                 let (one, other) = pair(kind).unwrap();
                 // As it is, without its peer, and after an attempt to part them.
                 reached.extend(to.iter().map(|to| connect(&one, to)));
                 reached.push(connect_unspec(&one));
-                let _ = to.iter().map(|to| sendto(&one, b"pair", SendFlags::NOSIGNAL, to)).count();
+                send(&one);
                 drop(other);
                 reached.extend(to.iter().map(|to| connect(&one, to)));
-                let _ = to.iter().map(|to| sendto(&one, b"pair", SendFlags::NOSIGNAL, to)).count();
+                send(&one);
                 reached.push(rustix::net::listen(&one, 1));
             }
             reached
@@ -132,7 +138,7 @@ fn internet_means_tcp_and_datagrams_and_a_look_at_the_interfaces() {
 #[test]
 fn a_ring_can_be_neither_made_nor_used() {
     let Ok(ring) = io_uring::IoUring::new(2) else {
-        return crate::skipped("use of a ring under the filters", "this kernel gives none");
+        return crate::testing::skipped("use of a ring under the filters", "this kernel gives none");
     };
     let outcome = under(&Allowed::Loopback, move || {
         let made = io_uring::IoUring::new(2).map(drop).map_err(|error| error.raw_os_error());
