@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn an_account_has_the_name_of_its_number() {
-        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\namal:x:1000:1000::/home/amal:/bin/sh\n:x:7:7:::\n";
+        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\namal:x:1000:1000::/homes/amal:/bin/sh\n:x:7:7:::\n";
         assert_eq!(named(text, 1000).as_deref(), Some("amal"));
         assert_eq!((named(text, 7), named(text, 100)), (None, None));
         assert!(!Account::own().name.is_empty());
