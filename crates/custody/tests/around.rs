@@ -118,6 +118,12 @@ fn what_is_published_tells_the_next_question_where_it_comes_from() {
 }
 
 #[test]
+fn a_level_has_one_number_and_one_word_where_it_is_measured_and_where_it_is_demanded() {
+    let measured = sirocco_confine::Level::ALL.map(|level| level.to_string());
+    assert_eq!(measured, sirocco_policy::Confinement::ALL.map(|level| level.to_string()));
+}
+
+#[test]
 fn digests_of_the_ledger_and_of_manifests_are_the_same_bytes() {
     assert_eq!(Digest::from(BareDigest::of(b"x")), Digest::of(b"x"));
 }
