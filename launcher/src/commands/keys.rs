@@ -21,7 +21,7 @@ struct Shown {
 pub(crate) fn run(action: &KeysAction) -> Result<(), Failure> {
     let (keys, as_json) = match action {
         KeysAction::New(arguments) => {
-            let owner = arguments.name.clone().unwrap_or_else(|| Account::own().name);
+            let owner = arguments.name.clone().unwrap_or_else(|| Account::own(None).name);
             (Keys::create(&arguments.dir, &owner)?, arguments.json)
         }
         KeysAction::Show(arguments) => (Keys::read(&arguments.dir)?, arguments.json),

@@ -19,7 +19,7 @@ pub(crate) fn book(custody: &Custody) -> Result<Book, Failure> {
 
 /// Signs all that the account's ledger holds.
 pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
-    let account = Account::own().name;
+    let account = Account::own(None).name;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let number = BareDigest::of(format!("{account} {now} {}", std::process::id()).as_bytes()).to_string();
     let name = format!("sirocco/{account}/{}", number.get(..16).unwrap_or_default());
@@ -29,7 +29,7 @@ pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
 /// The keys that were named, or else the account's. They are made where there are none.
 pub(crate) fn keys(named: Option<&Path>) -> Result<Keys, Failure> {
     let path = directory(named)?;
-    let (keys, made) = Keys::read_or_create(&path, &Account::own().name)?;
+    let (keys, made) = Keys::read_or_create(&path, &Account::own(None).name)?;
     if made {
         say(format_args!("note: {}: new keys, with which this account signs; sirocco keys show {0}", path.display()));
     }
