@@ -5,8 +5,8 @@ use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact
 use sirocco_policy::{Admitted, Guarded, Kind, Name, Sha256Digest, Verb};
 use sirocco_signing::manifest::{Manifest, Options};
 
-use super::account;
 use super::measured::digest_of;
+use super::{account, confinement};
 use crate::cli::PolicyOptions;
 use crate::failure::Failure;
 use crate::train::here;
@@ -65,6 +65,7 @@ impl OwnPolicy {
     /// Lets it pass, and records the answer.
     pub(crate) fn admit<V: Verb>(&self, thing: Measured) -> Result<Admitted<V, Measured>, Failure> {
         let question = Question::new(V::ACTION, thing.name.clone(), thing.lineage.clone());
+        let question = Question { confinement: confinement(), ..question };
         let answer = self.custody.admit::<V, _>(question, thing, &self.book);
         self.book.sync()?;
         Ok(answer?)

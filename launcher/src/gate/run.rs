@@ -2,8 +2,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::account;
 use super::measured::{Bytes, DataFile, data_of, is_missing};
+use super::{account, confinement};
 use crate::failure::Failure;
 use crate::output::say;
 use crate::train::directory::RunDirectory;
@@ -13,7 +13,7 @@ use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact, today};
 use sirocco_ledger::Digest;
-use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
+use sirocco_policy::{Action, Admitted, Decision, Kind, Name, Who, verb};
 
 /// Data that may be tokenised.
 pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
@@ -122,12 +122,7 @@ impl RunPolicy {
     fn preparing(&self, file: &DataFile) -> Question {
         let mut lineage = Lineage::default();
         let name = self.custody.uses(&mut lineage, Kind::Data, &file.path, file.digest);
-        Question { confinement: self.confinement(), ..Question::new(Action::Prepare, name, lineage) }
-    }
-
-    /// This process is not confined, and does not say that it were.
-    fn confinement(&self) -> Option<Confinement> {
-        None
+        Question { confinement: confinement(), ..Question::new(Action::Prepare, name, lineage) }
     }
 
     /// A question about the run as it will be.
