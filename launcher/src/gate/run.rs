@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::measured::{Bytes, DataFile, data_of, is_missing};
 use super::{account, confinement};
 use crate::failure::Failure;
+use crate::failure::Kind::Policy;
 use crate::output::say;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
@@ -73,12 +74,18 @@ impl RunPolicy {
     /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
     /// ledger, because the run has none yet, or none that it should begin with.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
-        let book = || account::book(&self.custody);
-        self.custody.ask_first(self.question(action, data, directory)?, book)?;
-        for file in data.iter().filter(|file| !file.is_cached) {
-            self.custody.ask_first(self.preparing(file), book)?;
+        self.ask_first(self.question(action, data, directory)?)?;
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
+    }
+
+    fn ask_first(&self, question: Question) -> Result<(), Failure> {
+        let Err(refused) = self.custody.ask(question.clone()).map_err(Failure::from) else { return Ok(()) };
+        match self.custody.ask_first(question, || account::book(&self.custody)) {
+            // It stays a refusal where it cannot be recorded.
+            Err(other) if other.kind != Policy => say(format_args!("note: this refusal is not recorded: {}", other.message)),
+            _ => {}
         }
-        Ok(())
+        Err(refused)
     }
 
     /// The same for who only wants to know; nothing is recorded.

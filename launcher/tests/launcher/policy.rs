@@ -198,8 +198,9 @@ fn a_signed_set_of_which_a_byte_was_changed_is_named() {
 #[test]
 fn a_machine_that_demands_signatures_takes_no_other_set() {
     let bench = bench(EVERY);
-    bench.write("etc/demands.toml", "signed_policies = true\n");
-    let script = "mkdir -p /etc/sirocco && mount --bind \"$1\" /etc/sirocco && shift && exec \"$@\"";
+    bench.write("etc/sirocco/demands.toml", "signed_policies = true\n");
+    std::fs::copy("/etc/passwd", bench.path("etc/passwd")).unwrap();
+    let script = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
     let in_namespace = |words: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script, "sh"]).arg(bench.path("etc")).args(words).current_dir(bench.path(""));
