@@ -1,4 +1,5 @@
 //! Asked, recorded, signed, verified: one action from its question to what comes of it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use sirocco_signing::trust::role;
 use tempfile::TempDir;
 
 fn settings(set: &str, site: &str) -> Settings {
-    Settings { set: set.to_owned(), facts: Vec::new(), purpose: None, site: site.to_owned() }
+    Settings { set: set.to_owned(), facts: Vec::new(), purpose: None, site: site.to_owned(), account: None }
 }
 
 /// A set that keeps letters in Luxembourg, with the account that runs the tests as an engineer.
@@ -30,7 +31,7 @@ fn at_home(folder: &Path) -> String {
     let facts = format!(
         "[data.letters]\npath = \"letters.jsonl\"\nresidency = [\"LU\"]\n[site.bissen]\ncountry = \"LU\"\n[site.bologna]\ncountry = \"IT\"\n\
          [person.\"{}\"]\nroles = [\"engineer\"]\n",
-        Account::own().name
+        Account::own(None).name
     );
     std::fs::write(set.join("facts.toml"), facts).unwrap();
     set.to_str().unwrap().to_owned()
