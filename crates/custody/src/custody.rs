@@ -128,6 +128,13 @@ impl Custody {
         &self.settings.site
     }
 
+    /// Something whose name is known, as that of a verified artefact is, lies at `path` and has these bytes.
+    pub fn holds(&self, lineage: &mut Lineage, name: Name, path: &Path, digest: Sha256Digest) -> Name {
+        let mut found = Lineage::default();
+        let described = self.uses(&mut found, name.kind, path, digest);
+        lineage.uses(name, Some(digest), found.paths.remove(&described))
+    }
+
     /// Whom entries of a ledger name. Reads the program's own file.
     ///
     /// # Errors
