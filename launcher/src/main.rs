@@ -4,7 +4,9 @@ mod allowed;
 mod chain;
 mod cli;
 mod commands;
+mod evidence;
 mod failure;
+mod ledger;
 mod machine;
 mod output;
 mod plan;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
+use cli::{Cli, Command, DataAction, LedgerAction, ModelAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -62,6 +64,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
         Command::Site(site) => site::run(&site.action)?,
+        Command::Ledger(ledger) => ledger::run(&ledger.action)?,
+        Command::Evidence(arguments) => evidence::run(&arguments)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -96,6 +100,12 @@ fn wants_json(command: &Command) -> bool {
             SiteAction::Show(arguments) => arguments.json,
             SiteAction::Check(arguments) => arguments.json,
         },
+        Command::Ledger(ledger) => match &ledger.action {
+            LedgerAction::Verify(arguments) => arguments.json,
+            LedgerAction::Show(arguments) => arguments.json,
+            LedgerAction::Prove(arguments) => arguments.json,
+        },
+        Command::Evidence(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {
             passed.arguments.iter().any(|word| word == "--json")

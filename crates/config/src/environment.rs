@@ -182,11 +182,26 @@ pub const CACHE_HOME: Variable = Variable {
     meaning: "where sirocco plan looks for what make bench measured, in sirocco/calibration.json; without it: .cache in HOME",
 };
 
-/// The directory in which caches are where nothing else says.
+/// Where the keys are that sign what runs publish (`sirocco/keys`).
+pub const CONFIG_HOME: Variable = Variable {
+    name: "XDG_CONFIG_HOME",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "where the keys are that sign, in sirocco/keys, unless [policy] keys says otherwise; without it: .config in HOME",
+};
+
+/// Where the ledger is of what an account does outside of any run (`sirocco/ledger`).
+pub const STATE_HOME: Variable = Variable {
+    name: "XDG_STATE_HOME",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "where the account's ledger is, in sirocco/ledger; without it: .local/state in HOME",
+};
+
+/// The directory in which the three above are where nothing else says.
 pub const HOME: Variable = Variable {
     name: "HOME",
-    read_by: "sirocco",
-    meaning: "its .cache is looked at where XDG_CACHE_HOME is not set; without it: this machine counts as not calibrated",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "its .cache, .config and .local/state stand in for the variables that begin with XDG_; without it: this machine counts as \
+              not calibrated, and what signs or keeps the account's ledger is refused",
 };
 
 /// Every variable.
@@ -194,6 +209,7 @@ pub const ALL: &[Variable] = &[
     ARRAY_JOB,
     ARRAY_TASK,
     CACHE_HOME,
+    CONFIG_HOME,
     CONTAINER,
     HOME,
     JOB_CPUS,
@@ -213,6 +229,7 @@ pub const ALL: &[Variable] = &[
     PMIX,
     PURGE_DELAY,
     SPIN_COUNT,
+    STATE_HOME,
     STEP,
     TERMINAL,
     TMPDIR,

@@ -17,6 +17,7 @@ mod node;
 mod origin;
 mod parallel;
 mod place;
+pub mod places;
 mod reader;
 mod run;
 mod run_file;

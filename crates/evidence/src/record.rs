@@ -170,7 +170,7 @@ pub(crate) fn ruling_text(one: &Numbered) -> String {
 pub(crate) fn nodes(entries: &[Numbered]) -> Vec<Node> {
     let mut nodes = Vec::<Node>::new();
     for one in entries.iter().filter(|one| one.entry.verb == CONFINED) {
-        let host = text(&one.entry, "node").unwrap_or(&one.entry.host).to_owned();
+        let host = text(&one.entry, "node").or_else(|| text(&one.entry, "host")).unwrap_or(&one.entry.host).to_owned();
         let path = |name: &str| format!("{CONFINEMENT}{name}.json");
         let name = free(&plain(&host), |name| nodes.iter().any(|node| node.file == path(name)));
         nodes.push(Node { entry: one.index, host, file: path(&name), proof: layout::proof(one.index, CONFINED) });

@@ -62,7 +62,10 @@ impl Trusted {
     }
 
     /// The keys as a policy for a log of this name: each log has a key of its own, which is the same secret under the log's name.
-    pub(crate) fn for_log(&self, name: &str) -> Result<TrustPolicy, EvidenceError> {
+    ///
+    /// # Errors
+    /// A name that no log may have.
+    pub fn for_log(&self, name: &str) -> Result<TrustPolicy, EvidenceError> {
         let keys: Result<Vec<VerifierKey>, _> = self.ledgers.iter().map(|key| key.named(name)).collect();
         Ok(TrustPolicy::of_logs(keys?)?)
     }
