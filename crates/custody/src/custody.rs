@@ -29,6 +29,8 @@ pub struct Settings {
     pub purpose: Option<String>,
     /// The site, by its name in the facts.
     pub site: String,
+    /// The account, as whoever started this process found it: for confined processes, which cannot ask a directory service.
+    pub account: Option<String>,
 }
 
 impl Settings {
@@ -37,7 +39,7 @@ impl Settings {
         let (policy, site) = (&run.policy, Path::new(&run.site.profile));
         // A profile of one's own is a path; facts speak of its name.
         let site = site.file_stem().map_or_else(|| run.site.profile.clone(), |stem| stem.to_string_lossy().into_owned());
-        Settings { set: policy.set.clone(), facts: policy.facts.clone(), purpose: policy.purpose.clone(), site }
+        Settings { set: policy.set.clone(), facts: policy.facts.clone(), purpose: policy.purpose.clone(), site, account: None }
     }
 }
 
@@ -98,7 +100,7 @@ impl Custody {
         let set = ReadSet::read(&settings.set, &settings.facts, trust)?;
         let guard = set.set.guard(&set.demands);
         let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;
-        let account = Account::own().name;
+        let account = Account::own(settings.account.as_deref()).name;
         // The facts say whether an account is a person's or a service's.
         let service = Who::new(WhoKind::Service, account.clone());
         let is_service = guard.gate().facts().principal(&service).is_some();

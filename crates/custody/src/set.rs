@@ -93,7 +93,7 @@ fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
 fn signature(path: &Path, trust: &Trust) -> Result<Signature, CustodyError> {
     let signed = oms::read(&path.join(oms::FILE), &trust.with_role(role::POLICY)?)?;
     let signer = Signer { name: signed.signer.name.clone(), key: signed.signer.key.fingerprint().to_string() };
-    let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest.into()));
+    let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest));
     let covers =
         Manifest::of_digests(files).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
     Ok(Signature { signer, covers })
