@@ -11,8 +11,7 @@ use crate::layout::{CONFINED, RESUMED, STARTED};
 use crate::record::{Node, nodes, text};
 
 /// The levels, from 0, by the words that requests and reports have for them.
-const LEVELS: [&[&str]; 6] =
-    [&["environment"], &["seccomp"], &["namespace", "network_namespace"], &["landlock"], &["hosts"], &["site"]];
+const LEVELS: [&str; 6] = ["environment", "seccomp", "network_namespace", "landlock", "hosts", "site"];
 
 pub(super) fn check(seen: &Seen<'_>) -> Check {
     let mut findings = seen.unread();
@@ -36,7 +35,7 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
 
 /// The number of a level.
 fn level(value: &Value) -> Option<u64> {
-    let word = |word: &str| LEVELS.iter().position(|words| words.contains(&word)).map(|at| at as u64);
+    let word = |word: &str| LEVELS.iter().position(|known| *known == word).map(|at| at as u64);
     value.as_u64().or_else(|| word(value.as_str()?))
 }
 
@@ -96,5 +95,19 @@ fn reached(entry: &Entry, report: &Value) -> Option<u64> {
     match (of_entry, of_report) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sirocco_policy::Confinement;
+
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_requests() {
+        let words = Confinement::ALL.map(|level| serde_json::to_value(level).unwrap());
+        assert_eq!(words.map(|word| level(&word)), [0, 1, 2, 3, 4, 5].map(Some));
+        assert_eq!([level(&Value::from(3)), level(&Value::from("more"))], [Some(3), None]);
     }
 }

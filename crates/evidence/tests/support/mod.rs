@@ -65,7 +65,7 @@ impl Run {
     pub fn ask<V: sirocco_policy::Verb>(&self, action: Action, artefact: &str) -> bool {
         let name: Name = artefact.parse().unwrap();
         let mut question = Question::new(action, name.clone(), self.lineage(&name));
-        question.confinement = Some(Confinement::Namespace);
+        question.confinement = Some(Confinement::NetworkNamespace);
         self.custody.admit::<V, _>(question, name, &self.book).is_ok()
     }
 
