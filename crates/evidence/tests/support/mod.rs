@@ -36,13 +36,13 @@ impl Run {
         let set = folder.path().join("rules");
         std::fs::create_dir(&set).unwrap();
         std::fs::write(set.join("policy.cedar"), RULES).unwrap();
-        let facts = format!("[site.local]\ncountry = \"LU\"\n[person.\"{}\"]\nroles = [\"engineer\"]\n", Account::own().name);
+        let facts = format!("[site.local]\ncountry = \"LU\"\n[person.\"{}\"]\nroles = [\"engineer\"]\n", Account::own(None).name);
         std::fs::write(set.join("facts.toml"), facts).unwrap();
         let own = folder.path().join("mine.toml");
         std::fs::write(&own, "[data.letters]\npath = \"letters.jsonl\"\n").unwrap();
         std::fs::write(folder.path().join("letters.jsonl"), "{}\n").unwrap();
         let set = set.to_str().unwrap().to_owned();
-        let settings = Settings { set, facts: vec![own], purpose: None, site: "local".to_owned() };
+        let settings = Settings { set, facts: vec![own], purpose: None, site: "local".to_owned(), account: None };
         let custody = Custody::open(settings, folder.path(), None).unwrap();
         let keys = Keys::create(&folder.path().join("keys"), "tests").unwrap();
         let book = Book::open(&folder.path().join("ledger"), custody.author().unwrap()).unwrap();
