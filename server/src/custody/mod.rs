@@ -92,6 +92,7 @@ impl Desk {
             facts: args.facts.clone(),
             purpose: args.purpose.clone(),
             site: args.site.clone(),
+            account: None,
         };
         let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
         let custody = Custody::open(settings, &base, Some(&trust)).map_err(Failure::Rules)?;
