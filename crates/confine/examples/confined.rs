@@ -1,11 +1,12 @@
 //! Starts a program confined, and is the helper of the canary.
 //!
 //! ```text
-//! confined --wish nothing -- COMMAND …            runs COMMAND without any network
-//! confined --wish loopback -- mpirun -n 2 …       the same with a loopback of its own
-//! confined --wish unix:DIRECTORY -- COMMAND …     AF_UNIX sockets within a directory
-//! confined --wish itself:ADDRESS,… -- COMMAND …   the sockets of a job of several nodes
-//! confined --canary DIRECTORY [--wish …]          measures; without a wish, the control
+//! confined --allow nothing -- COMMAND …           runs COMMAND without any network
+//! confined --allow loopback -- mpirun -n 2 …      the same with a loopback of its own
+//! confined --allow unix:DIRECTORY -- COMMAND …    AF_UNIX sockets within a directory
+//! confined --allow itself:ADDRESS,… -- COMMAND …  the sockets of a job of several nodes
+//! confined --canary DIRECTORY --allow nothing     measures; exit code 3 when something is found
+//! confined --control DIRECTORY                    what gets through without confinement
 //! confined --probe                                what this kernel offers
 //! ```
 //! Further options, before `--`: `--least LEVEL`, `--most LEVEL`, `--write PATH` and `--read PATH` (any number), `--user UID` for
@@ -18,18 +19,20 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use sirocco_confine::canary::{Canary, measure};
 use sirocco_confine::child::{Helper, probe, serve};
-use sirocco_confine::{Connects, Demand, Level, Paths, Wish, apply, canary, environment};
+use sirocco_confine::{Allowed, Connects, Demand, Level, Paths, apply, environment};
 
 /// What was typed.
 #[derive(Default)]
 struct Options {
-    wish: Option<Wish>,
+    allowed: Option<Allowed>,
     least: Option<Level>,
     most: Option<Level>,
     paths: Paths,
     user: Option<u32>,
     canary: Option<PathBuf>,
+    control: Option<PathBuf>,
     probe: bool,
     command: Vec<OsString>,
 }
@@ -50,41 +53,53 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         serve(std::io::stdin(), std::io::stdout())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if !environment::left()?.is_empty() {
+        return Err(again(&arguments)?.into());
+    }
     let options = read(arguments)?;
     let helper = Helper {
         program: std::env::current_exe()?,
         arguments: vec!["helper".into()],
+        environment: std::env::vars_os().collect(),
         identity: options.user.map(|user| (user, user)),
     };
-    let demand = options.wish.clone().map(|wish| demand(wish, &options));
+    let demand = options.allowed.clone().map(|allowed| demand(allowed, &options));
     let mut out = std::io::stdout();
     if options.probe {
         writeln!(out, "{}", serde_json::to_string_pretty(&probe(&helper)?)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(directory) = options.canary {
-        let report = canary::measure(&helper, demand.as_ref(), &directory)?;
+    if let Some(directory) = options.control {
+        let canary = Canary::open(&helper, &directory)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(canary.control())?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(directory), Some(demand)) = (options.canary, &demand) {
+        let report = measure(&helper, demand, &directory)?;
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(3) });
     }
     let (Some(demand), [program, rest @ ..]) = (demand, options.command.as_slice()) else {
-        return Err("a wish and a command are needed".into());
+        return Err("what is allowed and a command are needed".into());
     };
     let applied = apply(&demand)?;
     writeln!(std::io::stderr(), "{}", serde_json::to_string(&applied)?)?;
     let mut command = Command::new(program);
     command.args(rest);
-    for (name, _) in environment::sort(std::env::vars_os().map(|(name, _)| name)).dropped {
-        command.env_remove(name);
-    }
-    // Ranks of one machine copy through shared memory; Open MPI's other way reads another process's memory, which is closed.
-    command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    command.envs(environment::FOR_OPEN_MPI);
     Err(command.exec().into())
 }
 
-fn demand(wish: Wish, options: &Options) -> Demand {
+/// Starts itself once more without the variables that lead out; comes back with an error or not at all.
+fn again(arguments: &[OsString]) -> std::io::Result<std::io::Error> {
+    let mut command = Command::new(std::env::current_exe()?);
+    environment::clean(command.args(arguments), std::env::vars_os().map(|(name, _)| name));
+    Ok(command.exec())
+}
+
+fn demand(allowed: Allowed, options: &Options) -> Demand {
     let paths = (options.paths != Paths::default()).then(|| options.paths.clone());
-    let best = Demand::best(wish, paths);
+    let best = Demand::best(allowed, paths);
     Demand { least: options.least.unwrap_or(best.least), most: options.most.unwrap_or(best.most), ..best }
 }
 
@@ -103,13 +118,14 @@ fn read(arguments: Vec<OsString>) -> Result<Options, Box<dyn Error>> {
         let value = words.next().ok_or("an option without its value")?;
         let text = value.to_str().ok_or("an option's value is not UTF-8")?;
         match word.to_str() {
-            Some("--wish") => options.wish = Some(wish(text)?),
+            Some("--allow") => options.allowed = Some(allowed(text)?),
             Some("--least") => options.least = Some(level(text)?),
             Some("--most") => options.most = Some(level(text)?),
             Some("--read") => options.paths.readable.push(text.into()),
             Some("--write") => options.paths.writable.push(text.into()),
             Some("--user") => options.user = Some(text.parse()?),
             Some("--canary") => options.canary = Some(text.into()),
+            Some("--control") => options.control = Some(text.into()),
             _ => return Err(format!("unknown option {}", word.display()).into()),
         }
     }
@@ -120,17 +136,17 @@ fn level(text: &str) -> Result<Level, Box<dyn Error>> {
     Ok(serde_json::from_value(text.into())?)
 }
 
-fn wish(text: &str) -> Result<Wish, Box<dyn Error>> {
+fn allowed(text: &str) -> Result<Allowed, Box<dyn Error>> {
     let (name, value) = text.split_once(':').unwrap_or((text, ""));
     Ok(match name {
-        "nothing" => Wish::Nothing,
-        "loopback" => Wish::Loopback,
-        "unix" => Wish::Unix { directory: value.into() },
-        "listen" => Wish::Listen { port: value.parse()? },
+        "nothing" => Allowed::Nothing,
+        "loopback" => Allowed::Loopback,
+        "unix" => Allowed::Unix { directory: value.into() },
+        "listen" => Allowed::Listen { port: value.parse()? },
         "itself" => {
             let hosts = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
-            Wish::Hosts { hosts, by: Connects::Itself }
+            Allowed::Hosts { hosts, by: Connects::Itself }
         }
-        _ => return Err(format!("unknown wish {text}").into()),
+        _ => return Err(format!("nothing is known that is called {text}").into()),
     })
 }

@@ -4,17 +4,19 @@
 //! openings listen               prints its port, confines itself, answers one client
 //! openings loopback             speaks to itself over a loopback of its own
 //! openings broker PATH ADDRESS  asks the broker at PATH for a connection to ADDRESS, and says a word there
+//! openings serve PATH           is a broker at PATH, for clients and no hosts
 //! ```
-//! The first and the last then try to leave by themselves, and say what they met.
+//! The first and the third then try to leave by themselves, and say what they met.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use sirocco_confine::canary::{Plan, Try, attempt};
-use sirocco_confine::hosts::Client;
-use sirocco_confine::{Connects, Demand, Wish, apply};
+use sirocco_confine::canary::{Outcome, Plan, Try, attempt};
+use sirocco_confine::hosts::{Broker, Client, JobKey, Peers};
+use sirocco_confine::{Allowed, Connects, Demand, apply};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["listen"] => listen(),
         ["loopback"] => loopback(),
         ["broker", path, address] => broker(Path::new(path), address.parse()?),
-        _ => Err("listen, loopback, or broker PATH ADDRESS".into()),
+        ["serve", path] => serve(Path::new(path)),
+        _ => Err("listen, loopback, broker PATH ADDRESS, or serve PATH".into()),
     }
 }
 
@@ -30,7 +33,7 @@ fn listen() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     writeln!(std::io::stdout(), "{port}")?;
-    apply(&Demand::best(Wish::Listen { port }, None))?;
+    apply(&Demand::best(Allowed::Listen { port }, None))?;
     let (client, from) = listener.accept()?;
     let mut line = String::new();
     BufReader::new(&client).read_line(&mut line)?;
@@ -41,7 +44,7 @@ fn listen() -> Result<(), Box<dyn Error>> {
 }
 
 fn loopback() -> Result<(), Box<dyn Error>> {
-    apply(&Demand::best(Wish::Loopback, None))?;
+    apply(&Demand::best(Allowed::Loopback, None))?;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = match TcpListener::bind(address) {
             // A kernel without IPv6.
@@ -59,24 +62,30 @@ fn loopback() -> Result<(), Box<dyn Error>> {
 
 fn broker(path: &Path, address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let mut client = Client::open(path)?;
-    apply(&Demand::best(Wish::Hosts { hosts: vec![address.ip()], by: Connects::Broker }, None))?;
+    apply(&Demand::best(Allowed::Hosts { hosts: vec![address.ip()], by: Connects::Broker }, None))?;
     let connection = client.connect(address)?;
     writeln!(&connection, "by the broker")?;
     let elsewhere = client.connect(SocketAddr::new("192.0.2.77".parse()?, address.port())).map(drop);
-    let met = elsewhere.map_err(|error| error.raw_os_error());
-    writeln!(std::io::stdout(), "{} elsewhere {met:?}", ways_out(&connection, address))?;
+    let outcome = elsewhere.map_err(|error| error.raw_os_error());
+    writeln!(std::io::stdout(), "{} elsewhere {outcome:?}", ways_out(&connection, address))?;
     Ok(())
+}
+
+fn serve(path: &Path) -> Result<(), Box<dyn Error>> {
+    let clients = UnixListener::bind(path)?;
+    let peers = Peers { hosts: vec![], ports: 1..=1, key: JobKey::random()? };
+    Ok(Broker::new(peers, None).run(&clients)?)
 }
 
 /// Tries to get to an address by new sockets, and by the one that is open.
 fn ways_out(open: &TcpStream, to: SocketAddr) -> String {
     let tries = [Try::TcpConnect(to), Try::TcpFastOpen(to), Try::UdpSendTo(to), Try::Ring];
-    let mut met: Vec<_> = tries.map(|attempt| Plan { attempt, token: "out".into() }).iter().map(attempt).collect();
+    let mut outcome: Vec<_> = tries.map(|attempt| Plan { attempt, token: "out".into() }).iter().map(attempt).collect();
     // connect() to no address would free the socket for another.
     let freed = rustix::net::connect_unspec(open).and_then(|()| rustix::net::connect(open, &to));
-    met.push(match freed {
-        Ok(()) => sirocco_confine::canary::Met::Passed,
-        Err(error) => sirocco_confine::canary::Met::Failed(format!("errno {}", error.raw_os_error())),
+    outcome.push(match freed {
+        Ok(()) => Outcome::Passed,
+        Err(error) => Outcome::Failed(format!("errno {}", error.raw_os_error())),
     });
-    serde_json::to_string(&met).unwrap_or_default()
+    serde_json::to_string(&outcome).unwrap_or_default()
 }

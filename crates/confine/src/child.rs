@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,8 +15,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{Applied, Demand, apply};
-use crate::canary::{Met, Plan, attempt};
+use crate::apply::{Demand, apply};
+use crate::canary::{Inside, Plan};
+use crate::environment;
+use crate::error::Refused;
+use crate::level::Allowed;
 use crate::probe::{self, Offer};
 
 /// What a helper is asked.
@@ -39,15 +43,8 @@ pub enum Request {
 pub enum Reply {
     /// What this kernel offers.
     Offer(Offer),
-    /// What the attempts met, in the order of the plan.
-    Canary {
-        /// What is in force, when there was a demand.
-        applied: Option<Applied>,
-        /// The user inside.
-        user: u32,
-        /// One for each attempt.
-        met: Vec<Met>,
-    },
+    /// What the attempts met.
+    Canary(Inside),
     /// Why the demand could not be met.
     Refused(String),
 }
@@ -82,6 +79,8 @@ pub struct Helper {
     pub program: PathBuf,
     /// What it is given, so that it does.
     pub arguments: Vec<OsString>,
+    /// Its environment, as the caller's is: what leads out is not handed on ([`crate::environment`]).
+    pub environment: Vec<(OsString, OsString)>,
     /// Whom it runs as, user and group, when the asker is root and wants another.
     pub identity: Option<(u32, u32)>,
 }
@@ -96,8 +95,8 @@ impl Helper {
         let question = serde_json::to_vec(request).map_err(|error| ChildError::Answer(error.to_string()))?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A look-up that goes nowhere shall not take its usual half a minute.
-        command.env("RES_OPTIONS", "timeout:1 attempts:1");
+        let handed_on = self.environment.iter().filter(|(name, _)| environment::reason(name).is_none());
+        command.env_clear().envs(handed_on.map(|(name, value)| (name, value)));
         if let Some((user, group)) = self.identity {
             command.uid(user).gid(group);
         }
@@ -143,14 +142,29 @@ pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<(), ChildEr
 fn answer(request: Request) -> Reply {
     match request {
         Request::Probe => Reply::Offer(probe::try_here()),
-        Request::Canary { demand, plan } => match demand.as_ref().map(apply).transpose() {
-            Ok(applied) => {
-                let user = rustix::process::getuid().as_raw();
-                Reply::Canary { applied, user, met: plan.iter().map(attempt).collect() }
-            }
+        Request::Canary { demand: None, plan } => Reply::Canary(Inside::attempts(&plan, None)),
+        Request::Canary { demand: Some(demand), plan } => match confined(demand, &plan) {
+            Ok(inside) => Reply::Canary(inside),
             Err(refused) => Reply::Refused(refused.to_string()),
         },
     }
+}
+
+/// Confines itself and attempts everything. Who may listen on a port has it open before: the helper opens one of its own,
+/// since the port that is meant is the server's, and its answer has that port.
+fn confined(mut demand: Demand, plan: &[Plan]) -> Result<Inside, Refused> {
+    let listener = match &mut demand.allowed {
+        Allowed::Listen { port } => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Refused::at("opening a listener"))?;
+            *port = listener.local_addr().map_err(Refused::at("asking for a listener's port"))?.port();
+            Some(listener)
+        }
+        _ => None,
+    };
+    let applied = apply(&demand)?;
+    let inside = Inside::attempts(plan, Some(applied));
+    drop(listener);
+    Ok(inside)
 }
 
 /// What this kernel offers to the helper's user.
@@ -161,16 +175,18 @@ pub fn probe(helper: &Helper) -> Result<Offer, ChildError> {
     const LIMIT: Duration = Duration::from_secs(20);
     match helper.ask(&Request::Probe, LIMIT)? {
         Reply::Offer(offer) => Ok(offer),
-        Reply::Canary { .. } | Reply::Refused(_) => Err(ChildError::Answer("an answer to another question".to_owned())),
+        Reply::Canary(_) | Reply::Refused(_) => Err(ChildError::Answer("an answer to another question".to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canary::Outcome;
 
     fn helper(program: &str, arguments: &[&str]) -> Helper {
-        Helper { program: program.into(), arguments: arguments.iter().map(Into::into).collect(), identity: None }
+        let arguments = arguments.iter().map(Into::into).collect();
+        Helper { program: program.into(), arguments, environment: std::env::vars_os().collect(), identity: None }
     }
 
     #[test]
@@ -179,6 +195,14 @@ mod tests {
         assert!(matches!(answer, Err(ChildError::Answer(_))), "{answer:?}");
         let answer = helper("no-such-program-here", &[]).ask(&Request::Probe, Duration::from_secs(20));
         assert!(matches!(answer, Err(ChildError::Start { .. })), "{answer:?}");
+    }
+
+    #[test]
+    fn a_helper_gets_no_variable_that_leads_out() {
+        let mut helper = helper("sh", &["-c", "test -z \"$https_proxy\" && echo '{\"refused\":\"clean\"}'"]);
+        helper.environment.push(("https_proxy".into(), "http://192.0.2.1".into()));
+        let answer = helper.ask(&Request::Probe, Duration::from_secs(20)).unwrap();
+        assert_eq!(answer, Reply::Refused("clean".to_owned()));
     }
 
     #[test]
@@ -193,8 +217,10 @@ mod tests {
         let question = serde_json::to_vec(&Request::Canary { demand: None, plan }).unwrap();
         let mut answer = Vec::new();
         serve(question.as_slice(), &mut answer).unwrap();
-        let Reply::Canary { applied: None, met, .. } = serde_json::from_slice(&answer).unwrap() else { panic!("another answer") };
-        assert!(matches!(met.as_slice(), [Met::Errno { number: libc::ENOENT, .. }]));
+        let Reply::Canary(Inside { applied: None, outcomes, .. }) = serde_json::from_slice(&answer).unwrap() else {
+            panic!("another answer")
+        };
+        assert!(matches!(outcomes.as_slice(), [Outcome::Errno { number: libc::ENOENT, .. }]));
         assert!(serve(&b"no question"[..], &mut answer).is_err());
     }
 }

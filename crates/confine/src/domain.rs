@@ -6,7 +6,7 @@
 //! (6.15) the audit log; 8 (7.0) all threads at once; 9 (7.1) AF_UNIX sockets that are files; 10 (7.2) UDP (the list is that of
 //! the `landlock` crate, 0.4.8).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, PathBeneath, PathFd, Ruleset,
@@ -15,17 +15,8 @@ use landlock::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refused;
-use crate::level::{Connects, Wish};
-
-/// The files that a process may use. Everything else is closed to it, where the kernel has Landlock; what is open already stays
-/// open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
-    /// Read, listed and executed; of directories everything below.
-    pub readable: Vec<PathBuf>,
-    /// The same, and written, created, removed. A device that is asked by `ioctl`, as a GPU is, belongs here.
-    pub writable: Vec<PathBuf>,
-}
+use crate::level::{Allowed, Connects};
+use crate::paths::Paths;
 
 /// What a domain holds a process to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +29,7 @@ pub struct Domain {
     pub tcp_ports: bool,
     /// No UDP port.
     pub udp_ports: bool,
-    /// No AF_UNIX socket that is a file, but below the directory of the wish.
+    /// No AF_UNIX socket that is a file, but below the directory that is allowed.
     pub unix_paths: bool,
     /// No abstract AF_UNIX name and no signal outside the domain.
     pub scopes: bool,
@@ -72,14 +63,14 @@ pub(crate) struct Prepared {
     domain: Domain,
 }
 
-/// Opens every path of the demand and makes the ruleset. `None` without Landlock, or when this kernel's has nothing for the wish.
+/// Opens every path of the demand and makes the ruleset. `None` without Landlock, or when this kernel's has nothing to hold it to.
 ///
 /// # Errors
 /// When a path cannot be opened, or the kernel refuses a rule.
-pub(crate) fn prepare(wish: &Wish, paths: Option<&Paths>) -> Result<Option<Prepared>, Refused> {
+pub(crate) fn prepare(allowed: &Allowed, paths: Option<&Paths>) -> Result<Option<Prepared>, Refused> {
     let Some(abi) = rights() else { return Ok(None) };
-    let own_network = matches!(wish, Wish::Loopback);
-    let own_connections = matches!(wish, Wish::Hosts { by: Connects::Itself, .. });
+    let own_network = matches!(allowed, Allowed::Loopback);
+    let own_connections = matches!(allowed, Allowed::Hosts { by: Connects::Itself, .. });
     let domain = Domain {
         abi: abi as u32,
         files: paths.is_some(),
@@ -90,7 +81,7 @@ pub(crate) fn prepare(wish: &Wish, paths: Option<&Paths>) -> Result<Option<Prepa
     };
     let Some(ruleset) = handled(abi, &domain)? else { return Ok(None) };
     let mut ruleset = ruleset.create()?;
-    for (path, access) in rules(abi, wish, paths, &domain) {
+    for (path, access) in rules(abi, allowed, paths, &domain) {
         ruleset = ruleset.add_rule(beneath(path, abi, access)?)?;
     }
     Ok(Some(Prepared { ruleset, domain }))
@@ -116,14 +107,14 @@ fn handled(abi: ABI, domain: &Domain) -> Result<Option<Ruleset>, RulesetError> {
 }
 
 /// Each path with what is allowed below it.
-fn rules<'a>(abi: ABI, wish: &'a Wish, paths: Option<&'a Paths>, domain: &Domain) -> Vec<(&'a Path, BitFlags<AccessFs>)> {
+fn rules<'a>(abi: ABI, allowed: &'a Allowed, paths: Option<&'a Paths>, domain: &Domain) -> Vec<(&'a Path, BitFlags<AccessFs>)> {
     let mut rules = Vec::new();
     if let Some(paths) = paths {
         rules.extend(paths.readable.iter().map(|path| (path.as_path(), AccessFs::from_read(abi))));
         let write = AccessFs::from_all(abi) & !AccessFs::ResolveUnix;
         rules.extend(paths.writable.iter().map(|path| (path.as_path(), write)));
     }
-    if let Wish::Unix { directory } = wish {
+    if let Allowed::Unix { directory } = allowed {
         let mut access = BitFlags::EMPTY;
         if domain.files {
             access |= AccessFs::from_all(abi) & !AccessFs::ResolveUnix;
@@ -147,10 +138,6 @@ fn beneath(path: &Path, abi: ABI, access: BitFlags<AccessFs>) -> Result<PathBene
 }
 
 impl Prepared {
-    pub(crate) fn domain(&self) -> Domain {
-        self.domain
-    }
-
     /// Puts the calling thread, and what it starts later, into the domain.
     ///
     /// # Errors
@@ -183,7 +170,7 @@ mod tests {
     #[test]
     fn a_path_that_is_not_there_is_named() {
         let paths = Paths { readable: vec!["no/such/path".into()], writable: vec![] };
-        match prepare(&Wish::Nothing, Some(&paths)) {
+        match prepare(&Allowed::Nothing, Some(&paths)) {
             Err(Refused::Path { path, .. }) => assert_eq!(path, Path::new("no/such/path")),
             Ok(None) => assert_eq!(rights(), None),
             Ok(Some(_)) | Err(_) => panic!("a rule for a path that is not there"),
@@ -193,14 +180,14 @@ mod tests {
     #[test]
     fn only_named_files_are_left_to_a_thread_in_a_domain() {
         if rights().is_none() {
-            return;
+            return crate::testing::skipped("files of a Landlock domain", "this kernel has no Landlock");
         }
         let (open, shut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for directory in [&open, &shut] {
             std::fs::write(directory.path().join("file"), "text").unwrap();
         }
         let paths = Paths { readable: vec![open.path().to_owned()], writable: vec![] };
-        let prepared = prepare(&Wish::Nothing, Some(&paths)).unwrap().unwrap();
+        let prepared = prepare(&Allowed::Nothing, Some(&paths)).unwrap().unwrap();
         let (readable, closed) = (open.path().join("file"), shut.path().join("file"));
         let thread = std::thread::spawn(move || {
             assert!(prepared.enter().unwrap().files);

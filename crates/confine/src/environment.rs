@@ -1,11 +1,14 @@
 //! Which variables a confined program does not get: what leads to a proxy, another name service, a service elsewhere, or another
-//! program's door.
+//! program's service.
 //!
-//! Dropping a variable stops accidents, not intent: a program may know an address without being told. It is the lowest rung of
-//! the ladder ([`crate::Level::Environment`]) and is done on every other rung, too. The caller gives the names and starts the
-//! program with those that are kept; nothing here reads the environment.
+//! Dropping a variable stops accidents, not intent: a program may know an address without being told. It is the lowest level of
+//! the ladder ([`crate::Level::Environment`]) and belongs to every other level, too. A program cannot safely change its own
+//! environment: whoever starts it does ([`clean`]), with names that it gives, and [`crate::apply`] looks up whether that was done
+//! ([`left`]), in what the kernel keeps of the start.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ pub enum Reason {
     /// A key or a token by its name: worth something to whoever gets it out.
     Secret,
     /// The way to another program of the user that is not confined: an agent, a desktop, a container engine.
-    Door,
+    LocalService,
 }
 
 impl Reason {
@@ -36,7 +39,7 @@ impl Reason {
             Self::Service => "is for a service elsewhere",
             Self::Telemetry => "says where measurements are sent",
             Self::Secret => "is a key or a token by its name",
-            Self::Door => "leads to a program that is not confined",
+            Self::LocalService => "leads to a program that is not confined",
         }
     }
 }
@@ -132,14 +135,14 @@ pub const DROPPED: [(Form, Reason); 75] = [
     (Ends("_CREDENTIALS"), Reason::Secret),
     (Ends("_WEBHOOK_URL"), Reason::Secret),
     (Name("SLURM_JWT"), Reason::Secret),
-    (Name("SSH_AUTH_SOCK"), Reason::Door),
-    (Name("GPG_AGENT_INFO"), Reason::Door),
-    (Name("DBUS_SESSION_BUS_ADDRESS"), Reason::Door),
-    (Name("DBUS_SYSTEM_BUS_ADDRESS"), Reason::Door),
-    (Name("DISPLAY"), Reason::Door),
-    (Name("WAYLAND_DISPLAY"), Reason::Door),
-    (Name("DOCKER_HOST"), Reason::Door),
-    (Name("CONTAINER_HOST"), Reason::Door),
+    (Name("SSH_AUTH_SOCK"), Reason::LocalService),
+    (Name("GPG_AGENT_INFO"), Reason::LocalService),
+    (Name("DBUS_SESSION_BUS_ADDRESS"), Reason::LocalService),
+    (Name("DBUS_SYSTEM_BUS_ADDRESS"), Reason::LocalService),
+    (Name("DISPLAY"), Reason::LocalService),
+    (Name("WAYLAND_DISPLAY"), Reason::LocalService),
+    (Name("DOCKER_HOST"), Reason::LocalService),
+    (Name("CONTAINER_HOST"), Reason::LocalService),
 ];
 
 /// The names of an environment, each on one side.
@@ -177,6 +180,35 @@ pub fn sort(names: impl IntoIterator<Item = OsString>) -> Sorted {
     sorted
 }
 
+/// What Open MPI is told when it runs confined: ranks of one machine copy through shared memory. Its other way reads another
+/// process's memory, which is closed, and it complains of every message before it takes this one.
+pub const FOR_OPEN_MPI: [(&str, &str); 1] = [("OMPI_MCA_btl_vader_single_copy_mechanism", "none")];
+
+/// Takes what leads out from the environment that a command hands on; `names` are those that it would have. What was taken, and
+/// why.
+pub fn clean(command: &mut Command, names: impl IntoIterator<Item = OsString>) -> Vec<(OsString, Reason)> {
+    let dropped = sort(names).dropped;
+    for (name, _) in &dropped {
+        command.env_remove(name);
+    }
+    dropped
+}
+
+/// The names that lead out and were in this process's environment when its program started (`/proc/self/environ`, proc(5)); what
+/// it has set since is not seen.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn left() -> std::io::Result<Vec<String>> {
+    Ok(left_in(&std::fs::read("/proc/self/environ")?))
+}
+
+fn left_in(block: &[u8]) -> Vec<String> {
+    let names = block.split(|byte| *byte == 0).filter_map(|entry| entry.split(|byte| *byte == b'=').next());
+    let names = names.map(OsStr::from_bytes).filter(|name| reason(name).is_some());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +240,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", Reason::Telemetry),
             ("SOMETHING_API_KEY", Reason::Secret),
             ("SLURM_JWT", Reason::Secret),
-            ("SSH_AUTH_SOCK", Reason::Door),
+            ("SSH_AUTH_SOCK", Reason::LocalService),
         ];
         for (name, reason) in cases {
             assert_eq!(why(name), Some(reason), "{name}");
@@ -248,6 +280,28 @@ mod tests {
         let sorted = sort(names);
         assert_eq!(sorted.kept, vec![OsString::from("PATH"), odd, "HOME".into()]);
         assert_eq!(sorted.dropped, vec![("https_proxy".into(), Reason::Proxy)]);
+    }
+
+    #[test]
+    fn what_is_left_is_found_in_the_block_of_the_kernel() {
+        assert_eq!(
+            left_in(b"PATH=/bin\0https_proxy=http://192.0.2.1\0=odd\0\0HF_TOKEN=\0NO_PROXY=*\0"),
+            ["https_proxy", "HF_TOKEN"]
+        );
+        assert_eq!(left_in(b""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_command_is_started_without_it() {
+        let mut command = Command::new("env");
+        command.env("https_proxy", "http://192.0.2.1").env("SIROCCO_TEST", "kept");
+        let dropped = clean(&mut command, ["https_proxy".into(), "SIROCCO_TEST".into()]);
+        assert_eq!(dropped, [("https_proxy".into(), Reason::Proxy)]);
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(said.contains("SIROCCO_TEST=kept") && !said.contains("https_proxy"), "{said}");
+        for (name, _) in FOR_OPEN_MPI {
+            assert_eq!(why(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -10,27 +10,41 @@ use crate::level::{Gap, Level};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The demanded rung is above what this kernel, this user and this wish reach.
-    #[error("confinement at level {} is demanded and {} is possible: {because}", demanded.name(), possible.name())]
+    /// What was reached is below what was demanded.
+    #[error("confinement at level {demanded} is demanded and {possible} is possible: {because}")]
     Unreachable {
         /// What was demanded.
         demanded: Level,
-        /// The highest rung that can be reached here.
+        /// The level that the process has reached, and so the highest here.
+        possible: Level,
+        /// What stands in the way of the next one.
+        because: String,
+    },
+    /// What is to be allowed cannot be had below a level that was not reached.
+    #[error("\"{allowed}\" needs level {needs} and {possible} is possible: {because}")]
+    Impossible {
+        /// The name of what is to be allowed.
+        allowed: &'static str,
+        /// The level that it needs.
+        needs: Level,
+        /// The level that the process has reached, and so the highest here.
         possible: Level,
         /// What stands in the way.
         because: String,
     },
-    /// The wish cannot be had below a rung that is out of reach.
-    #[error("\"{wish}\" needs level {} and {} is possible: {because}", needs.name(), possible.name())]
-    Impossible {
-        /// The wish's name.
-        wish: &'static str,
-        /// The rung that it needs.
-        needs: Level,
-        /// The highest rung that can be reached here.
-        possible: Level,
-        /// What stands in the way.
-        because: String,
+    /// The demand contradicts itself. Nothing was done.
+    #[error("a demand for at least level {least} that ends at {most}")]
+    Contradiction {
+        /// The lowest level that will do.
+        least: Level,
+        /// The highest level to go to.
+        most: Level,
+    },
+    /// Variables that lead out were there when the program started. Nothing was done.
+    #[error("variables that lead out are set: {}; the program is to be started without them", names.join(", "))]
+    Variables {
+        /// Their names, in their order.
+        names: Vec<String>,
     },
     /// Something stays open that the demand does not tolerate.
     #[error("what is demanded would leave open: {}", names(left))]
@@ -45,14 +59,14 @@ pub enum Refused {
         found: usize,
     },
     /// An open file would lead out past everything that is closed.
-    #[error("file descriptor {descriptor} is {what}, open before the confinement and not part of the wish")]
+    #[error("file descriptor {descriptor} is {what}, open before the confinement and not part of what is allowed")]
     Inherited {
         /// Its number.
         descriptor: i32,
         /// What it is.
         what: String,
     },
-    /// No open listener has the port of the wish.
+    /// No open listener has the port that is allowed.
     #[error("no listener is open on TCP port {port}; it is opened before the confinement")]
     NoListener {
         /// The port.
@@ -65,6 +79,14 @@ pub enum Refused {
         path: PathBuf,
         /// What the system said.
         message: String,
+    },
+    /// A path of the demand may not be written.
+    #[error("{} cannot be writable: it is {what}", path.display())]
+    Writable {
+        /// The path, every link followed.
+        path: PathBuf,
+        /// What it is.
+        what: String,
     },
     /// The kernel was asked and says that something is not in force that was applied.
     #[error("{what} was applied and is not in force: found {found}")]

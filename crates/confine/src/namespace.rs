@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Refused;
+
 /// Which namespaces a process was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,22 +38,22 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(rustix::thread::unshare(flags)?)
 }
 
-/// Moves the calling process, which has one thread, into a network of its own. Nothing has happened when it fails before the map
-/// is written.
+/// Moves the calling process, which has one thread, into a network of its own; or says why the kernel gives it none (EPERM or
+/// ENOSPC where namespaces are switched off, EINVAL with a second thread), and then nothing has happened.
 ///
 /// # Errors
-/// The kernel's: EPERM or ENOSPC where namespaces are switched off, EINVAL with a second thread.
-pub(crate) fn enter() -> io::Result<Namespace> {
+/// When the namespaces are there and the process's user could not be mapped: it is nobody now, and should end.
+pub(crate) fn enter() -> Result<io::Result<Namespace>, Refused> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     match unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) {
         Ok(()) => {
             // Only a process that cannot change its groups may map one without privileges (user_namespaces(7)).
-            write("/proc/self/setgroups", "deny")?;
-            write("/proc/self/uid_map", &format!("{user} {user} 1\n"))?;
-            write("/proc/self/gid_map", &format!("{group} {group} 1\n"))?;
-            Ok(Namespace::UserAndNetwork)
+            let mapped = write("/proc/self/setgroups", "deny")
+                .and_then(|()| write("/proc/self/uid_map", &format!("{user} {user} 1\n")))
+                .and_then(|()| write("/proc/self/gid_map", &format!("{group} {group} 1\n")));
+            mapped.map(|()| Ok(Namespace::UserAndNetwork)).map_err(Refused::at("mapping the user of a new namespace"))
         }
-        Err(refused) => unshare(UnshareFlags::NEWNET).map(|()| Namespace::Network).map_err(|_| refused),
+        Err(refused) => Ok(unshare(UnshareFlags::NEWNET).map(|()| Namespace::Network).map_err(|_| refused)),
     }
 }
 

@@ -2,12 +2,14 @@
 //! ([`crate::child`]).
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::level::{Connects, Gap, Level, Wish};
+use crate::level::{Allowed, Connects, Gap, Level};
 use crate::namespace::{self, Namespace};
-use crate::{domain, seccomp};
+use crate::paths::Paths;
+use crate::{domain, rdma, seccomp};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,23 +32,24 @@ pub struct Offer {
     pub io_uring: bool,
     /// Yama's `ptrace_scope`, where Yama is: from 1 on a process cannot write the memory of others that it did not start.
     pub ptrace_scope: Option<u32>,
-    /// Whether there are RDMA devices, which no rung closes.
-    pub rdma: bool,
+    /// The devices that send past the kernel's network and that this user may open ([`Gap::Rdma`]).
+    pub rdma_devices: Vec<PathBuf>,
 }
 
 /// Tries everything on the calling process, which is confined by it: for a child that only answers.
 pub(crate) fn try_here() -> Offer {
     let root = rustix::process::geteuid().is_root();
     let io_uring = io_uring::IoUring::new(2).is_ok();
-    let domain = domain::prepare(&Wish::Nothing, Some(&domain::Paths::default()));
+    let domain = domain::prepare(&Allowed::Nothing, Some(&Paths::default()));
     let (namespace, namespace_refused) = match namespace::enter() {
-        Ok(namespace) => (Some(namespace), None),
-        Err(error) => (None, Some(error.to_string())),
+        Ok(Ok(namespace)) => (Some(namespace), None),
+        Ok(Err(error)) => (None, Some(error.to_string())),
+        Err(refused) => (None, Some(refused.to_string())),
     };
     let facts = facts();
     // From here on no file can be opened.
     let landlock_abi = domain.ok().flatten().and_then(|prepared| prepared.enter().ok()).map_or(0, |domain| domain.abi);
-    let filters = seccomp::programs(&Wish::Nothing).and_then(|programs| seccomp::install(&programs));
+    let filters = seccomp::programs(&Allowed::Nothing).and_then(|programs| seccomp::install(&programs));
     let seccomp_refused = filters.err().map(|error| error.to_string());
     Offer { root, seccomp_refused, namespace, namespace_refused, landlock_abi, io_uring, ..facts }
 }
@@ -64,39 +67,80 @@ fn facts() -> Offer {
         landlock_abi: 0,
         io_uring: false,
         ptrace_scope: first("/proc/sys/kernel/yama/ptrace_scope").and_then(|text| text.parse().ok()),
-        rdma: fs::read_dir("/sys/class/infiniband").is_ok_and(|mut devices| devices.next().is_some()),
+        rdma_devices: rdma::devices(Path::new("/dev")).into_iter().filter(|device| rdma::open(device).is_ok()).collect(),
     }
 }
 
 impl Offer {
-    /// The highest rung that a wish reaches here, with or without lists of files, and what stays open on it.
-    pub fn reaches(&self, wish: &Wish, has_paths: bool) -> (Level, Vec<Gap>) {
-        if self.seccomp_refused.is_some() {
-            return (Level::Environment, Gap::ALL.to_vec());
-        }
-        let namespace = self.namespace.is_some() && wish.allows_namespace();
-        let level = match (namespace, self.landlock_abi > 0 && has_paths) {
-            (true, true) => Level::Landlock,
-            (true, false) => Level::Namespace,
-            (false, _) => Level::Seccomp,
+    /// The highest level that is reached here with these lists of files, and what stays open on it.
+    pub fn reaches(&self, allowed: &Allowed, paths: Option<&Paths>) -> (Level, Vec<Gap>) {
+        let lists = paths.filter(|_| self.landlock_abi > 0).map(|paths| paths.resolved().unwrap_or_else(|_| paths.clone()));
+        let files = lists.as_ref().is_some_and(Paths::confine);
+        let found = Found {
+            seccomp: self.seccomp_refused.is_none(),
+            namespace: self.namespace.is_some() && allowed.fits_namespace(),
+            abi: self.landlock_abi,
+            files,
+            root: self.root,
+            rdma: self.rdma_devices.iter().any(|device| lists.as_ref().is_none_or(|lists| lists.covers(device))),
         };
-        (level, left_open(wish, namespace, self.landlock_abi, has_paths))
+        (found.level(allowed), found.gaps(allowed))
     }
 }
 
-/// What a wish means to close and what stays open, by what is in force; `abi` is 0 without a Landlock domain.
-pub(crate) fn left_open(wish: &Wish, namespace: bool, abi: u32, has_paths: bool) -> Vec<Gap> {
-    let unix = matches!(wish, Wish::Unix { .. });
-    let own = matches!(wish, Wish::Hosts { by: Connects::Itself, .. });
-    let candidates = [
-        (Gap::UnixPaths, unix && abi < 9),
-        (Gap::UnixNames, unix && !namespace && abi < 6),
-        (Gap::Peers, own),
-        (Gap::Udp, own && abi < 10),
-        (Gap::OtherProcesses, abi == 0),
-        (Gap::Files, abi == 0 || !has_paths),
-    ];
-    candidates.into_iter().filter(|(_, open)| *open).map(|(gap, _)| gap).collect()
+/// What is in force for a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The filters.
+    pub(crate) seccomp: bool,
+    /// A network of its own.
+    pub(crate) namespace: bool,
+    /// Landlock's ABI; 0 without a domain.
+    pub(crate) abi: u32,
+    /// Lists of files that leave something closed.
+    pub(crate) files: bool,
+    /// It is user 0.
+    pub(crate) root: bool,
+    /// An RDMA device can be opened.
+    pub(crate) rdma: bool,
+}
+
+impl Found {
+    /// The level that this is.
+    pub(crate) fn level(self, allowed: &Allowed) -> Level {
+        let broker = matches!(allowed, Allowed::Hosts { by: Connects::Broker, .. });
+        let steps = [
+            (Level::Seccomp, self.seccomp),
+            (Level::NetworkNamespace, self.namespace),
+            (Level::Landlock, self.files),
+            (Level::Hosts, broker),
+        ];
+        steps.into_iter().take_while(|(_, holds)| *holds).last().map_or(Level::Environment, |(level, _)| level)
+    }
+
+    /// What should be closed and stays open.
+    pub(crate) fn gaps(self, allowed: &Allowed) -> Vec<Gap> {
+        if !self.seccomp {
+            return Gap::ALL.to_vec();
+        }
+        let unix = matches!(allowed, Allowed::Unix { .. });
+        let own = matches!(allowed, Allowed::Hosts { by: Connects::Itself, .. });
+        // Ports of a loopback of its own are nobody else's.
+        let ports = !own && *allowed != Allowed::Loopback;
+        let candidates = [
+            (Gap::UnixPaths, unix && self.abi < 9),
+            (Gap::UnixNames, unix && !self.namespace && self.abi < 6),
+            (Gap::Peers, own),
+            (Gap::Udp, own && self.abi < 10),
+            (Gap::Network, !self.namespace),
+            (Gap::Ports, ports && self.abi < 4),
+            (Gap::Rdma, self.rdma),
+            (Gap::Root, self.root && !self.files),
+            (Gap::OtherProcesses, self.abi == 0),
+            (Gap::Files, !self.files),
+        ];
+        candidates.into_iter().filter(|(_, open)| *open).map(|(gap, _)| gap).collect()
+    }
 }
 
 #[cfg(test)]
@@ -114,31 +158,65 @@ mod tests {
             landlock_abi,
             io_uring: false,
             ptrace_scope: None,
-            rdma: false,
+            rdma_devices: vec![],
         }
     }
 
+    fn lists(path: &str) -> Option<Paths> {
+        Some(Paths { readable: vec![path.into()], writable: vec![] })
+    }
+
     #[test]
-    fn a_rung_is_reached_by_what_is_there() {
-        let levels = |offer: &Offer, wish: &Wish| (offer.reaches(wish, true).0, offer.reaches(wish, false).0);
-        let itself = Wish::Hosts { hosts: vec![], by: Connects::Itself };
-        assert_eq!(levels(&offer(true, 7), &Wish::Nothing), (Level::Landlock, Level::Namespace));
-        assert_eq!(levels(&offer(true, 0), &Wish::Nothing), (Level::Namespace, Level::Namespace));
-        assert_eq!(levels(&offer(false, 7), &Wish::Nothing), (Level::Seccomp, Level::Seccomp));
-        assert_eq!(levels(&offer(true, 7), &itself), (Level::Seccomp, Level::Seccomp));
+    fn a_level_is_reached_by_what_is_there() {
+        let levels =
+            |offer: &Offer, allowed: &Allowed| (offer.reaches(allowed, lists("/usr").as_ref()).0, offer.reaches(allowed, None).0);
+        let hosts = |by| Allowed::Hosts { hosts: vec![], by };
+        assert_eq!(levels(&offer(true, 7), &Allowed::Nothing), (Level::Landlock, Level::NetworkNamespace));
+        assert_eq!(levels(&offer(true, 0), &Allowed::Nothing), (Level::NetworkNamespace, Level::NetworkNamespace));
+        assert_eq!(levels(&offer(false, 7), &Allowed::Nothing), (Level::Seccomp, Level::Seccomp));
+        assert_eq!(levels(&offer(true, 7), &hosts(Connects::Itself)), (Level::Seccomp, Level::Seccomp));
+        assert_eq!(levels(&offer(true, 7), &hosts(Connects::Broker)), (Level::Hosts, Level::NetworkNamespace));
         let without = Offer { seccomp_refused: Some("no".to_owned()), ..offer(true, 7) };
-        assert_eq!(levels(&without, &Wish::Nothing), (Level::Environment, Level::Environment));
+        assert_eq!(levels(&without, &Allowed::Nothing), (Level::Environment, Level::Environment));
+    }
+
+    #[test]
+    fn a_list_with_the_root_of_all_files_is_no_confinement() {
+        let (level, gaps) = offer(true, 7).reaches(&Allowed::Nothing, lists("/").as_ref());
+        assert_eq!((level, gaps), (Level::NetworkNamespace, vec![Gap::Files]));
     }
 
     #[test]
     fn what_stays_open_is_named() {
-        let unix = Wish::Unix { directory: "d".into() };
-        let itself = Wish::Hosts { hosts: vec![], by: Connects::Itself };
-        assert_eq!(offer(true, 10).reaches(&unix, true).1, vec![]);
-        assert_eq!(offer(true, 7).reaches(&unix, true).1, vec![Gap::UnixPaths]);
-        assert_eq!(offer(false, 5).reaches(&unix, true).1, vec![Gap::UnixPaths, Gap::UnixNames]);
-        assert_eq!(offer(true, 0).reaches(&Wish::Nothing, true).1, vec![Gap::OtherProcesses, Gap::Files]);
-        assert_eq!(offer(true, 9).reaches(&itself, true).1, vec![Gap::Peers, Gap::Udp]);
-        assert_eq!(offer(true, 10).reaches(&itself, false).1, vec![Gap::Peers, Gap::Files]);
+        let gaps = |offer: Offer, allowed: &Allowed, paths: Option<&Paths>| offer.reaches(allowed, paths).1;
+        let (unix, usr) = (Allowed::Unix { directory: "d".into() }, lists("/usr"));
+        let itself = Allowed::Hosts { hosts: vec![], by: Connects::Itself };
+        let usr = usr.as_ref();
+        assert_eq!(gaps(offer(true, 10), &unix, usr), vec![]);
+        assert_eq!(gaps(offer(true, 7), &unix, usr), vec![Gap::UnixPaths]);
+        assert_eq!(gaps(offer(false, 5), &unix, usr), vec![Gap::UnixPaths, Gap::UnixNames, Gap::Network]);
+        assert_eq!(gaps(offer(true, 0), &Allowed::Nothing, usr), vec![Gap::Ports, Gap::OtherProcesses, Gap::Files]);
+        assert_eq!(gaps(offer(true, 3), &Allowed::Nothing, usr), vec![Gap::Ports]);
+        assert_eq!(gaps(offer(true, 3), &Allowed::Loopback, usr), vec![]);
+        assert_eq!(gaps(offer(true, 9), &itself, usr), vec![Gap::Peers, Gap::Udp, Gap::Network]);
+        assert_eq!(gaps(offer(true, 10), &itself, None), vec![Gap::Peers, Gap::Network, Gap::Files]);
+    }
+
+    #[test]
+    fn root_is_above_files_without_lists() {
+        let root = |paths: Option<&Paths>| Offer { root: true, ..offer(true, 7) }.reaches(&Allowed::Nothing, paths).1;
+        assert_eq!(root(None), vec![Gap::Root, Gap::Files]);
+        assert_eq!(root(lists("/usr").as_ref()), vec![]);
+    }
+
+    #[test]
+    fn a_device_is_closed_by_lists_that_do_not_name_it() {
+        let offer = Offer { rdma_devices: vec!["/dev/infiniband/uverbs0".into()], ..offer(true, 7) };
+        let gaps = |paths: Option<Paths>| offer.reaches(&Allowed::Nothing, paths.as_ref()).1;
+        assert_eq!(gaps(None), vec![Gap::Rdma, Gap::Files]);
+        assert_eq!(gaps(lists("/dev")), vec![Gap::Rdma]);
+        assert_eq!(gaps(lists("/usr")), vec![]);
+        let without_landlock = Offer { landlock_abi: 0, ..offer.clone() };
+        assert!(without_landlock.reaches(&Allowed::Nothing, lists("/usr").as_ref()).1.contains(&Gap::Rdma));
     }
 }

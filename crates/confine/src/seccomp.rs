@@ -1,4 +1,4 @@
-//! The filters on system calls: what is refused for every wish, and which sockets a wish leaves.
+//! The filters on system calls: what is refused always, and which sockets are left.
 //!
 //! A filter of seccompiler has one action for what matches and one for the rest, so that everything here is a list of what is
 //! refused, with EPERM, and the rest is allowed: a program keeps all calls that have nothing to do with reaching others. That a
@@ -16,12 +16,12 @@ use seccompiler::{
     sock_filter,
 };
 
-use crate::level::{Connects, Wish};
+use crate::level::{Allowed, Connects};
 
 /// What a filter could not be made or installed for.
 pub(crate) type Error = seccompiler::Error;
 
-/// Refused whatever is wished for, with the reason for each.
+/// Refused whatever is allowed, with the reason for each.
 pub const CLOSED: [(&str, i64, &str); 22] = [
     ("io_uring_setup", libc::SYS_io_uring_setup, "a ring connects and sends without further system calls"),
     ("io_uring_enter", libc::SYS_io_uring_enter, "the same with a ring that was there before"),
@@ -68,13 +68,19 @@ fn number(constant: i32) -> u64 {
     u64::from(constant.unsigned_abs())
 }
 
-/// Refuses, for one family, types other than these; and for streams, protocols other than TCP.
-fn types(family: i32, left: &[i32]) -> Result<Vec<SeccompRule>, Error> {
+/// Refuses types other than these.
+fn types(left: &[i32]) -> Result<Vec<Vec<SeccompCondition>>, Error> {
+    let closed = (0..=TYPE_MASK).filter(|kind| !left.iter().any(|left| number(*left) == *kind));
+    closed.map(|kind| Ok(vec![when(1, SeccompCmpOp::MaskedEq(TYPE_MASK), kind)?])).collect()
+}
+
+/// Refuses, for one family, types other than streams and datagrams; and for streams, protocols other than TCP.
+fn tcp_and_udp(family: i32) -> Result<Vec<SeccompRule>, Error> {
     let is_family = || when(0, SeccompCmpOp::Eq, number(family));
     let is_type = |kind| when(1, SeccompCmpOp::MaskedEq(TYPE_MASK), kind);
     let mut rules = Vec::new();
-    for kind in (0..=TYPE_MASK).filter(|kind| !left.iter().any(|left| number(*left) == *kind)) {
-        rules.push(rule(vec![is_family()?, is_type(kind)?])?);
+    for is_closed in types(&[libc::SOCK_STREAM, libc::SOCK_DGRAM])? {
+        rules.push(rule([vec![is_family()?], is_closed].concat())?);
     }
     let other = TCP.iter().map(|protocol| when(2, SeccompCmpOp::Ne, *protocol)).collect::<Result<Vec<_>, _>>()?;
     rules.push(rule([vec![is_family()?, is_type(number(libc::SOCK_STREAM))?], other].concat())?);
@@ -91,7 +97,17 @@ fn internet() -> Result<Vec<SeccompRule>, Error> {
     let mut rules = vec![families(&[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK])?, only_routes()?];
     // Datagram sockets, too: Open MPI asks one for the list of interfaces (SIOCGIFCONF).
     for family in [libc::AF_INET, libc::AF_INET6] {
-        rules.extend(types(family, &[libc::SOCK_STREAM, libc::SOCK_DGRAM])?);
+        rules.extend(tcp_and_udp(family)?);
+    }
+    Ok(rules)
+}
+
+/// Pairs of sockets that stay with each other: a connected stream, or sequence of packets, takes no second address. A datagram
+/// socket (and a raw one, which the kernel makes one: unix(7)) sends to every path and name that it is given, pair or not.
+fn pairs() -> Result<Vec<SeccompRule>, Error> {
+    let mut rules = vec![families(&[libc::AF_UNIX])?];
+    for is_closed in types(&[libc::SOCK_STREAM, libc::SOCK_SEQPACKET])? {
+        rules.push(rule(is_closed)?);
     }
     Ok(rules)
 }
@@ -102,31 +118,34 @@ fn fast_open(argument: u8) -> Result<Vec<SeccompRule>, Error> {
     Ok(vec![rule(vec![when(argument, SeccompCmpOp::MaskedEq(flag), flag)?])?])
 }
 
-/// Which calls a wish refuses, besides [`CLOSED`]; an empty list refuses the call always.
-fn of_wish(wish: &Wish) -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
-    let pairs = (libc::SYS_socketpair, vec![families(&[libc::AF_UNIX])?]);
-    let mut calls =
-        vec![pairs, (libc::SYS_sendto, fast_open(3)?), (libc::SYS_sendmsg, fast_open(2)?), (libc::SYS_sendmmsg, fast_open(3)?)];
-    match wish {
-        Wish::Unix { .. } => calls.push((libc::SYS_socket, vec![families(&[libc::AF_UNIX])?])),
-        Wish::Loopback | Wish::Hosts { by: Connects::Itself, .. } => calls.push((libc::SYS_socket, internet()?)),
+/// Which calls are refused, besides [`CLOSED`]; an empty list refuses the call always.
+fn of_allowed(allowed: &Allowed) -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
+    let mut calls = vec![
+        (libc::SYS_socketpair, pairs()?),
+        (libc::SYS_sendto, fast_open(3)?),
+        (libc::SYS_sendmsg, fast_open(2)?),
+        (libc::SYS_sendmmsg, fast_open(3)?),
+    ];
+    match allowed {
+        Allowed::Unix { .. } => calls.push((libc::SYS_socket, vec![families(&[libc::AF_UNIX])?])),
+        Allowed::Loopback | Allowed::Hosts { by: Connects::Itself, .. } => calls.push((libc::SYS_socket, internet()?)),
         // Without `connect` a socket that was accepted, or handed over, cannot be turned to another address either.
-        Wish::Nothing | Wish::Listen { .. } | Wish::Hosts { by: Connects::Broker, .. } => {
+        Allowed::Nothing | Allowed::Listen { .. } | Allowed::Hosts { by: Connects::Broker, .. } => {
             calls.extend([libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen].map(|call| (call, vec![])));
         }
     }
     Ok(calls)
 }
 
-/// The filters for a wish, in the order in which they are installed.
+/// The filters for what is allowed, in the order in which they are installed.
 ///
 /// # Errors
 /// On an architecture that seccompiler does not know.
-pub(crate) fn programs(wish: &Wish) -> Result<Vec<BpfProgram>, Error> {
+pub(crate) fn programs(allowed: &Allowed) -> Result<Vec<BpfProgram>, Error> {
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> = CLOSED.iter().map(|(_, number, _)| (*number, vec![])).collect();
     let namespace = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
     calls.insert(libc::SYS_clone, vec![rule(vec![when(0, SeccompCmpOp::MaskedEq(namespace), namespace)?])?]);
-    calls.extend(of_wish(wish)?);
+    calls.extend(of_allowed(allowed)?);
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, arch)?;
@@ -162,207 +181,4 @@ pub(crate) fn install(programs: &[BpfProgram]) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rustix::io::Errno;
-    use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketType, socket, socketpair};
-
-    use super::*;
-
-    /// Runs `inside` in a thread that has the filters of a wish: they end with it.
-    fn under<T: Send + 'static>(wish: &Wish, inside: impl FnOnce() -> T + Send + 'static) -> T {
-        let programs = programs(wish).unwrap();
-        std::thread::spawn(move || {
-            install(&programs).unwrap();
-            inside()
-        })
-        .join()
-        .unwrap()
-    }
-
-    fn open(family: AddressFamily, kind: SocketType, protocol: u32) -> Result<(), Errno> {
-        let protocol = RawProtocol::new(protocol).map(Protocol::from_raw);
-        socket(family, kind, protocol).map(drop)
-    }
-
-    #[test]
-    fn without_sockets_there_are_none() {
-        for wish in [Wish::Nothing, Wish::Listen { port: 1 }, Wish::Hosts { hosts: vec![], by: Connects::Broker }] {
-            let met = under(&wish, || {
-                let families = (0..46).map(AddressFamily::from_raw);
-                families.map(|family| open(family, SocketType::STREAM, 0)).collect::<Vec<_>>()
-            });
-            assert!(met.iter().all(|met| *met == Err(Errno::PERM)), "{wish:?}: {met:?}");
-        }
-    }
-
-    #[test]
-    fn pairs_of_sockets_remain() {
-        let made = under(&Wish::Nothing, || {
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, rustix::net::SocketFlags::empty(), None).map(drop)
-        });
-        assert_eq!(made, Ok(()));
-    }
-
-    #[test]
-    fn one_family_is_left() {
-        let wish = Wish::Unix { directory: ".".into() };
-        let met = under(&wish, || {
-            let other = (0..46).filter(|family| *family != libc::AF_UNIX as u16).map(AddressFamily::from_raw);
-            let other: Vec<_> = other.map(|family| open(family, SocketType::STREAM, 0)).collect();
-            (open(AddressFamily::UNIX, SocketType::STREAM, 0), other)
-        });
-        assert_eq!(met.0, Ok(()));
-        assert!(met.1.iter().all(|met| *met == Err(Errno::PERM)), "{met:?}");
-    }
-
-    #[test]
-    fn internet_means_tcp_and_datagrams_and_a_look_at_the_interfaces() {
-        let met = under(&Wish::Loopback, || {
-            let inet = AddressFamily::INET;
-            let open_ones = [
-                open(inet, SocketType::STREAM, 0),
-                open(inet, SocketType::STREAM, 6),
-                open(inet, SocketType::DGRAM, 0),
-                open(AddressFamily::NETLINK, SocketType::RAW, 0),
-            ];
-            let closed_ones = [
-                open(inet, SocketType::RAW, 1),
-                open(inet, SocketType::STREAM, 262),
-                open(AddressFamily::INET6, SocketType::RAW, 58),
-                open(inet, SocketType::SEQPACKET, 132),
-                open(AddressFamily::UNIX, SocketType::STREAM, 0),
-                open(AddressFamily::PACKET, SocketType::RAW, 0),
-                open(AddressFamily::VSOCK, SocketType::STREAM, 0),
-                open(AddressFamily::from_raw(38), SocketType::SEQPACKET, 0),
-                open(AddressFamily::NETLINK, SocketType::RAW, 4),
-                open(AddressFamily::NETLINK, SocketType::RAW, 16),
-            ];
-            (open_ones, closed_ones)
-        });
-        assert!(met.0.iter().all(|met| *met != Err(Errno::PERM)), "{met:?}");
-        assert!(met.1.iter().all(|met| *met == Err(Errno::PERM)), "{met:?}");
-    }
-
-    #[test]
-    fn a_ring_can_be_neither_made_nor_used() {
-        let Ok(ring) = io_uring::IoUring::new(2) else { return };
-        let met = under(&Wish::Loopback, move || {
-            let made = io_uring::IoUring::new(2).map(drop).map_err(|error| error.raw_os_error());
-            // Enters the kernel even with nothing to submit, because an answer is waited for.
-            let used = ring.submitter().register_eventfd(0).map_err(|error| error.raw_os_error());
-            let entered = ring.submitter().submit_and_wait(1).map(drop).map_err(|error| error.raw_os_error());
-            (made, used, entered)
-        });
-        let refused = Err(Some(libc::EPERM));
-        assert_eq!(met, (refused, refused, refused));
-    }
-
-    #[test]
-    fn no_way_into_other_processes() {
-        let met = under(&Wish::Loopback, || {
-            let namespace = std::fs::File::open("/proc/self/ns/net").unwrap();
-            let into = rustix::thread::LinkNameSpaceType::Network;
-            let moved = rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(into));
-            let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
-            let taken = rustix::process::pidfd_getfd(own, 0, rustix::process::PidfdGetfdFlags::empty()).map(drop);
-            (moved, taken)
-        });
-        assert_eq!(met, (Err(Errno::PERM), Err(Errno::PERM)));
-    }
-
-    const ALLOWED: u32 = 0x7fff_0000;
-    const REFUSED: u32 = 0x0005_0000 | libc::EPERM.unsigned_abs();
-
-    /// The verdict of one filter on a call, as the kernel would come to it (classic BPF, linux/filter.h; struct seccomp_data).
-    fn verdict(program: &BpfProgram, number: u32, arguments: [u32; 6]) -> u32 {
-        let arch = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
-        let word = |offset: u32| match offset {
-            0 => number,
-            4 => arch,
-            offset if offset % 8 == 0 => arguments[usize::try_from(offset).unwrap() / 8 - 2],
-            _ => 0,
-        };
-        let (mut at, mut a) = (0, 0);
-        loop {
-            let step = &program[at];
-            at += 1;
-            let jump = |holds: bool| usize::from(if holds { step.jt } else { step.jf });
-            match step.code {
-                0x20 => a = word(step.k),
-                0x54 => a &= step.k,
-                0x05 => at += usize::try_from(step.k).unwrap(),
-                0x15 => at += jump(a == step.k),
-                0x25 => at += jump(a > step.k),
-                0x35 => at += jump(a >= step.k),
-                0x06 => return step.k,
-                code => panic!("an instruction that this test does not know: {code:#x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_without_a_rule_of_their_own_are_refused() {
-        let of = |number| verdict(&by_number(), number, [0; 6]);
-        assert_eq!(of(41), ALLOWED);
-        assert_eq!(of(0x4000_0000 | 41), REFUSED);
-        assert_eq!(of(435), 0x0005_0000 | libc::ENOSYS.unsigned_abs());
-    }
-
-    #[test]
-    fn every_closed_call_is_closed_for_every_wish() {
-        let closed = [
-            libc::SYS_io_uring_setup,
-            libc::SYS_io_uring_enter,
-            libc::SYS_io_uring_register,
-            libc::SYS_ptrace,
-            libc::SYS_process_vm_readv,
-            libc::SYS_process_vm_writev,
-            libc::SYS_pidfd_getfd,
-            libc::SYS_setns,
-            libc::SYS_unshare,
-            libc::SYS_bpf,
-            libc::SYS_perf_event_open,
-            libc::SYS_userfaultfd,
-            libc::SYS_add_key,
-            libc::SYS_request_key,
-            libc::SYS_keyctl,
-            libc::SYS_open_by_handle_at,
-            libc::SYS_init_module,
-            libc::SYS_finit_module,
-            libc::SYS_kexec_load,
-            libc::SYS_kexec_file_load,
-            libc::SYS_mount,
-            libc::SYS_fsopen,
-        ];
-        let itself = Wish::Hosts { hosts: vec![], by: Connects::Itself };
-        let unix = Wish::Unix { directory: ".".into() };
-        for wish in [Wish::Nothing, unix, Wish::Loopback, Wish::Listen { port: 1 }, itself] {
-            let filter = &programs(&wish).unwrap()[0];
-            let of = |call: i64, arguments| verdict(filter, u32::try_from(call).unwrap(), arguments);
-            for call in closed {
-                assert_eq!(of(call, [0; 6]), REFUSED, "{call} for {wish:?}");
-            }
-            let open = libc::MSG_FASTOPEN.unsigned_abs() | libc::MSG_NOSIGNAL.unsigned_abs();
-            assert_eq!(of(libc::SYS_sendto, [3, 0, 0, open, 0, 0]), REFUSED);
-            assert_eq!(of(libc::SYS_sendmsg, [3, 0, open, 0, 0, 0]), REFUSED);
-            assert_eq!(of(libc::SYS_sendmmsg, [3, 0, 1, open, 0, 0]), REFUSED);
-            assert_eq!(of(libc::SYS_sendmsg, [3, 0, libc::MSG_NOSIGNAL.unsigned_abs(), 0, 0, 0]), ALLOWED);
-            assert_eq!(of(libc::SYS_clone, [libc::CLONE_NEWUSER.unsigned_abs(), 0, 0, 0, 0, 0]), REFUSED);
-            assert_eq!(of(libc::SYS_clone, [libc::CLONE_VM.unsigned_abs(), 0, 0, 0, 0, 0]), ALLOWED);
-            assert_eq!(of(libc::SYS_socketpair, [2, 1, 0, 0, 0, 0]), REFUSED);
-            assert_eq!(of(libc::SYS_openat, [0; 6]), ALLOWED);
-        }
-        assert_eq!(CLOSED.map(|(_, number, _)| number), closed);
-    }
-
-    #[test]
-    fn threads_and_programs_start_and_namespaces_do_not() {
-        let met = under(&Wish::Nothing, || {
-            let thread = std::thread::spawn(|| 7).join().unwrap();
-            let program = std::process::Command::new("true").status().unwrap().success();
-            let namespace = std::process::Command::new("unshare").args(["--user", "true"]).output();
-            (thread, program, namespace.is_ok_and(|output| output.status.success()))
-        });
-        assert_eq!(met, (7, true, false));
-    }
-}
+mod tests;

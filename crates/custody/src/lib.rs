@@ -14,6 +14,7 @@
 //! This crate reads files and the clock, prints nothing and reads no environment.
 
 mod account;
+pub mod approvals;
 pub mod artefact;
 mod book;
 mod custody;
@@ -26,7 +27,7 @@ mod statement;
 
 pub use account::{Account, host};
 pub use book::{Book, Deed};
-pub use custody::{Custody, Question, Settings};
+pub use custody::{Custody, Question, Settings, today};
 pub use error::CustodyError;
 pub use history::{CHECKPOINT_PUBLISHED, History, Published};
 pub use keys::Keys;

@@ -1,17 +1,21 @@
 //! The attempts themselves, made by the one inside.
 
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, Protocol, RawProtocol, SendAncillaryBuffer, SendFlags, SocketType};
+use rustix::net::{
+    AddressFamily, Protocol, RawProtocol, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
 use rustix::thread::LinkNameSpaceType;
 use serde::{Deserialize, Serialize};
+
+use crate::rdma;
 
 /// How long one attempt may wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,12 +44,18 @@ pub enum Try {
     UnixSendTo(PathBuf),
     /// `connect` of an AF_UNIX stream to an abstract name.
     UnixName(String),
+    /// `sendto` to a file by one end of a pair of AF_UNIX datagram sockets (`socketpair`).
+    UnixPairSendTo(PathBuf),
+    /// The same by one end of a pair of raw AF_UNIX sockets, which the kernel makes datagram sockets.
+    UnixRawPairSendTo(PathBuf),
+    /// `connect` to a file of one end of a pair of AF_UNIX streams.
+    UnixPairConnect(PathBuf),
     /// `connect` of an AF_UNIX stream to another program's socket.
-    Door(PathBuf),
-    /// `getaddrinfo` of a name.
-    Resolve(String),
+    LocalService(PathBuf),
     /// A DNS question to a name server of this machine; it passes when it is answered, or sent and not refused.
     NameServer(SocketAddr),
+    /// `open` of a device that sends past the kernel's network (RDMA).
+    Device(PathBuf),
     /// `io_uring_setup`.
     Ring,
     /// A raw IPv4 socket.
@@ -71,10 +81,10 @@ pub struct Plan {
     pub token: String,
 }
 
-/// What an attempt met.
+/// What an attempt outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Met {
+pub enum Outcome {
     /// No error. A datagram may still have reached nobody.
     Passed,
     /// A system call's error.
@@ -102,8 +112,11 @@ impl Try {
             Self::UnixConnect(_) => "unix connect to a path".to_owned(),
             Self::UnixSendTo(_) => "unix sendto to a path".to_owned(),
             Self::UnixName(_) => "unix connect to an abstract name".to_owned(),
-            Self::Door(path) => format!("unix connect to {}", path.display()),
-            Self::Resolve(name) => format!("getaddrinfo of {name}"),
+            Self::UnixPairSendTo(_) => "unix sendto to a path by a pair of datagram sockets".to_owned(),
+            Self::UnixRawPairSendTo(_) => "unix sendto to a path by a pair of raw sockets".to_owned(),
+            Self::UnixPairConnect(_) => "unix connect to a path by a pair of streams".to_owned(),
+            Self::LocalService(path) => format!("unix connect to {}", path.display()),
+            Self::Device(path) => format!("open of {}", path.display()),
             Self::NameServer(to) => format!("dns question to the name server {to}"),
             Self::Ring => "io_uring_setup".to_owned(),
             Self::Raw => "raw socket".to_owned(),
@@ -115,25 +128,42 @@ impl Try {
         }
     }
 
-    /// Whether a listener of ours is at the other end, so that what counts is what it hears.
-    pub fn has_listener(&self) -> bool {
+    /// The listener of ours at the other end, so that what counts is what it hears; `None` where there is none.
+    pub fn listener(&self) -> Option<String> {
         match self {
-            Self::TcpConnect(_) | Self::TcpFastOpen(_) | Self::TcpMultipath(_) => true,
-            Self::UdpSendTo(_) | Self::UdpSendMsg(_) | Self::UdpConnect(_) | Self::DnsQuestion(_) => true,
-            Self::UnixConnect(_) | Self::UnixSendTo(_) | Self::UnixName(_) => true,
-            Self::Door(_) | Self::Resolve(_) | Self::NameServer(_) | Self::Ring | Self::Raw | Self::Packet => false,
-            Self::Netlink(_) | Self::Vsock | Self::Cipher | Self::Enter(_) => false,
+            Self::TcpConnect(to) | Self::TcpFastOpen(to) | Self::TcpMultipath(to) => Some(format!("tcp {to}")),
+            Self::UdpSendTo(to) | Self::UdpSendMsg(to) | Self::UdpConnect(to) => Some(format!("udp {to}")),
+            Self::DnsQuestion(to) => Some(format!("dns {to}")),
+            Self::UnixConnect(_) | Self::UnixPairConnect(_) => Some("the unix stream with a path".to_owned()),
+            Self::UnixSendTo(_) | Self::UnixPairSendTo(_) | Self::UnixRawPairSendTo(_) => {
+                Some("the unix datagram socket with a path".to_owned())
+            }
+            Self::UnixName(_) => Some("the unix stream with an abstract name".to_owned()),
+            Self::LocalService(_) | Self::NameServer(_) | Self::Device(_) => None,
+            Self::Ring | Self::Raw | Self::Packet | Self::Netlink(_) | Self::Vsock | Self::Cipher | Self::Enter(_) => None,
         }
+    }
+
+    /// Whether no error means that it got through: a connection that was made is one, whether or not its word was heard, and so
+    /// is whatever has no listener. A datagram that was sent may have reached nobody.
+    pub fn passing_is_through(&self) -> bool {
+        !matches!(self, Self::UdpSendTo(_) | Self::UdpSendMsg(_) | Self::UdpConnect(_) | Self::DnsQuestion(_))
+    }
+
+    /// Whether it reaches only what is ours, or the kernel: what the control attempts, too. The rest speaks to programs of others
+    /// and to name servers, and is attempted by who is confined alone.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self, Self::LocalService(_) | Self::NameServer(_))
     }
 }
 
 /// Makes an attempt.
-pub fn attempt(plan: &Plan) -> Met {
+pub fn attempt(plan: &Plan) -> Outcome {
     match make(&plan.attempt, &plan.token) {
-        Ok(()) => Met::Passed,
+        Ok(()) => Outcome::Passed,
         Err(error) => match error.raw_os_error() {
-            Some(number) => Met::Errno { number, name: errno(number).map_or_else(|| error.to_string(), str::to_owned) },
-            None => Met::Failed(error.to_string()),
+            Some(number) => Outcome::Errno { number, name: errno(number).map_or_else(|| error.to_string(), str::to_owned) },
+            None => Outcome::Failed(error.to_string()),
         },
     }
 }
@@ -141,7 +171,7 @@ pub fn attempt(plan: &Plan) -> Met {
 fn make(what: &Try, token: &str) -> io::Result<()> {
     let word = token.as_bytes();
     match what {
-        Try::TcpConnect(to) => TcpStream::connect_timeout(to, PATIENCE)?.write_all(word),
+        Try::TcpConnect(to) => TcpStream::connect_timeout(to, PATIENCE).map(|stream| say(stream, word)),
         Try::TcpFastOpen(to) => {
             let socket = socket(family(to), SocketType::STREAM, 0)?;
             let flag = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
@@ -151,7 +181,8 @@ fn make(what: &Try, token: &str) -> io::Result<()> {
             const MULTIPATH: u32 = 262;
             let socket = socket(family(to), SocketType::STREAM, MULTIPATH)?;
             rustix::net::connect(&socket, to)?;
-            File::from(socket).write_all(word)
+            say(File::from(socket), word);
+            Ok(())
         }
         Try::UdpSendTo(to) => any(to)?.send_to(word, to).map(drop),
         Try::UdpSendMsg(to) => {
@@ -165,16 +196,20 @@ fn make(what: &Try, token: &str) -> io::Result<()> {
             socket.send(word).map(drop)
         }
         Try::DnsQuestion(to) => any(to)?.send_to(&question(token), to).map(drop),
-        Try::UnixConnect(path) => UnixStream::connect(path)?.write_all(word),
+        Try::UnixConnect(path) => UnixStream::connect(path).map(|stream| say(stream, word)),
         Try::UnixSendTo(path) => UnixDatagram::unbound()?.send_to(word, path).map(drop),
         Try::UnixName(name) => {
-            UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)?.write_all(word)
+            let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            UnixStream::connect_addr(&name).map(|stream| say(stream, word))
         }
-        Try::Door(path) => UnixStream::connect(path).map(drop),
-        Try::Resolve(name) => match (name.as_str(), 53).to_socket_addrs()?.next() {
-            Some(_) => Ok(()),
-            None => Err(io::Error::other("no address")),
-        },
+        Try::UnixPairSendTo(path) => pair(SocketType::DGRAM)?.send_to(word, path).map(drop),
+        Try::UnixRawPairSendTo(path) => pair(SocketType::RAW)?.send_to(word, path).map(drop),
+        Try::UnixPairConnect(path) => {
+            let (one, _other) = UnixStream::pair()?;
+            Ok(rustix::net::connect(&one, &SocketAddrUnix::new(path)?)?)
+        }
+        Try::LocalService(path) => UnixStream::connect(path).map(drop),
+        Try::Device(path) => rdma::open(path),
         Try::NameServer(to) => ask(to, &question(token)),
         Try::Ring => io_uring::IoUring::new(2).map(drop),
         Try::Raw => socket(AddressFamily::INET, SocketType::RAW, 1).map(drop),
@@ -190,6 +225,16 @@ fn make(what: &Try, token: &str) -> io::Result<()> {
             Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
         }
     }
+}
+
+/// A connection that was made counts as it is; what becomes of the word is for who hears it.
+fn say(mut stream: impl io::Write, word: &[u8]) {
+    let _ = stream.write_all(word);
+}
+
+/// One end of a pair; the other is gone, which matters to none that sends elsewhere.
+fn pair(kind: SocketType) -> io::Result<UnixDatagram> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?.0.into())
 }
 
 fn socket(family: AddressFamily, kind: SocketType, protocol: u32) -> io::Result<std::os::fd::OwnedFd> {
@@ -235,7 +280,10 @@ fn errno(number: i32) -> Option<&'static str> {
         (libc::ENOENT, "ENOENT"),
         (libc::EAGAIN, "EAGAIN"),
         (libc::EACCES, "EACCES"),
+        (libc::ENXIO, "ENXIO"),
         (libc::EINVAL, "EINVAL"),
+        (libc::EISCONN, "EISCONN"),
+        (libc::EPROTOTYPE, "EPROTOTYPE"),
         (libc::ENOSYS, "ENOSYS"),
         (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT"),
         (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT"),
@@ -262,8 +310,33 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_counts_though_its_word_is_lost() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let hangs_up = std::thread::spawn(move || drop(listener.accept()));
+        // A word too long for the buffers of a connection that nobody reads.
+        let outcome = attempt(&Plan { attempt: Try::TcpConnect(to), token: "t".repeat(1 << 24) });
+        hangs_up.join().unwrap();
+        assert_eq!(outcome, Outcome::Passed);
+    }
+
+    #[test]
+    fn an_end_of_a_pair_of_datagram_sockets_reaches_a_stranger_when_it_is_free_to() {
+        let place = crate::testing::place_for_sockets();
+        let path = place.path().join("stranger");
+        let stranger = UnixDatagram::bind(&path).unwrap();
+        stranger.set_nonblocking(true).unwrap();
+        for attempt in [Try::UnixPairSendTo(path.clone()), Try::UnixRawPairSendTo(path.clone())] {
+            assert_eq!(super::attempt(&Plan { attempt, token: "pair".into() }), Outcome::Passed);
+            assert_eq!(stranger.recv(&mut [0; 9]).unwrap(), 4);
+        }
+        let streams = Plan { attempt: Try::UnixPairConnect(path), token: "pair".into() };
+        assert!(matches!(attempt(&streams), Outcome::Errno { .. }));
+    }
+
+    #[test]
     fn errors_have_names() {
-        let met = attempt(&Plan { attempt: Try::UnixConnect("no/such/path".into()), token: "t".into() });
-        assert_eq!(met, Met::Errno { number: libc::ENOENT, name: "ENOENT".into() });
+        let outcome = attempt(&Plan { attempt: Try::UnixConnect("no/such/path".into()), token: "t".into() });
+        assert_eq!(outcome, Outcome::Errno { number: libc::ENOENT, name: "ENOENT".into() });
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::addresses::{machine, name_servers};
 use super::attempts::{Plan, Try};
+use crate::rdma;
 
 /// How long a connection that was made may take to hand over its word; it is there already as a rule.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NETLINK: [u32; 3] = [4, 15, 16];
 
 /// Where programs listen that look names up, or that do things, for others.
-const DOORS: [&str; 6] = [
+const LOCAL_SERVICES: [&str; 6] = [
     "/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
     "/run/dbus/system_bus_socket",
@@ -39,6 +40,9 @@ pub struct Listeners {
     name: String,
     nonce: String,
     absent: Vec<String>,
+    outside: bool,
+    rounds: u32,
+    heard: Vec<Vec<u8>>,
 }
 
 impl Listeners {
@@ -63,11 +67,24 @@ impl Listeners {
         for listener in &streams {
             listener.set_nonblocking(true)?;
         }
-        let mut open = Self { tcp: vec![], udp: vec![], streams, datagrams, files, name, nonce, absent: vec![] };
+        let mut open = Self {
+            tcp: vec![],
+            udp: vec![],
+            streams,
+            datagrams,
+            files,
+            name,
+            nonce,
+            absent: vec![],
+            outside: false,
+            rounds: 0,
+            heard: vec![],
+        };
         open.listen_on(Ipv4Addr::LOCALHOST.into())?;
         for address in [IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().chain(machine()) {
-            if let Err(error) = open.listen_on(address) {
-                open.absent.push(format!("{address}: {error}"));
+            match open.listen_on(address) {
+                Ok(()) => open.outside |= !address.is_loopback(),
+                Err(error) => open.absent.push(format!("{address}: {error}")),
             }
         }
         Ok(open)
@@ -91,8 +108,13 @@ impl Listeners {
         self.absent.clone()
     }
 
-    /// Everything that is to be attempted.
-    pub fn plan(&self) -> Vec<Plan> {
+    /// Whether one of them has an address of this machine that is no loopback.
+    pub fn has_outside(&self) -> bool {
+        self.outside
+    }
+
+    /// Everything that is to be attempted, with words that no other plan has.
+    pub fn plan(&mut self) -> Vec<Plan> {
         let mut tries = Vec::new();
         for to in self.tcp.iter().filter_map(|listener| listener.local_addr().ok()) {
             tries.extend([Try::TcpConnect(to), Try::TcpFastOpen(to), Try::TcpMultipath(to)]);
@@ -104,42 +126,51 @@ impl Listeners {
             }
         }
         let [stream, datagram] = self.files.clone();
-        tries.extend([Try::UnixConnect(stream), Try::UnixSendTo(datagram), Try::UnixName(self.name.clone())]);
-        tries.push(Try::Resolve("sirocco-canary.invalid".to_owned()));
-        tries.extend(DOORS.iter().filter(|door| Path::new(door).exists()).map(|door| Try::Door(door.into())));
+        tries.extend([Try::UnixPairSendTo(datagram.clone()), Try::UnixRawPairSendTo(datagram.clone())]);
+        tries.extend([Try::UnixPairConnect(stream.clone()), Try::UnixConnect(stream), Try::UnixSendTo(datagram)]);
+        tries.push(Try::UnixName(self.name.clone()));
+        tries.extend(LOCAL_SERVICES.iter().filter(|path| Path::new(path).exists()).map(|path| Try::LocalService(path.into())));
         tries.extend(name_servers().into_iter().map(|server| Try::NameServer(SocketAddr::new(server, 53))));
+        let devices = rdma::devices(Path::new("/dev"));
+        let devices = if devices.is_empty() { vec![rdma::USUAL.into()] } else { devices };
+        tries.extend(devices.into_iter().map(Try::Device));
         tries.extend([Try::Ring, Try::Raw, Try::Packet, Try::Vsock, Try::Cipher]);
         tries.extend(NETLINK.map(Try::Netlink));
         tries.push(Try::Enter(format!("/proc/{}/ns/net", std::process::id()).into()));
-        let token = |index| format!("canary-{index}-{}", self.nonce);
+        self.rounds = self.rounds.saturating_add(1);
+        let token = |index| format!("canary-{index}-{}-{}-end", self.rounds, self.nonce);
         tries.into_iter().enumerate().map(|(index, attempt)| Plan { attempt, token: token(index) }).collect()
     }
 
-    /// What has been heard since they were opened, or last asked: a datagram or the beginning of a stream each.
-    pub fn heard(&self) -> Vec<Vec<u8>> {
-        let mut heard = Vec::new();
+    /// Whether a word has been heard: within a datagram, or at the beginning of a stream.
+    pub fn has_heard(&mut self, token: &str) -> bool {
+        self.listen();
+        self.heard.iter().any(|text| text.windows(token.len()).any(|window| window == token.as_bytes()))
+    }
+
+    /// Takes what has come.
+    fn listen(&mut self) {
         for listener in &self.tcp {
             while let Ok((stream, _)) = listener.accept() {
                 let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
-                heard.push(beginning(stream));
+                self.heard.push(beginning(stream));
             }
         }
         for listener in &self.streams {
             while let Ok((stream, _)) = listener.accept() {
                 let _ = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
-                heard.push(beginning(stream));
+                self.heard.push(beginning(stream));
             }
         }
         let mut packet = [0; 512];
         for socket in &self.udp {
             while let Ok(length) = socket.recv(&mut packet) {
-                heard.push(packet.iter().copied().take(length).collect());
+                self.heard.push(packet.iter().copied().take(length).collect());
             }
         }
         while let Ok(length) = self.datagrams.recv(&mut packet) {
-            heard.push(packet.iter().copied().take(length).collect());
+            self.heard.push(packet.iter().copied().take(length).collect());
         }
-        heard
     }
 }
 
@@ -164,16 +195,16 @@ mod tests {
 
     #[test]
     fn what_gets_through_is_heard() {
-        let directory = tempfile::tempdir().unwrap();
-        let listeners = Listeners::open(directory.path()).unwrap();
-        let to_us: Vec<_> = listeners.plan().into_iter().filter(|plan| plan.attempt.has_listener()).collect();
+        let directory = crate::testing::place_for_sockets();
+        let mut listeners = Listeners::open(directory.path()).unwrap();
+        let to_us: Vec<_> = listeners.plan().into_iter().filter(|plan| plan.attempt.listener().is_some()).collect();
         assert!(to_us.len() >= 10);
         for plan in &to_us {
-            let met = attempt(plan);
-            let heard = listeners.heard();
+            assert!(!listeners.has_heard(&plan.token), "before {}", plan.attempt.name());
+            let outcome = attempt(plan);
             // A kernel without multipath TCP, and one that is told not to use fast open, refuse by themselves.
-            let was_heard = heard.iter().any(|text| text.windows(plan.token.len()).any(|window| window == plan.token.as_bytes()));
-            assert_eq!(was_heard, met == super::super::attempts::Met::Passed, "{}: {met:?}", plan.attempt.name());
+            let was_heard = listeners.has_heard(&plan.token);
+            assert_eq!(was_heard, outcome == super::super::attempts::Outcome::Passed, "{}: {outcome:?}", plan.attempt.name());
             if matches!(plan.attempt, Try::TcpConnect(_) | Try::UdpSendTo(_) | Try::DnsQuestion(_) | Try::UnixConnect(_)) {
                 assert!(was_heard, "{}", plan.attempt.name());
             }
@@ -182,17 +213,26 @@ mod tests {
 
     #[test]
     fn their_files_end_with_them() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::place_for_sockets();
         drop(Listeners::open(directory.path()).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn tokens_are_labels_and_differ() {
-        let directory = tempfile::tempdir().unwrap();
-        let plan = Listeners::open(directory.path()).unwrap().plan();
-        let tokens: std::collections::BTreeSet<_> = plan.iter().map(|plan| plan.token.as_str()).collect();
-        assert_eq!(tokens.len(), plan.len());
+    fn tokens_are_labels_and_differ_and_none_begins_another() {
+        let directory = crate::testing::place_for_sockets();
+        let mut listeners = Listeners::open(directory.path()).unwrap();
+        let plans = [listeners.plan(), listeners.plan()].concat();
+        let tokens: std::collections::BTreeSet<_> = plans.iter().map(|plan| plan.token.as_str()).collect();
+        assert_eq!(tokens.len(), plans.len());
         assert!(tokens.iter().all(|token| token.len() < 64 && token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')));
+        assert!(tokens.iter().all(|one| tokens.iter().all(|other| one == other || !other.contains(one))));
+    }
+
+    #[test]
+    fn devices_are_attempted_where_there_are_none_too() {
+        let directory = crate::testing::place_for_sockets();
+        let plan = Listeners::open(directory.path()).unwrap().plan();
+        assert!(plan.iter().any(|plan| matches!(plan.attempt, Try::Device(_))));
     }
 }
