@@ -4,8 +4,10 @@ mod allowed;
 mod chain;
 mod cli;
 mod commands;
+mod evidence;
 mod failure;
 mod gate;
+mod ledger;
 mod machine;
 mod output;
 mod plan;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, KeysAction, ModelAction, PolicyAction, SiteAction};
+use cli::{Cli, Command, DataAction, KeysAction, LedgerAction, ModelAction, PolicyAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -66,6 +68,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Site(site) => site::run(&site.action)?,
         Command::Policy(policy) => return policy::run(&policy.action),
         Command::Keys(keys) => commands::keys::run(&keys.action)?,
+        Command::Ledger(ledger) => ledger::run(&ledger.action)?,
+        Command::Evidence(arguments) => evidence::run(&arguments)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -113,6 +117,12 @@ fn wants_json(command: &Command) -> bool {
             KeysAction::New(arguments) => arguments.json,
             KeysAction::Show(arguments) => arguments.json,
         },
+        Command::Ledger(ledger) => match &ledger.action {
+            LedgerAction::Verify(arguments) => arguments.json,
+            LedgerAction::Show(arguments) => arguments.json,
+            LedgerAction::Prove(arguments) => arguments.json,
+        },
+        Command::Evidence(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {
             passed.arguments.iter().any(|word| word == "--json")

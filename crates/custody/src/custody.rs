@@ -128,6 +128,13 @@ impl Custody {
         &self.settings.site
     }
 
+    /// Something whose name is known, as that of a verified artefact is, lies at `path` and has these bytes.
+    pub fn holds(&self, lineage: &mut Lineage, name: Name, path: &Path, digest: Sha256Digest) -> Name {
+        let mut found = Lineage::default();
+        let described = self.uses(&mut found, name.kind, path, digest);
+        lineage.uses(name, Some(digest), found.paths.remove(&described))
+    }
+
     /// Whom entries of a ledger name. Reads the program's own file.
     ///
     /// # Errors
@@ -220,14 +227,24 @@ impl Custody {
     /// # Errors
     /// [`CustodyError::Refused`]; a ledger that cannot be written.
     pub fn admit<V: Verb, T: Guarded>(&self, question: Question, thing: T, book: &Book) -> Result<Admitted<V, T>, CustodyError> {
+        let (deed, answer) = self.decide(question, thing);
+        book.write(deed)?;
+        answer
+    }
+
+    /// The same where another process writes the ledger: the entry is handed out, to be brought there also where it is a refusal.
+    ///
+    /// # Errors
+    /// [`CustodyError::Refused`], as the answer.
+    pub fn decide<V: Verb, T: Guarded>(&self, question: Question, thing: T) -> (Deed, Result<Admitted<V, T>, CustodyError>) {
         let request = self.request(question);
         let answer = self.guard.admit::<V, T>(&request, thing);
         let decision = match &answer {
             Ok(admitted) => admitted.decision(),
             Err(refused) => &*refused.decision,
         };
-        book.write(asked(&request, decision))?;
-        answer.map_err(|refused| CustodyError::Refused(refused.decision))
+        let deed = asked(&request, decision);
+        (deed, answer.map_err(|refused| CustodyError::Refused(refused.decision)))
     }
 }
 

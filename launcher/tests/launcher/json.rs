@@ -7,7 +7,7 @@ use crate::bench::Bench;
 const DOCUMENT: &str = include_str!("../../json.md");
 
 /// The names between backquotes in the section of a command.
-fn documented(command: &str) -> Vec<&'static str> {
+pub(crate) fn documented(command: &str) -> Vec<&'static str> {
     let mut sections = DOCUMENT.split("\n## ");
     let section =
         sections.find(|section| section.lines().next().is_some_and(|title| title.split(", ").any(|name| name == command)));
