@@ -83,8 +83,8 @@ The approval is a signed file in RUN_DIR/approvals. It counts where your public 
          with this artefact of this run, until the last day.
 
 Examples:
-  sirocco policy approve runs/demo --action export --as amal --key amal/release.key
-  sirocco policy approve runs/demo --action merge --as amal --key amal/release.key")]
+  sirocco policy approve runs/demo --action export --as amal --key amal.key
+  sirocco policy approve runs/demo --action merge --as amal --key amal.key")]
     Approve(PolicyApprove),
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(action: &KeysAction) -> Result<(), Failure> {
         keys: keys.path().display().to_string(),
         release: public.fingerprint().to_string(),
         release_pem: public.pem().to_owned(),
-        ledger: keys.ledger.verifier().label(),
+        ledger: keys.ledger.verifier().to_string(),
     };
     if as_json {
         return output::json(&shown);

@@ -6,6 +6,7 @@ use sirocco_policy::Decision;
 use sirocco_signing::Error as SigningError;
 
 use crate::failure::{Failure, Kind};
+use crate::output::count;
 
 impl From<CustodyError> for Failure {
     fn from(error: CustodyError) -> Failure {
@@ -57,17 +58,30 @@ impl From<SigningError> for Failure {
     }
 }
 
-/// A refusal with the advice of its rules.
+/// Facts that are not known and are named in a refusal; an explanation names all.
+const NAMED: usize = 3;
+
+/// A refusal: the rules that forbid, or the facts that are not known, with the advice that fits.
 fn refused(decision: &Decision) -> Failure {
-    let asked = "sirocco policy explain RUN.toml shows rules and facts, and what would turn the answer";
-    let mut advice: Vec<&str> =
-        decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.as_deref()).collect();
-    advice.dedup();
-    let unanswered: Vec<String> = decision.unanswered.iter().map(|rule| format!("rule {}", rule.id)).collect();
-    let because = if unanswered.is_empty() { String::new() } else { format!(", which {} needs", unanswered.join(", ")) };
-    let failure = Failure::new(Kind::Policy, format_args!("{decision}{because}"));
-    if advice.is_empty() {
-        return failure.help(asked);
+    let Decision { action, artefact, who, rules, missing, faults, .. } = decision;
+    let mut reasons: Vec<String> = faults.clone();
+    reasons.extend(rules.iter().map(|rule| format!("rule {}", rule.id)));
+    reasons.extend(missing.iter().take(NAMED).map(|missing| format!("not known: {missing}")));
+    if missing.len() > NAMED {
+        reasons.push(format!("and {} more facts that are not known", missing.len() - NAMED));
     }
-    failure.help(format_args!("{} ({asked})", advice.join(" ")))
+    if let (Some(first), others) = (decision.unanswered.first(), decision.unanswered.len().saturating_sub(1)) {
+        let others = if others == 0 { String::new() } else { format!(" and {}", count(others as u64, "other rule")) };
+        reasons.push(format!("asked for by rule {}{others}", first.id));
+    }
+    if reasons.is_empty() {
+        reasons.push("no rule permits it".to_owned());
+    }
+    let failure = Failure::new(Kind::Policy, format_args!("{action} {artefact} by {who}: refused ({})", reasons.join("; ")));
+    let mut advice: Vec<&str> = rules.iter().filter_map(|rule| rule.advice.as_deref()).collect();
+    if !missing.is_empty() {
+        advice.push("What is not known is for facts to say: those of the set, or a file of your own in [policy] facts.");
+    }
+    advice.push("sirocco policy explain RUN.toml shows rules and facts, and what would turn the answer");
+    failure.help(advice.join(" "))
 }

@@ -90,7 +90,10 @@ impl RunPolicy {
 
     /// The same for who only wants to know; nothing is recorded.
     pub(crate) fn may_prepare(&self, data: &[DataFile]) -> Result<(), Failure> {
-        data.iter().filter(|file| !file.is_cached).try_for_each(|file| Ok(drop(self.custody.ask(self.preparing(file))?)))
+        for file in data.iter().filter(|file| !file.is_cached) {
+            self.custody.ask(self.preparing(file))?;
+        }
+        Ok(())
     }
 
     /// Opens the ledger in a directory: the run's own, or one that goes with what is only tried.

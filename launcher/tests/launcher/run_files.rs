@@ -37,7 +37,7 @@ fn values_out_of_range() {
 }
 
 #[test]
-fn what_this_version_lacks() {
+fn sets_and_sites_that_are_not_there() {
     insta::assert_snapshot!("policy", check(RUN, &["--set", "policy.set=configs/policies/ministry"]).text());
     insta::assert_snapshot!("site", check(RUN, &["--set", "site.profile=meluxina"]).text());
 }
