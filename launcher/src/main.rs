@@ -6,10 +6,12 @@ mod cli;
 mod commands;
 mod evidence;
 mod failure;
+mod gate;
 mod ledger;
 mod machine;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod programs;
 mod quota;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, LedgerAction, ModelAction, SiteAction};
+use cli::{Cli, Command, DataAction, KeysAction, LedgerAction, ModelAction, PolicyAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -64,6 +66,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
         Command::Site(site) => site::run(&site.action)?,
+        Command::Policy(policy) => return policy::run(&policy.action),
+        Command::Keys(keys) => commands::keys::run(&keys.action)?,
         Command::Ledger(ledger) => ledger::run(&ledger.action)?,
         Command::Evidence(arguments) => evidence::run(&arguments)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
@@ -83,7 +87,8 @@ fn wants_json(command: &Command) -> bool {
             ModelAction::Convert(arguments) => arguments.json,
         },
         Command::Data(data) => match &data.action {
-            DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Check(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Prepare(arguments) => arguments.spec.json,
         },
         Command::Check(arguments) => arguments.json,
         Command::Plan(arguments) => arguments.json,
@@ -99,6 +104,18 @@ fn wants_json(command: &Command) -> bool {
             SiteAction::List(arguments) => arguments.json,
             SiteAction::Show(arguments) => arguments.json,
             SiteAction::Check(arguments) => arguments.json,
+        },
+        Command::Policy(policy) => match &policy.action {
+            PolicyAction::Check(arguments) => arguments.json,
+            PolicyAction::Explain(arguments) => arguments.json,
+            PolicyAction::Test(arguments) => arguments.json,
+            PolicyAction::Init(arguments) => arguments.json,
+            PolicyAction::Sign(arguments) => arguments.json,
+            PolicyAction::Approve(arguments) => arguments.json,
+        },
+        Command::Keys(keys) => match &keys.action {
+            KeysAction::New(arguments) => arguments.json,
+            KeysAction::Show(arguments) => arguments.json,
         },
         Command::Ledger(ledger) => match &ledger.action {
             LedgerAction::Verify(arguments) => arguments.json,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sirocco_config::OPEN_POLICY;
 use sirocco_files::read;
-use sirocco_policy::{Demands, Manifest, PolicySet, Signature, Signer, Source};
+use sirocco_policy::{Demands, Manifest, PolicySet, SetError, Signature, Signer, Source};
 use sirocco_signing::oms;
 use sirocco_signing::trust::{Trust, role};
 
@@ -59,7 +59,10 @@ impl ReadSet {
         };
         let own = own.iter().map(|file| Ok(Source::new(file.display().to_string(), read::text(file, LONGEST)?)));
         let own = own.collect::<Result<Vec<_>, CustodyError>>()?;
-        let set = parsed.map_err(|error| wrong(error.to_string()))?;
+        let set = parsed.map_err(|error| match error {
+            SetError::NotAsSigned { .. } => CustodyError::SetChanged { path: path.clone(), why: error.to_string() },
+            error => wrong(error.to_string()),
+        })?;
         let set = set.with_own(&own).map_err(|error| wrong(error.to_string()))?;
         Ok(ReadSet { path, files, own, set, demands: machine_demands()? })
     }

@@ -5,6 +5,7 @@ mod evidence;
 mod files;
 mod ledger;
 mod plan;
+mod policy;
 mod report;
 mod run;
 mod site;
@@ -19,6 +20,10 @@ pub(crate) use evidence::Evidence;
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
 pub(crate) use ledger::{LedgerAction, LedgerCommand, LedgerProve, LedgerShow, LedgerVerify};
 pub(crate) use plan::Plan;
+pub(crate) use policy::{
+    KeysAction, KeysCommand, PolicyAction, PolicyApprove, PolicyCheck, PolicyCommand, PolicyExplain, PolicyInit, PolicyOptions,
+    PolicySign, PolicyTest,
+};
 pub(crate) use report::Report;
 pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
@@ -187,6 +192,10 @@ Examples:
     Serve(PassedOn),
     /// Clusters: what one has and demands, and whether that holds here
     Site(SiteCommand),
+    /// What is allowed, and which rule said so; sets of rules, approvals
+    Policy(PolicyCommand),
+    /// The keys that sign what runs publish, and ledgers
+    Keys(KeysCommand),
     /// Who did what, when, in a history that nobody can change unnoticed
     Ledger(LedgerCommand),
     /// A bundle from which others can see what was done in a run, without Sirocco

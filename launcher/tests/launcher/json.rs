@@ -51,6 +51,17 @@ fn every_field_is_documented() {
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
         ("doctor", &["doctor", "--json"]),
+        ("policy check", &["policy", "check", "run.toml", "--json"]),
+        ("policy explain", &["policy", "explain", "run.toml", "--json"]),
+        ("policy init", &["policy", "init", "rules", "--from", "open", "--json"]),
+        ("policy test", &["policy", "test", "rules", "--json"]),
+        ("keys new", &["keys", "new", "keys", "--json"]),
+        ("keys show", &["keys", "show", "keys", "--json"]),
+        ("policy sign", &["policy", "sign", "rules", "--key", "keys/release.key", "--json"]),
+        (
+            "policy approve",
+            &["policy", "approve", "runs/tiny", "--action", "export", "--as", "amal", "--key", "keys/release.key", "--json"],
+        ),
         ("submit --dry-run", &["submit", "run.toml", "--set", "site.profile=slurm", "--dry-run", "--json"]),
     ];
     for (command, arguments) in commands {

@@ -9,6 +9,7 @@ mod live;
 mod machine;
 mod mesh;
 mod plan;
+mod policy;
 mod report;
 mod resuming;
 mod run_files;

@@ -1,0 +1,16 @@
+//! Before something is done with data or models: the policy is asked, and what it said is written down.
+
+pub(crate) mod account;
+mod failure;
+mod measured;
+mod own;
+mod run;
+
+pub(crate) use measured::{DataFile, expect_same};
+pub(crate) use own::{Measured, OwnPolicy, custody};
+pub(crate) use run::{AdmittedData, RunPolicy, made_by};
+
+/// The level that was measured of this process, in which data is prepared: it is not confined, and does not say that it were.
+fn confinement() -> Option<sirocco_policy::Confinement> {
+    None
+}
