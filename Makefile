@@ -35,7 +35,7 @@ build: setup verifier ## the programs, in $CARGO_TARGET_DIR/release
 VERIFIER_TARGET := $(shell uname -m)-unknown-linux-gnu
 VERIFIER := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/$(VERIFIER_TARGET)/release/sirocco-verify
 verifier: setup ## sirocco-verify as one static file, which runs on any Linux
-	@cargo --config 'target.$(VERIFIER_TARGET).rustflags=["-C","target-feature=+crt-static","-C","strip=symbols"]' --config 'build.rustflags=[]' \
+	@cargo --config 'target.$(VERIFIER_TARGET).rustflags=["-C","target-feature=+crt-static","-C","strip=symbols"]' \
 		build --release --locked -p sirocco-verify --target $(VERIFIER_TARGET)
 
 demo: export NEEDS_PYTHON := yes
