@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
+use sirocco_confine::witness::NotConfined;
 use sirocco_model::ModelError;
 
 use crate::engine::EngineError;
@@ -48,6 +49,9 @@ pub(crate) enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It cannot be kept from the network as demanded.
+    #[error("{0}; nothing was started")]
+    NotConfined(#[from] NotConfined),
     /// The engine's thread panicked.
     #[error("the engine has stopped")]
     EngineEnded,
@@ -63,7 +67,7 @@ impl Failure {
             Failure::Address { .. } | Failure::Name { .. } => 2,
             Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
             Failure::Tokens(_) | Failure::Engine(_) => 4,
-            Failure::Listen { .. } | Failure::System { .. } => 5,
+            Failure::Listen { .. } | Failure::System { .. } | Failure::NotConfined(_) => 5,
             Failure::EngineEnded | Failure::Interrupted => 1,
         }
     }
@@ -84,6 +88,9 @@ impl Failure {
             Failure::Name { .. } => Some("give the models distinct names with --name NAME and --adapter NAME=DIR"),
             Failure::Tokens(_) | Failure::Engine(_) => {
                 Some("`sirocco model inspect DIR` shows what a model directory holds; `sirocco export` writes adapters")
+            }
+            Failure::NotConfined(_) => {
+                Some("sirocco doctor says what this machine has; docs/confinement.md says what each level needs")
             }
             Failure::EngineEnded => Some("the log above says why; please report it"),
             Failure::System { .. } | Failure::Interrupted => None,

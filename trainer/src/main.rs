@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod caught;
+mod confined;
 mod doctor;
 mod eval;
 mod export;

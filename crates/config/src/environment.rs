@@ -182,11 +182,41 @@ pub const CACHE_HOME: Variable = Variable {
     meaning: "where sirocco plan looks for what make bench measured, in sirocco/calibration.json; without it: .cache in HOME",
 };
 
-/// The directory in which caches are where nothing else says.
+/// Where the keys are that sign what runs publish (`sirocco/keys`).
+pub const CONFIG_HOME: Variable = Variable {
+    name: "XDG_CONFIG_HOME",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "where the keys are that sign, in sirocco/keys, unless [policy] keys says otherwise; without it: .config in HOME",
+};
+
+/// Where the ledger is of what an account does outside of any run (`sirocco/ledger`).
+pub const STATE_HOME: Variable = Variable {
+    name: "XDG_STATE_HOME",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "where the account's ledger is, in sirocco/ledger; without it: .local/state in HOME",
+};
+
+/// The directory in which the three above are where nothing else says.
 pub const HOME: Variable = Variable {
     name: "HOME",
+    read_by: "sirocco, sirocco-train, sirocco-serve",
+    meaning: "its .cache, .config and .local/state stand in for the variables that begin with XDG_; without it: this machine counts as \
+              not calibrated, and what signs or keeps the account's ledger is refused",
+};
+
+/// What `sirocco train` says to its ranks of their confinement.
+pub const CONFINED: Variable = Variable {
+    name: "SIROCCO_CONFINED",
+    read_by: "sirocco-train",
+    meaning: "the level that sirocco measured and the network outside, which a rank compares with what is in force for it; without it: a rank \
+              counts as not confined",
+};
+
+/// Where programs look for libraries.
+pub const LIBRARIES: Variable = Variable {
+    name: "LD_LIBRARY_PATH",
     read_by: "sirocco",
-    meaning: "its .cache is looked at where XDG_CACHE_HOME is not set; without it: this machine counts as not calibrated",
+    meaning: "directories that a run confined to named files may read, too; without it: those of the programs and of the system",
 };
 
 /// Every variable.
@@ -194,6 +224,8 @@ pub const ALL: &[Variable] = &[
     ARRAY_JOB,
     ARRAY_TASK,
     CACHE_HOME,
+    CONFIG_HOME,
+    CONFINED,
     CONTAINER,
     HOME,
     JOB_CPUS,
@@ -202,6 +234,7 @@ pub const ALL: &[Variable] = &[
     JOB_ID,
     JOB_NODES,
     JOB_RESTARTS,
+    LIBRARIES,
     LOG,
     MODULE_PATH,
     MPIRUN,
@@ -213,6 +246,7 @@ pub const ALL: &[Variable] = &[
     PMIX,
     PURGE_DELAY,
     SPIN_COUNT,
+    STATE_HOME,
     STEP,
     TERMINAL,
     TMPDIR,

@@ -15,6 +15,7 @@ pub mod environment;
 mod error;
 mod node;
 mod origin;
+pub mod places;
 mod parallel;
 mod place;
 mod reader;

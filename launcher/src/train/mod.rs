@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use sirocco_config::{Length, Run, RunFile};
 
 use crate::cli::{self, Overrides, Wanted};
+use crate::confined;
 use crate::failure::{Failure, Kind};
 use crate::output::{count, mesh, say};
 use crate::plan::expect_disk;
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let (mesh, threads) = (mesh(&run.parallel), count(ranks::threads(run.ranks()), "thread"));
     let left = if only_evaluation { " and the last evaluation left" } else { "" };
     say(format_args!("{}: {done} of {steps} steps done{left}, {mesh} of {threads}", directory.shown()));
+    confined::record(&directory, &run)?;
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;
