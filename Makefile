@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR
 PROGRAMS := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/release
 PREFIX ?= /usr/local
 
-.PHONY: help setup build demo fmt lint test bench gpu-check oracle interop install dist clean
+.PHONY: help setup build verifier demo fmt lint test bench gpu-check oracle interop install dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -28,8 +28,15 @@ help: ## this list
 setup: ## find or install the compiler, MPI and libtorch; does nothing when they are there
 	@scripts/setup.sh
 
-build: setup ## the three programs, in $CARGO_TARGET_DIR/release
+build: setup verifier ## the programs, in $CARGO_TARGET_DIR/release
 	@cargo build --release --workspace --locked
+
+# Named for its target, it has a folder of its own: the flags of a static program would compile everything else again.
+VERIFIER_TARGET := $(shell uname -m)-unknown-linux-gnu
+VERIFIER := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/$(VERIFIER_TARGET)/release/sirocco-verify
+verifier: setup ## sirocco-verify as one static file, which runs on any Linux
+	@cargo --config 'target.$(VERIFIER_TARGET).rustflags=["-C","target-feature=+crt-static","-C","strip=symbols"]' --config 'build.rustflags=[]' \
+		build --release --locked -p sirocco-verify --target $(VERIFIER_TARGET)
 
 demo: export NEEDS_PYTHON := yes
 demo: build ## from nothing to a served fine-tune of a small real model
@@ -63,7 +70,7 @@ interop: build ## do Transformers, PEFT and the openai client agree with what ma
 
 install: build ## the programs and the recipes, into PREFIX
 	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/sirocco"
-	@install -m 755 "$(PROGRAMS)/sirocco" "$(PROGRAMS)/sirocco-train" "$(PROGRAMS)/sirocco-serve" "$(DESTDIR)$(PREFIX)/bin"
+	@install -m 755 "$(PROGRAMS)/sirocco" "$(PROGRAMS)/sirocco-train" "$(PROGRAMS)/sirocco-serve" "$(VERIFIER)" "$(DESTDIR)$(PREFIX)/bin"
 	@cp -R configs datasets "$(DESTDIR)$(PREFIX)/share/sirocco"
 	@install -m 644 LICENSE NOTICE README.md "$(DESTDIR)$(PREFIX)/share/sirocco"
 	@echo "sirocco-train and sirocco-serve find libtorch in $$(sed -n 's/^LIBTORCH = "\(.*\)"/\1/p' .cargo/config.toml)/lib: whoever runs them must be able to read it (packaging/README.md)"

@@ -3,7 +3,7 @@
 
     benches/scaling.py --bin DIR [--only NAME …] [--quick] [--reports DIR]
 
-NAME: overlap, memory, saving, disk, lora, calibration, planning. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
+NAME: overlap, memory, saving, disk, lora, calibration, planning, custody. `--quick` rehearses: few steps, numbers of no worth. What counts are ratios to what ran beside;
 a machine that does something else meanwhile spoils them, so the report says how busy it was. Ends with 1 where a bound does not hold.
 """
 
@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 import calibration
+import custody
 import disk
 import fsdp_memory
 import lora_training
@@ -33,7 +34,8 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, default=HERE.parent / "data/darija", help="where train.jsonl is")
     parser.add_argument("--scratch", type=pathlib.Path, help="a directory on the disk to be measured (default: the system's temporary one)")
     parser.add_argument("--reports", type=pathlib.Path, default=HERE / "reports")
-    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora", "calibration", "planning"])
+    parser.add_argument("--without", type=pathlib.Path, help="programs of a version before custody, for that bench")
+    parser.add_argument("--only", nargs="+", choices=["overlap", "memory", "saving", "disk", "lora", "calibration", "planning", "custody"])
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     args.repository, args.bin = HERE.parent, args.bin.resolve()
@@ -55,6 +57,7 @@ def sections(args, pictures):
         "lora": lambda: lora_training.measure(args, *((1, 1) if args.quick else (2, 3))),
         "calibration": lambda: calibration.measure(args),
         "planning": lambda: planning.measure(args),
+        "custody": lambda: custody.measure(args),
     }
     return [bench() for name, bench in benches.items() if name in (args.only or benches)]
 

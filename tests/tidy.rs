@@ -9,8 +9,10 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 14] = [
+const WITHOUT_LIBTORCH: [&str; 17] = [
     "sirocco",
+    "sirocco-evidence",
+    "sirocco-verify",
     "sirocco-files",
     "sirocco-optim",
     "sirocco-config",
@@ -24,6 +26,7 @@ const WITHOUT_LIBTORCH: [&str; 14] = [
     "sirocco-checkpoint",
     "sirocco-signing",
     "sirocco-ledger",
+    "sirocco-custody",
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -5,10 +5,14 @@ mod chain;
 mod cli;
 mod commands;
 mod confined;
+mod evidence;
 mod failure;
+mod gate;
+mod ledger;
 mod machine;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod programs;
 mod quota;
@@ -23,7 +27,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, ModelAction, SiteAction};
+use cli::{Cli, Command, DataAction, KeysAction, ModelAction, PolicyAction, SiteAction};
+use cli::{Cli, Command, DataAction, LedgerAction, ModelAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -65,6 +70,10 @@ fn run(command: Command) -> Result<u8, Failure> {
         }
         Command::Serve(passed) => return Err(programs::become_program(SERVER, passed.arguments)),
         Command::Site(site) => site::run(&site.action)?,
+        Command::Policy(policy) => return policy::run(&policy.action),
+        Command::Keys(keys) => commands::keys::run(&keys.action)?,
+        Command::Ledger(ledger) => ledger::run(&ledger.action)?,
+        Command::Evidence(arguments) => evidence::run(&arguments)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -82,7 +91,8 @@ fn wants_json(command: &Command) -> bool {
             ModelAction::Convert(arguments) => arguments.json,
         },
         Command::Data(data) => match &data.action {
-            DataAction::Check(arguments) | DataAction::Prepare(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Check(arguments) | DataAction::Report(arguments) => arguments.json,
+            DataAction::Prepare(arguments) => arguments.spec.json,
         },
         Command::Check(arguments) => arguments.json,
         Command::Plan(arguments) => arguments.json,
@@ -99,6 +109,24 @@ fn wants_json(command: &Command) -> bool {
             SiteAction::Show(arguments) => arguments.json,
             SiteAction::Check(arguments) => arguments.json,
         },
+        Command::Policy(policy) => match &policy.action {
+            PolicyAction::Check(arguments) => arguments.json,
+            PolicyAction::Explain(arguments) => arguments.json,
+            PolicyAction::Test(arguments) => arguments.json,
+            PolicyAction::Init(arguments) => arguments.json,
+            PolicyAction::Sign(arguments) => arguments.json,
+            PolicyAction::Approve(arguments) => arguments.json,
+        },
+        Command::Keys(keys) => match &keys.action {
+            KeysAction::New(arguments) => arguments.json,
+            KeysAction::Show(arguments) => arguments.json,
+        },
+        Command::Ledger(ledger) => match &ledger.action {
+            LedgerAction::Verify(arguments) => arguments.json,
+            LedgerAction::Show(arguments) => arguments.json,
+            LedgerAction::Prove(arguments) => arguments.json,
+        },
+        Command::Evidence(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) | Command::Confined(passed) => {
             passed.arguments.iter().any(|word| word == "--json")

@@ -9,13 +9,22 @@ const EXAMPLES: &str = "\
 Examples:
   sirocco serve models/smollm2-135m
   sirocco serve models/smollm2-135m --adapter darija=exports/demo-adapter --listen 127.0.0.1:8080
+  sirocco serve exports/letters --policy rules/ministry --facts facts.toml --purpose public-administration --site meluxina
+  sirocco serve models/from-partner --trust keys/trusted
   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\
     -d '{\"model\": \"darija\", \"messages\": [{\"role\": \"user\", \"content\": \"Translate: good morning\"}]}'
 
 When it is ready it prints `listening on http://HOST:PORT` on standard output. SIGTERM or ctrl-C lets running requests
-finish (see --drain-seconds); a second one ends at once. With --json the line is
-{\"event\": \"listening\", \"address\": \"http://HOST:PORT\", \"models\": [NAME, …]}, and an error is
-{\"error\": {\"kind\", \"message\", \"help\", \"exit_code\"}}.";
+finish (see --drain-seconds); a second one ends at once.
+
+Before anything of a model or an adapter is used, its signature is verified, if it has one, and the policy is asked: serve for
+the endpoint with the model, addAdapter for each adapter. Questions, answers, start and end stand in the ledger of the account
+($XDG_STATE_HOME/sirocco/ledger), signed with the keys of the account ($XDG_CONFIG_HOME/sirocco/keys).
+Exit code 3: the policy refuses; 4: a signature does not hold; 5: the ledger cannot be written.
+
+With --json the line is {\"event\": \"listening\", \"address\": \"http://HOST:PORT\", \"models\": [NAME, …],
+\"endpoint\": \"endpoint:NAME\", \"artefacts\": [{\"name\", \"artefact\", \"sha256\", \"signed_by\"}, …], \"ledger\": DIRECTORY}; signed_by
+is null of what is not signed. An error is {\"error\": {\"kind\", \"message\", \"help\", \"exit_code\"}}.";
 
 /// Serve a model over HTTP with OpenAI's API
 #[derive(Debug, Clone, Parser)]
@@ -31,6 +40,26 @@ pub(crate) struct Args {
     /// Name of the model in requests [default: the directory's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
+
+    /// Policy that is asked: a directory of rules and facts, or the set that is compiled in and allows everything
+    #[arg(long, value_name = "SET", default_value = sirocco_config::OPEN_POLICY)]
+    pub(crate) policy: String,
+
+    /// Facts about models and adapters of one's own, beside those of the policy; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) facts: Vec<PathBuf>,
+
+    /// For what, by a name that the facts know
+    #[arg(long, value_name = "NAME")]
+    pub(crate) purpose: Option<String>,
+
+    /// Where this machine is, by a name that the facts know
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) site: String,
+
+    /// Directory of public keys whose signatures are believed [default: the account's own keys]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) trust: Option<PathBuf>,
 
     /// Number format of the weights and of the matrix products
     #[arg(long, value_enum, default_value_t = Precision::Bf16)]
@@ -109,6 +138,8 @@ mod tests {
         let args = Args::try_parse_from(["sirocco serve", "models/m"]).unwrap();
         assert_eq!((args.listen.as_str(), args.dtype, args.drain_seconds), ("127.0.0.1:8000", Precision::Bf16, 30));
         assert!(args.adapters.is_empty() && !args.json);
+        assert_eq!((args.policy.as_str(), args.site.as_str()), (sirocco_config::OPEN_POLICY, "local"));
+        assert_eq!((args.facts.len(), &args.purpose, &args.trust), (0, &None, &None));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sirocco_tokens::Tokenizer;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::args::{Args, is_name};
 use crate::confined::{self, Port};
+use crate::custody::{Admission, Desk};
 use crate::engine::{Engine, EngineError, Limits, NetworkSource, Started, load};
 use crate::failure::Failure;
 use crate::http::{Service, router};
@@ -37,15 +39,30 @@ pub(crate) async fn serve(args: &Args) -> Result<(), Failure> {
         None => Port::Taken(reserve(&args.listen).await?),
     };
     let names = names(args)?;
-    let (service, ended) = start(args, names).await?;
+    let desk = Desk::open(args, &names[0])?;
+    let admission = desk.admit(args)?;
+    let (service, ended) = start(args, &admission, names).await?;
     let mut signals = Signals::new()?;
-    let listener = socket.listen(BACKLOG).map_err(|source| Failure::Listen { address: args.listen.clone(), source })?;
-    let address = listener.local_addr().map_err(|source| Failure::System { what: "the listening address", source })?;
+    let (listener, address) = listen(socket, &admission, &args.listen)?;
     if !address.ip().is_loopback() {
         warn!(%address, "the server asks for no key: anyone who reaches this address can use it");
     }
-    announce(address, &service.names, args.json)?;
-    run(listener, service, ended, async || signals.next().await, Duration::from_secs(args.drain_seconds)).await
+    desk.started(&admission, address, &service.names)?;
+    let answered = Arc::clone(&service.answered);
+    let result = match announce(address, &service.names, args.json.then(|| desk.described(&admission, &service.names))) {
+        Ok(()) => run(listener, service, ended, async || signals.next().await, Duration::from_secs(args.drain_seconds)).await,
+        Err(failure) => Err(failure),
+    };
+    let reason = result.as_ref().map_or_else(ToString::to_string, |signal| (*signal).to_owned());
+    desk.ended(&reason, answered.load(Ordering::Relaxed));
+    result.map(|_| ())
+}
+
+/// From here on clients are answered, so that nothing gets here which was not admitted.
+fn listen(socket: TcpSocket, _: &Admission, address: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = socket.listen(BACKLOG).map_err(|source| Failure::Listen { address: address.to_owned(), source })?;
+    let address = listener.local_addr().map_err(|source| Failure::System { what: "the listening address", source })?;
+    Ok((listener, address))
 }
 
 async fn reserve(listen: &str) -> Result<TcpSocket, Failure> {
@@ -85,9 +102,9 @@ fn directory_name(dir: &Path) -> String {
 }
 
 /// Loads the models on the engine's thread. The receiver resolves when that thread ends.
-async fn start(args: &Args, names: Vec<String>) -> Result<(Arc<Service>, oneshot::Receiver<()>), Failure> {
-    let source = NetworkSource::open(&args.model, &args.adapters, args.dtype)?;
-    let tokenizer = Arc::new(Tokenizer::open(&args.model)?);
+async fn start(args: &Args, admission: &Admission, names: Vec<String>) -> Result<(Arc<Service>, oneshot::Receiver<()>), Failure> {
+    let source = NetworkSource::open(admission, args.dtype)?;
+    let tokenizer = Arc::new(Tokenizer::open(admission.model())?);
     let (context, vocabulary) = (source.context(), source.vocabulary());
     if tokenizer.vocab_size() > vocabulary {
         let (path, found) = (args.model.clone(), tokenizer.vocab_size());
@@ -103,8 +120,8 @@ async fn start(args: &Args, names: Vec<String>) -> Result<(Arc<Service>, oneshot
     .map_err(|source| Failure::System { what: "the engine's thread", source })?;
     loaded.await.map_err(|_| Failure::EngineEnded)??;
     let started = crate::http::now();
-    let service =
-        Service { engine, tokenizer, names, context, vocabulary, started, max_body: args.max_body, body_time: BODY_TIME };
+    let (max_body, body_time, answered) = (args.max_body, BODY_TIME, Arc::default());
+    let service = Service { engine, tokenizer, names, context, vocabulary, started, max_body, body_time, answered };
     Ok((Arc::new(service), ended))
 }
 
@@ -118,25 +135,31 @@ fn use_threads(threads: Option<i32>) {
     }
 }
 
-fn announce(address: SocketAddr, models: &[String], as_json: bool) -> Result<(), Failure> {
+/// Says on standard output that the server is ready; as JSON with what custody has to say.
+fn announce(address: SocketAddr, models: &[String], custody: Option<Value>) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     let address = format!("http://{address}");
-    let written = if as_json {
-        writeln!(stdout, "{}", json!({"event": "listening", "address": address, "models": models}))
-    } else {
-        writeln!(stdout, "listening on {address}")
+    let written = match custody {
+        Some(custody) => {
+            let mut event = json!({"event": "listening", "address": address, "models": models});
+            if let (Value::Object(event), Value::Object(custody)) = (&mut event, custody) {
+                event.extend(custody);
+            }
+            writeln!(stdout, "{event}")
+        }
+        None => writeln!(stdout, "listening on {address}"),
     };
     written.and_then(|()| stdout.flush()).map_err(|source| Failure::System { what: "standard output", source })
 }
 
-/// Serves until `signal` gives the name of one, and then until the requests are answered or `patience` is at its end.
+/// Serves until `signal` gives the name of one, which is the answer, and then until the requests are answered or `patience` is at its end.
 async fn run(
     listener: TcpListener,
     service: Arc<Service>,
     ended: oneshot::Receiver<()>,
     mut signal: impl AsyncFnMut() -> &'static str,
     patience: Duration,
-) -> Result<(), Failure> {
+) -> Result<&'static str, Failure> {
     let engine = service.engine.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, router(service)).with_graceful_shutdown(async {
@@ -144,10 +167,11 @@ async fn run(
     });
     let serving = tokio::spawn(server.into_future());
     let mut ended = ended;
-    tokio::select! {
-        name = signal() => info!(signal = name, active = engine.active(), "stopping: running requests may finish"),
+    let name = tokio::select! {
+        name = signal() => name,
         _ = &mut ended => return Err(Failure::EngineEnded),
-    }
+    };
+    info!(signal = name, active = engine.active(), "stopping: running requests may finish");
     // The server is gone already only if it failed, which ends the drain as well.
     let _ = stop.send(());
     tokio::select! {
@@ -161,7 +185,7 @@ async fn run(
         Ok(Err(_)) => Err(Failure::EngineEnded),
         Ok(Ok(())) | Err(_) => {
             info!("stopped");
-            Ok(())
+            Ok(name)
         }
     }
 }
@@ -207,7 +231,7 @@ mod tests {
 
     /// A server with one streamed request whose step waits at a closed gate, and a signal to end it; `then` goes on when the
     /// listener is closed. Gives how the server ended and what the client got.
-    async fn drained(patience: Duration, then: impl AsyncFnOnce(&Gate, &Engine)) -> (Result<(), Failure>, String) {
+    async fn drained(patience: Duration, then: impl AsyncFnOnce(&Gate, &Engine)) -> (Result<&'static str, Failure>, String) {
         let (tokenizer, gate) = (testing::tokenizer(), Gate::closed());
         let Started { engine, ended, .. } = testing::engine(&tokenizer, Limits { running: 1, waiting: 0 }, &gate);
         let watched = engine.clone();

@@ -1,9 +1,10 @@
 //! The inference server: OpenAI's API over HTTP for a model and its adapters.
 //!
-//! `args` is the command line, `lifecycle` composes and ends the program, `http` speaks the API, `engine` computes.
+//! `args` is the command line, `lifecycle` composes and ends the program, `custody` lets in what is served, `http` speaks the API, `engine` computes.
 
 mod args;
 mod confined;
+mod custody;
 mod engine;
 mod failure;
 mod http;

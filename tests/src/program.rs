@@ -10,6 +10,9 @@ use tempfile::TempDir;
 /// How long a program may take unless a test says otherwise.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// Where programs that a test starts find the account's keys, in the directory that they run in.
+pub const CONFIG_HOME: &str = ".config-of-the-test";
+
 /// What a program left behind.
 #[derive(Debug)]
 pub struct Finished {
@@ -171,6 +174,8 @@ pub fn run(name: &str, args: &[&str], directory: &Path) -> Finished {
 pub fn command(name: &str, args: &[&str], directory: &Path) -> Command {
     let mut command = Command::new(path(name));
     command.args(args).current_dir(directory).env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
+    // Keys are the test's own: nobody's home is touched.
+    command.env("XDG_CONFIG_HOME", directory.join(CONFIG_HOME));
     command
 }
 

@@ -1,20 +1,26 @@
 //! `sirocco export`: a run's newest checkpoint as a PEFT adapter or as a whole model.
 
+mod leave;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
 use sirocco_checkpoint::{
-    AdapterConfig, Checkpoint, CheckpointError, Checkpoints, Dtype as FileType, ModelDir, ModelExport, OwnedTensor, TensorSpec,
-    TensorView, write_adapter,
+    AdapterConfig, Checkpoint, CheckpointError, Checkpoints, Dtype as FileType, FileDigest, ModelDir, ModelExport, OwnedTensor,
+    SealError, TensorSpec, TensorView, write_adapter_sealed,
 };
 use sirocco_config::{Method, Run, shell_word};
+use sirocco_custody::Origin;
 use sirocco_model::weight::from_file;
 use sirocco_model::{Dtype, ModelConfig, ModelError, Network, Whole, lora};
 use tch::{Kind, Tensor};
 
 use crate::args::{self, ExportJob};
+use crate::custody::{self, Keeper};
 use crate::failure::{Failure, print_line};
 use crate::run::identity::Identity;
+use crate::run::newest::{named, vouched};
 use crate::run::saved::{MASTER, names};
 use crate::run::settings::read_run;
 use crate::{models, threads};
@@ -23,14 +29,20 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     threads::use_threads(None)?;
     let run = read_run(&job.run)?;
     let checkpoint = open(&job.run, job.step)?;
+    let custody = custody::open(&job.run, &run)?;
+    let keeper = Keeper::open(&job.run, &run, &custody)?;
+    let origin = if job.step.is_some() { named(&checkpoint, &keeper) } else { newest(&job.run, &checkpoint, &keeper) }?;
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
     let digest = base.digest().map_err(Failure::file)?;
     Identity::new(&run, digest, None).verify(checkpoint.state())?;
+    let permit = leave::ask(&keeper, (&custody, &run), (job, &checkpoint), origin, BTreeSet::new())?;
+    let seal = &permit.seal();
     if job.adapter {
-        adapter(job, &run, &checkpoint)?;
+        adapter(job, &run, &checkpoint, seal)?;
     } else {
-        merged(job, &run, &checkpoint, &base)?;
+        merged(job, &run, (&checkpoint, &base), seal)?;
     }
+    permit.done()?;
     let step = checkpoint.state().step;
     let form = if job.adapter { "adapter" } else { "merged" };
     if job.json {
@@ -40,6 +52,14 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// The newest checkpoint has to be the newest that the ledger names, as for a run that goes on.
+fn newest(directory: &Path, checkpoint: &Checkpoint, keeper: &Keeper) -> Result<Origin, Failure> {
+    vouched(checkpoint, &Checkpoints::new(directory), keeper)
+}
+
+/// What may be added to a directory before it gets its name: its signature.
+type Seal<'a> = &'a dyn Fn(&Path, &[FileDigest]) -> Result<(), SealError>;
 
 fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
     let checkpoints = Checkpoints::new(directory);
@@ -60,7 +80,7 @@ fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
 }
 
 /// Writes what the checkpoint holds of the adapter; the base is not needed.
-fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint) -> Result<(), Failure> {
+fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, seal: Seal<'_>) -> Result<(), Failure> {
     let Method::Lora { rank, alpha, targets } = &run.method else {
         return Err(Failure::usage("the run trained every weight, so there is no adapter").help("--merge writes the whole model"));
     };
@@ -78,12 +98,12 @@ fn adapter(job: &ExportJob, run: &Run, checkpoint: &Checkpoint) -> Result<(), Fa
         target_modules: targets.projections().iter().map(|target| target.name().to_string()).collect(),
         lora_dropout: 0.0,
     };
-    write_adapter(&job.to, &config, &views.map_err(Failure::data)?).map_err(Failure::file)?;
+    write_adapter_sealed(&job.to, &config, &views.map_err(Failure::data)?, seal).map_err(Failure::file)?;
     Ok(())
 }
 
 /// Writes the base with what was learnt put in. One tensor and its factors are in memory at a time, whatever the mesh it was trained on.
-fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, base: &ModelDir) -> Result<(), Failure> {
+fn merged(job: &ExportJob, run: &Run, (checkpoint, base): (&Checkpoint, &ModelDir), seal: Seal<'_>) -> Result<(), Failure> {
     let (file_type, kind) = match job.dtype {
         args::Dtype::Bf16 => (FileType::BF16, Kind::BFloat16),
         args::Dtype::Fp32 => (FileType::F32, Kind::Float),
@@ -99,7 +119,7 @@ fn merged(job: &ExportJob, run: &Run, checkpoint: &Checkpoint, base: &ModelDir) 
         let tensor = learnt(run, checkpoint, base, (weight.name(), &weight.shape()))?;
         export.write(weight.name(), &models::bytes(&tensor.to_kind(kind))).map_err(Failure::file)?;
     }
-    export.finish().map_err(Failure::file)?;
+    export.finish_sealed(seal).map_err(Failure::file)?;
     Ok(())
 }
 

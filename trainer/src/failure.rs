@@ -2,14 +2,18 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
-use sirocco_config::{OtherOrigin, other_checkpoint};
+use sirocco_config::{OtherOrigin, other_checkpoint, shell_word};
+use sirocco_custody::CustodyError;
+use sirocco_ledger::LedgerError;
 use sirocco_model::ModelError;
 use sirocco_parallel::ParallelError;
+use sirocco_signing::Error as SigningError;
 
 /// Why a job ended without its result. The numbers are exit codes, the same in all programs.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub(crate) struct Failure {
 enum Kind {
     Failed = 1,
     Usage = 2,
+    Policy = 3,
     Data = 4,
     Machine = 5,
     Stopped = 75,
@@ -34,12 +39,13 @@ enum Kind {
 pub(crate) const STOPPED: i32 = Kind::Stopped as i32;
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Failed, Self::Usage, Self::Data, Self::Machine, Self::Stopped];
+    const ALL: [Self; 6] = [Self::Failed, Self::Usage, Self::Policy, Self::Data, Self::Machine, Self::Stopped];
 
     fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
+            Self::Policy => "policy",
             Self::Data => "input",
             Self::Machine => "machine",
             Self::Stopped => "stopped",
@@ -135,6 +141,39 @@ impl Failure {
     pub(crate) fn origin(error: &OtherOrigin) -> Self {
         let failure = if error.is_typed() { Self::usage(error) } else { Self::data(error) };
         failure.help(error.advice())
+    }
+
+    /// What the policy refused, or a key, a signature or a ledger that is not as it has to be. `run` is the run's directory.
+    pub(crate) fn custody(error: CustodyError, run: &Path) -> Self {
+        let run_file = shell_word(&run.join("run.toml").to_string_lossy());
+        match error {
+            CustodyError::Refused(decision) => {
+                let advice = decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.clone());
+                let help: Vec<String> =
+                    advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
+                Self::new(Kind::Policy, decision).help(help.join("; "))
+            }
+            CustodyError::NoSet { .. } | CustodyError::Set { .. } | CustodyError::NotTaken { .. } => {
+                Self::usage(error).help(format!("policy.set in {run_file} names the rules"))
+            }
+            CustodyError::Signing(error) => Self::signing(error, &run_file),
+            CustodyError::Record { .. } => Self::data(error),
+            CustodyError::Ledger(LedgerError::Damaged { .. } | LedgerError::Malformed { .. }) => Self::data(error),
+            error => Self::failed(error),
+        }
+    }
+
+    fn signing(error: SigningError, run_file: &str) -> Self {
+        match error {
+            SigningError::Io { .. } | SigningError::NoRandomness { .. } => Self::failed(error),
+            SigningError::KeyMissing { .. }
+            | SigningError::KeyExposed { .. }
+            | SigningError::KeyExists { .. }
+            | SigningError::BadKeyName { .. }
+            | SigningError::BadTrust { .. } => Self::usage(error)
+                .help(format!("policy.keys and policy.trust in {run_file} say where keys are; put back the one that is missing")),
+            error => Self::data(error).help("use a copy that is as it was when it was signed"),
+        }
     }
 
     /// A collective's error.

@@ -18,6 +18,7 @@ mod origin;
 pub mod places;
 mod parallel;
 mod place;
+pub mod places;
 mod reader;
 mod run;
 mod run_file;

@@ -16,7 +16,7 @@ use sirocco_signing::artefact::{self, Claim, Demand};
 use sirocco_signing::manifest::KnownFile;
 use sirocco_signing::provenance::Facts;
 use sirocco_signing::trust::Trust;
-use sirocco_signing::{keys::PrivateKey, oms};
+use sirocco_signing::{Error, keys::PrivateKey, oms};
 
 use crate::error::CustodyError;
 use crate::lineage::{Lineage, ORIGIN_VERSION, Origin};
@@ -87,6 +87,27 @@ pub fn verified(directory: &Path, trust: &Trust, role: &str, known: &[KnownFile]
         None => None,
     };
     Ok(Used { signer: verified.signer.name, digest: verified.digest, origin })
+}
+
+/// The same for one of several roles: a model is signed by who released it here, or by who let it in from elsewhere.
+///
+/// # Errors
+/// Those of [`verified`]; where the key has none of the roles, it is named.
+pub fn verified_for(directory: &Path, trust: &Trust, roles: &[&str]) -> Result<Used, CustodyError> {
+    let mut failed = None;
+    for role in roles {
+        match verified(directory, trust, role, &[]) {
+            // Another role may have the key; nothing but the signature was read so far. A key by name says more than a role that nobody has.
+            Err(CustodyError::Signing(error @ (Error::UnknownKey { .. } | Error::BadTrust { .. }))) => {
+                if !matches!(failed, Some(Error::UnknownKey { .. })) {
+                    failed = Some(error);
+                }
+            }
+            answer => return answer,
+        }
+    }
+    let nobody = || Error::Unsigned { path: directory.join(oms::FILE) };
+    Err(failed.unwrap_or_else(nobody).into())
 }
 
 fn origin(path: &Path, bytes: &[u8]) -> Result<Origin, CustodyError> {

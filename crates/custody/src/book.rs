@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use sirocco_ledger::checkpoint::SignedCheckpoint;
 use sirocco_ledger::disk::{Log, Writer};
 use sirocco_ledger::key::SignerKey;
@@ -13,9 +14,10 @@ use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_ledger::{Author, Decision, Digest, Fact};
 
 use crate::error::CustodyError;
+use crate::history::History;
 
 /// An action to be recorded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Deed {
     /// What was done.
     pub verb: String,
@@ -83,6 +85,15 @@ impl Book {
         (entry.configuration, entry.decision) = (deed.configuration, deed.decision);
         (entry.inputs, entry.outputs, entry.facts) = (deed.inputs, deed.outputs, deed.facts);
         Ok(self.writer.append(&entry)?)
+    }
+
+    /// What the ledger says so far, by all writers.
+    ///
+    /// # Errors
+    /// Those of [`History::read`].
+    pub fn history(&self, key: &SignerKey) -> Result<History, CustodyError> {
+        self.sync()?;
+        History::read(self.writer.log().path(), key)
     }
 
     /// Waits until everything that was written is on disk.

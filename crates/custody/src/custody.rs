@@ -29,6 +29,8 @@ pub struct Settings {
     pub purpose: Option<String>,
     /// The site, by its name in the facts.
     pub site: String,
+    /// The account, as whoever started this process found it: for confined processes, which cannot ask a directory service.
+    pub account: Option<String>,
 }
 
 impl Settings {
@@ -37,7 +39,7 @@ impl Settings {
         let (policy, site) = (&run.policy, Path::new(&run.site.profile));
         // A profile of one's own is a path; facts speak of its name.
         let site = site.file_stem().map_or_else(|| run.site.profile.clone(), |stem| stem.to_string_lossy().into_owned());
-        Settings { set: policy.set.clone(), facts: policy.facts.clone(), purpose: policy.purpose.clone(), site }
+        Settings { set: policy.set.clone(), facts: policy.facts.clone(), purpose: policy.purpose.clone(), site, account: None }
     }
 }
 
@@ -98,7 +100,7 @@ impl Custody {
         let set = ReadSet::read(&settings.set, &settings.facts, trust)?;
         let guard = set.set.guard(&set.demands);
         let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;
-        let account = Account::own().name;
+        let account = Account::own(settings.account.as_deref()).name;
         // The facts say whether an account is a person's or a service's.
         let service = Who::new(WhoKind::Service, account.clone());
         let is_service = guard.gate().facts().principal(&service).is_some();
@@ -126,6 +128,13 @@ impl Custody {
         &self.settings.site
     }
 
+    /// Something whose name is known, as that of a verified artefact is, lies at `path` and has these bytes.
+    pub fn holds(&self, lineage: &mut Lineage, name: Name, path: &Path, digest: Sha256Digest) -> Name {
+        let mut found = Lineage::default();
+        let described = self.uses(&mut found, name.kind, path, digest);
+        lineage.uses(name, Some(digest), found.paths.remove(&described))
+    }
+
     /// Whom entries of a ledger name. Reads the program's own file.
     ///
     /// # Errors
@@ -138,6 +147,15 @@ impl Custody {
 
     /// Something that lies at `path` and has these bytes is used: under the name that the facts know it by, or else its path.
     pub fn uses(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Sha256Digest) -> Name {
+        self.lies(lineage, kind, path, Some(digest))
+    }
+
+    /// The same for a plan, before its bytes were read.
+    pub fn will_use(&self, lineage: &mut Lineage, kind: Kind, path: &Path) -> Name {
+        self.lies(lineage, kind, path, None)
+    }
+
+    fn lies(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Option<Sha256Digest>) -> Name {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let base = std::fs::canonicalize(&self.base).unwrap_or_else(|_| self.base.clone());
         let absolute = real.display().to_string();
@@ -146,9 +164,9 @@ impl Custody {
         // Facts may write either.
         let known = |path: &str| facts.known_as(kind, Some(path), None).is_some();
         let written = relative.filter(|path| !known(&absolute) && known(path)).unwrap_or(absolute);
-        let name = facts.known_as(kind, Some(&written), Some(&digest));
+        let name = facts.known_as(kind, Some(&written), digest.as_ref());
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
-        lineage.uses(name, Some(digest), Some(written))
+        lineage.uses(name, digest, Some(written))
     }
 
     /// The whole question.
@@ -184,19 +202,49 @@ impl Custody {
         if decision.allowed { Ok(decision) } else { Err(CustodyError::Refused(Box::new(decision))) }
     }
 
+    /// The same, and a refusal is recorded in the ledger that `book` opens: for what is asked before there is a run to record it in.
+    ///
+    /// # Errors
+    /// [`CustodyError::Refused`]; a ledger that cannot be written.
+    pub fn ask_first<E: From<CustodyError>>(
+        &self,
+        question: Question,
+        book: impl FnOnce() -> Result<Book, E>,
+    ) -> Result<Decision, E> {
+        let request = self.request(question);
+        let decision = self.gate().ask(&request);
+        if decision.allowed {
+            return Ok(decision);
+        }
+        let book = book()?;
+        book.write(asked(&request, &decision))?;
+        book.sync()?;
+        Err(CustodyError::Refused(Box::new(decision)).into())
+    }
+
     /// Lets `thing` pass if the policy allows it, and records in `book` what was decided, also where it was refused.
     ///
     /// # Errors
     /// [`CustodyError::Refused`]; a ledger that cannot be written.
     pub fn admit<V: Verb, T: Guarded>(&self, question: Question, thing: T, book: &Book) -> Result<Admitted<V, T>, CustodyError> {
+        let (deed, answer) = self.decide(question, thing);
+        book.write(deed)?;
+        answer
+    }
+
+    /// The same where another process writes the ledger: the entry is handed out, to be brought there also where it is a refusal.
+    ///
+    /// # Errors
+    /// [`CustodyError::Refused`], as the answer.
+    pub fn decide<V: Verb, T: Guarded>(&self, question: Question, thing: T) -> (Deed, Result<Admitted<V, T>, CustodyError>) {
         let request = self.request(question);
         let answer = self.guard.admit::<V, T>(&request, thing);
         let decision = match &answer {
             Ok(admitted) => admitted.decision(),
             Err(refused) => &*refused.decision,
         };
-        book.write(asked(&request, decision))?;
-        answer.map_err(|refused| CustodyError::Refused(refused.decision))
+        let deed = asked(&request, decision);
+        (deed, answer.map_err(|refused| CustodyError::Refused(refused.decision)))
     }
 }
 
@@ -217,6 +265,6 @@ fn asked(request: &Request, decision: &Decision) -> Deed {
 }
 
 /// The day by this machine's clock, in UTC.
-fn today() -> Day {
+pub fn today() -> Day {
     Day::new(time::OffsetDateTime::from(SystemTime::now()).date())
 }

@@ -13,7 +13,15 @@ pub enum CustodyError {
     /// The policy said no.
     #[error("{0}")]
     Refused(Box<Decision>),
-    /// A set that is not right: its rules, its facts, or its signature.
+    /// Files of a set that are not those that were signed.
+    #[error("{}: {why}", path.display())]
+    SetChanged {
+        /// The set.
+        path: PathBuf,
+        /// Who signed, and which files differ.
+        why: String,
+    },
+    /// A set that is not right: its rules or its facts.
     #[error("{}: {why}", path.display())]
     Set {
         /// The set.

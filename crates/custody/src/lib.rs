@@ -14,10 +14,12 @@
 //! This crate reads files and the clock, prints nothing and reads no environment.
 
 mod account;
+pub mod approvals;
 pub mod artefact;
 mod book;
 mod custody;
 mod error;
+mod history;
 mod keys;
 mod lineage;
 mod set;
@@ -25,8 +27,9 @@ mod statement;
 
 pub use account::{Account, host};
 pub use book::{Book, Deed};
-pub use custody::{Custody, Question, Settings};
+pub use custody::{Custody, Question, Settings, today};
 pub use error::CustodyError;
+pub use history::{CHECKPOINT_PUBLISHED, History, Published};
 pub use keys::Keys;
 pub use lineage::{Lineage, Origin};
 pub use set::{MACHINE, ReadSet};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sirocco_config::OPEN_POLICY;
 use sirocco_files::read;
-use sirocco_policy::{Demands, Manifest, PolicySet, Signature, Signer, Source};
+use sirocco_policy::{Demands, Manifest, PolicySet, SetError, Signature, Signer, Source};
 use sirocco_signing::oms;
 use sirocco_signing::trust::{Trust, role};
 
@@ -59,7 +59,10 @@ impl ReadSet {
         };
         let own = own.iter().map(|file| Ok(Source::new(file.display().to_string(), read::text(file, LONGEST)?)));
         let own = own.collect::<Result<Vec<_>, CustodyError>>()?;
-        let set = parsed.map_err(|error| wrong(error.to_string()))?;
+        let set = parsed.map_err(|error| match error {
+            SetError::NotAsSigned { .. } => CustodyError::SetChanged { path: path.clone(), why: error.to_string() },
+            error => wrong(error.to_string()),
+        })?;
         let set = set.with_own(&own).map_err(|error| wrong(error.to_string()))?;
         Ok(ReadSet { path, files, own, set, demands: machine_demands()? })
     }
@@ -93,7 +96,7 @@ fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
 fn signature(path: &Path, trust: &Trust) -> Result<Signature, CustodyError> {
     let signed = oms::read(&path.join(oms::FILE), &trust.with_role(role::POLICY)?)?;
     let signer = Signer { name: signed.signer.name.clone(), key: signed.signer.key.fingerprint().to_string() };
-    let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest.into()));
+    let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest));
     let covers =
         Manifest::of_digests(files).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
     Ok(Signature { signer, covers })

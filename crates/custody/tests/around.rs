@@ -1,4 +1,5 @@
 //! Asked, recorded, signed, verified: one action from its question to what comes of it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use sirocco_signing::trust::role;
 use tempfile::TempDir;
 
 fn settings(set: &str, site: &str) -> Settings {
-    Settings { set: set.to_owned(), facts: Vec::new(), purpose: None, site: site.to_owned() }
+    Settings { set: set.to_owned(), facts: Vec::new(), purpose: None, site: site.to_owned(), account: None }
 }
 
 /// A set that keeps letters in Luxembourg, with the account that runs the tests as an engineer.
@@ -30,7 +31,7 @@ fn at_home(folder: &Path) -> String {
     let facts = format!(
         "[data.letters]\npath = \"letters.jsonl\"\nresidency = [\"LU\"]\n[site.bissen]\ncountry = \"LU\"\n[site.bologna]\ncountry = \"IT\"\n\
          [person.\"{}\"]\nroles = [\"engineer\"]\n",
-        Account::own().name
+        Account::own(None).name
     );
     std::fs::write(set.join("facts.toml"), facts).unwrap();
     set.to_str().unwrap().to_owned()
@@ -115,6 +116,12 @@ fn what_is_published_tells_the_next_question_where_it_comes_from() {
     std::fs::write(adapter.join("weights"), "W").unwrap();
     let error = artefact::verified(&adapter, &trust, role::RELEASE, &[]).unwrap_err().to_string();
     assert!(error.contains("weights"), "{error}");
+}
+
+#[test]
+fn a_level_has_one_number_and_one_word_where_it_is_measured_and_where_it_is_demanded() {
+    let measured = sirocco_confine::Level::ALL.map(|level| level.to_string());
+    assert_eq!(measured, sirocco_policy::Confinement::ALL.map(|level| level.to_string()));
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn facts_that_are_not_facts() {
         ("expires = \"2027-02-31\"", "the last day of use"),
         ("expires = 2027-02-31", ""),
         ("expires = \"soon\"", "the last day of use"),
-        ("sha256 = \"abc\"", "64 lower-case hexadecimal digits"),
+        ("sha256 = \"abc\"", "64 lowercase hexadecimal digits"),
         ("licence = \"CC-BY-NC-4.0\"\ncommercial_use = true", "forbids commercial use"),
     ];
     for (line, expected) in wrong {
@@ -205,7 +205,7 @@ fn facts_that_are_not_facts() {
     );
     starts(
         &facts_error("[site.a]\nconfinement = 6\n"),
-        "facts.toml:2:15: confinement 6: expected a level: environment (0), seccomp (1), namespace (2), landlock (3), hosts (4)",
+        "facts.toml:2:15: confinement 6: expected a level: 0 (environment), 1 (seccomp), 2 (network_namespace), 3 (landlock), 4 (hosts)",
         &[],
     );
     let twice = [bare("a.toml", "[site.a]\n"), bare("b.toml", "[site.a]\n")].concat();

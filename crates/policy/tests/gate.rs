@@ -214,7 +214,7 @@ fn confinement_is_tried_level_by_level() {
     asked.confinement = Some(Confinement::Seccomp);
     let explanation = explain(&gate(rule, FACTS), &asked);
     assert_eq!(explanation.changes.len(), 1);
-    assert_eq!(explanation.changes[0].to, "landlock (3)");
+    assert_eq!(explanation.changes[0].to, "3 (landlock)");
 }
 
 /// What the code builds is what the schema says: a rule that fits the schema can be evaluated when every fact is known.

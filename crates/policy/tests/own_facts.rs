@@ -20,7 +20,7 @@ const MINE: &str = "[data.mine]\npath = \"data/mine/train.jsonl\"\nresidency = \
 fn train(data: &str) -> Request {
     let mut asked = request("train", "checkpoint:c", "meluxina");
     asked.who = "person:engineer".parse().expect("a name");
-    asked.confinement = Some(sirocco_policy::Confinement::Namespace);
+    asked.confinement = Some(sirocco_policy::Confinement::NetworkNamespace);
     asked.purpose = Some("public-administration".to_owned());
     asked
         .made

@@ -31,6 +31,8 @@ pub mod role {
     pub const IMPORT: &str = "import";
     /// Directories of rules.
     pub const POLICY: &str = "policy";
+    /// Approvals: the name of the key is the name of the person.
+    pub const APPROVE: &str = "approve";
 }
 
 /// No file of roles is longer, in bytes.

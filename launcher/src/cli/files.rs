@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::policy::PolicyOptions;
+
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The directory for run.toml; made if it is not there
@@ -39,7 +41,12 @@ Examples:
   sirocco model inspect SmolLM2-135M-Instruct.Q8_0.gguf --json")]
     Inspect(OnePath),
     /// A GGUF file, or Mistral's consolidated weights, to a Hugging Face model directory
-    #[command(after_help = "Example:\n  sirocco model convert SmolLM2-135M-Instruct.Q8_0.gguf models/smollm2-135m")]
+    #[command(after_help = "\
+The policy is asked whether the model may come in. What was asked and done is recorded in the account's \
+         ledger.
+
+Example:
+  sirocco model convert SmolLM2-135M-Instruct.Q8_0.gguf models/smollm2-135m")]
     Convert(Convert),
     /// Read every byte of a model directory: sizes, shapes, names, numbers that are not finite
     #[command(after_help = "Example:\n  sirocco model verify models/smollm2-135m")]
@@ -61,6 +68,8 @@ pub(crate) struct Convert {
     pub(crate) from: PathBuf,
     /// The model directory to write; must not hold a model already
     pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) policy: PolicyOptions,
     /// Print the result as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -95,11 +104,24 @@ pub(crate) enum DataAction {
     #[command(after_help = "Example:\n  sirocco data check datasets/doda.toml")]
     Check(Spec),
     /// Write training and held-out files, and the report beside them
-    #[command(after_help = "Example:\n  sirocco data prepare datasets/doda.toml")]
-    Prepare(Spec),
+    #[command(after_help = "\
+The policy is asked about every source before it is read. What was asked and done is recorded in the \
+         account's ledger.
+
+Example:
+  sirocco data prepare datasets/doda.toml")]
+    Prepare(Prepare),
     /// Show the report of a prepared corpus
     #[command(after_help = "Example:\n  sirocco data report datasets/doda.toml --json")]
     Report(Spec),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prepare {
+    #[command(flatten)]
+    pub(crate) spec: Spec,
+    #[command(flatten)]
+    pub(crate) policy: PolicyOptions,
 }
 
 #[derive(Debug, Args)]

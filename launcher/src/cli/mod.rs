@@ -1,8 +1,11 @@
 //! The command line: every command, its options, and an example of each.
 //!
 //! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
+mod evidence;
 mod files;
+mod ledger;
 mod plan;
+mod policy;
 mod report;
 mod run;
 mod site;
@@ -13,8 +16,14 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use evidence::Evidence;
 pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
+pub(crate) use ledger::{LedgerAction, LedgerCommand, LedgerProve, LedgerShow, LedgerVerify};
 pub(crate) use plan::Plan;
+pub(crate) use policy::{
+    KeysAction, KeysCommand, PolicyAction, PolicyApprove, PolicyCheck, PolicyCommand, PolicyExplain, PolicyInit, PolicyOptions,
+    PolicySign, PolicyTest,
+};
 pub(crate) use report::Report;
 pub(crate) use run::{Check, Overrides, Train, Wanted};
 pub(crate) use site::{SiteAction, SiteCheck, SiteCommand, SiteList, SiteShow};
@@ -186,6 +195,24 @@ Examples:
     Serve(PassedOn),
     /// Clusters: what one has and demands, and whether that holds here
     Site(SiteCommand),
+    /// What is allowed, and which rule said so; sets of rules, approvals
+    Policy(PolicyCommand),
+    /// The keys that sign what runs publish, and ledgers
+    Keys(KeysCommand),
+    /// Who did what, when, in a history that nobody can change unnoticed
+    Ledger(LedgerCommand),
+    /// A bundle from which others can see what was done in a run, without Sirocco
+    #[command(after_help = "\
+The bundle has the sealed ledger, proofs, every decision with the rules and facts that made it, the \
+         signatures of checkpoints and exports that are there, and what nodes let out. It is signed, then read \
+         again as others will: sirocco-verify BUNDLE --trust DIR. Nothing is sent anywhere; who hands it on \
+         answers for that.
+
+Examples:
+  sirocco evidence runs/demo --to demo-evidence
+  sirocco evidence runs/demo --to demo-evidence.tar
+  sirocco evidence runs/demo --to demo-evidence --export exports/demo-adapter")]
+    Evidence(Evidence),
     /// What this machine has and lacks
     #[command(after_help = "\
 Exit code 5 only if something is missing that training needs.

@@ -6,20 +6,23 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sirocco_checkpoint::{ModelDir, RunState};
 use sirocco_config::{LOCAL_SITE, Origin, Run, RunFile, shell_word};
+use sirocco_policy::{Action, Decision};
 use tempfile::TempDir;
 
 use crate::allowed::{Allowed, Asked, QUICKLY, Question};
 use crate::chain::needs::site_of;
 use crate::cli;
 use crate::failure::{Failure, Kind};
+use crate::gate::{DataFile, RunPolicy};
 use crate::output::{self, count, grouped};
 use crate::plan::{Room, expect_disk, expect_room, sample_by};
+use crate::policy::words;
 use crate::preflight::{Place, Preflight, preflight};
 use crate::quota::Quota;
 use crate::train::directory::RunDirectory;
 use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
-use crate::train::tokens::{self, Split, Tokens};
+use crate::train::tokens::{self, Source, Split, Tokens};
 use crate::train::{curve, directory_of, here, read_run_file, run_to_resume};
 
 /// The fields of `--json`, in their order.
@@ -38,6 +41,8 @@ struct Checked<'a> {
     room_bytes: Option<u64>,
     /// What Slurm would take the job for; `null` where it was not asked.
     slurm: Option<&'a Allowed>,
+    /// What the policy says to the plan.
+    policy: Decided<'a>,
     /// Of the file system of the run directory.
     quotas: &'a [Quota],
     /// Step of the newest checkpoint of a run that would be resumed.
@@ -45,11 +50,20 @@ struct Checked<'a> {
     data: &'a Tokens,
 }
 
+/// The fields of `policy`.
+#[derive(Serialize)]
+struct Decided<'a> {
+    set: String,
+    rules: Vec<&'a str>,
+    assumed: &'a [String],
+}
+
 /// What was asked about.
 struct Subject {
     file: RunFile,
     run: Run,
     found: Preflight,
+    policy: RunPolicy,
     /// What it needs of memory.
     room: Option<Room>,
     /// What Slurm takes it for.
@@ -63,6 +77,8 @@ struct Subject {
 
 /// What its files say.
 struct Contents {
+    /// What the policy says to training it on them.
+    decision: Decision,
     data: Tokens,
     /// Optimizer steps of the whole run.
     steps: u64,
@@ -86,17 +102,32 @@ impl Subject {
     /// Reads all that a run reads before its first step: data, checkpoint, base. Token caches that are not there are made in
     /// `scratch`.
     fn read(&self, scratch: &Path) -> Result<Contents, Failure> {
-        let Subject { file, run, found, begun, .. } = self;
+        let Subject { file, run, found, policy, begun, .. } = self;
         let cached = begun.as_ref().map_or_else(|| scratch.to_owned(), RunDirectory::tokens);
-        let data = tokens::open_or_build(run, &found.tokenizer, &cached, scratch)?;
+        let (decision, data) = self.ask()?;
+        // What is made here is removed, and so is what is recorded of it.
+        let data = policy.admit(data, &policy.book(scratch)?)?;
+        let data = tokens::open_or_build(&Source { run, tokenizer: &found.tokenizer, data: &data }, &cached, scratch)?;
         let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
         let steps = data.steps(file, run).map_err(wrong_length)?;
-        let Some(directory) = begun else { return Ok(Contents { data, steps, checkpoint: None, complete: false }) };
+        let Some(directory) = begun else { return Ok(Contents { decision, data, steps, checkpoint: None, complete: false }) };
         let state = directory.whole_checkpoint()?;
         state.as_ref().map_or(Ok(()), |state| belongs(state, run, &data.train))?;
         let checkpoint = state.map(|state| state.step);
         let complete = checkpoint.is_some_and(|step| step >= steps) && !curve(directory)?.lacks_last_evaluation(run, steps);
-        Ok(Contents { data, steps, checkpoint, complete })
+        Ok(Contents { decision, data, steps, checkpoint, complete })
+    }
+
+    /// Asks whether it may be trained on this data, and the data be tokenised.
+    fn ask(&self) -> Result<(Decision, Vec<DataFile>), Failure> {
+        let (action, directory) = match &self.begun {
+            Some(directory) => (Action::Resume, Some(directory)),
+            None => (Action::Train, None),
+        };
+        let data = self.policy.measure(&self.run, directory.map(RunDirectory::tokens).as_deref())?;
+        let decision = self.policy.plan(action, &data, directory.map(RunDirectory::path))?;
+        self.policy.may_prepare(&data)?;
+        Ok((decision, data))
     }
 
     fn print_json(&self, contents: &Contents) -> Result<(), Failure> {
@@ -113,6 +144,11 @@ impl Subject {
             memory_bytes: self.room.map(|room| room.needed),
             room_bytes: self.room.and_then(|room| room.there),
             slurm: self.allowed.as_ref(),
+            policy: Decided {
+                set: self.policy.custody().set().path.display().to_string(),
+                rules: contents.decision.rule_ids().collect(),
+                assumed: &contents.decision.assumed,
+            },
             quotas: &self.quotas,
             checkpoint: *checkpoint,
             data,
@@ -137,6 +173,7 @@ impl Subject {
             );
             output::line(format_args!("memory     {} on the rank that needs most, {there}", output::bytes(needed)))?;
         }
+        output::line(format_args!("policy     {}", words(&self.policy, &contents.decision)))?;
         for quota in &self.quotas {
             let left =
                 quota.left().map_or_else(|| "a number of files only".to_owned(), |left| format!("{} left", output::bytes(left)));
@@ -172,11 +209,12 @@ impl Subject {
 fn to_begin(arguments: &cli::Check) -> Result<Subject, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
+    let policy = RunPolicy::open(&run)?;
     let (found, room, allowed) = look(&file, &run)?;
     let directory = directory_of(&run, None);
     let quotas = expect_disk(&run, &found.architecture, &directory, false)?.quotas;
     RunDirectory::free(&directory)?;
-    Ok(Subject { file, run, found, room, allowed, quotas, directory, begun: None })
+    Ok(Subject { file, run, found, policy, room, allowed, quotas, directory, begun: None })
 }
 
 /// A run that `sirocco train RUN_DIR` would resume.
@@ -184,10 +222,11 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
+    let policy = RunPolicy::open(&run)?;
     let (found, room, allowed) = look(&file, &run)?;
     let quotas = expect_disk(&run, &found.architecture, &arguments.run, true)?.quotas;
     directory.warn_of_missing_latest()?;
-    Ok(Subject { file, run, found, room, allowed, quotas, directory: arguments.run.clone(), begun: Some(directory) })
+    Ok(Subject { file, run, found, policy, room, allowed, quotas, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
 /// What model, machine, site and Slurm say.

@@ -3,10 +3,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
-use sirocco_checkpoint::{CheckpointError, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
+use sirocco_checkpoint::{
+    CheckpointError, ModelDir, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify,
+};
+use sirocco_custody::Deed;
+use sirocco_policy::{Admitted, Sha256Digest, verb};
 
 use crate::cli::{Convert, ModelAction, OnePath};
 use crate::failure::{Failure, Kind};
+use crate::gate::{Measured, OwnPolicy};
 use crate::output::{self, bytes, grouped};
 
 /// The fields of `verify --json`.
@@ -50,21 +55,34 @@ fn named(error: CheckpointError) -> Failure {
 }
 
 fn convert(arguments: &Convert) -> Result<(), Failure> {
-    let Convert { from, to, json } = arguments;
+    let Convert { from, to, policy, json } = arguments;
     if !from.exists() {
         let failure = not_there(from, "a GGUF file, or a directory with consolidated.safetensors and params.json");
         return Err(failure.help("relative paths start where the command is typed"));
     }
+    let policy = OwnPolicy::open(policy)?;
+    let source = policy.admit(policy.measure(sirocco_policy::Kind::Model, from)?)?;
+    converted(&source, to)?;
+    let summary = inspect(to)?;
+    let (thing, digest) = (source.thing(), ModelDir::open(to)?.digest()?);
+    let deed = Deed::new("model.imported").input(thing.name.to_string(), thing.digest.into());
+    let made = digest.parse::<Sha256Digest>().map_err(|error| Failure::new(Kind::Failed, error))?;
+    policy.done(deed.output(format!("model:{}", to.display()), made.into()))?;
+    if !json {
+        output::line(format_args!("wrote {}", to.display()))?;
+    }
+    show(&summary, *json)
+}
+
+/// Writes another layout of what was admitted.
+fn converted(source: &Admitted<verb::Import, Measured>, to: &Path) -> Result<(), Failure> {
+    let from = &source.thing().path;
     if from.is_dir() {
         convert_consolidated(from, to)?
     } else {
         convert_gguf(from, to)?
     };
-    let summary = inspect(to)?;
-    if !json {
-        output::line(format_args!("wrote {}", to.display()))?;
-    }
-    show(&summary, *json)
+    Ok(())
 }
 
 fn check(arguments: &OnePath) -> Result<(), Failure> {

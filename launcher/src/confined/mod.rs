@@ -15,12 +15,13 @@ use sirocco_config::environment::CONFINED;
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, NotConfined, confined, testify};
 use sirocco_confine::{Level, environment};
-use sirocco_custody::{Book, Deed, host};
+use sirocco_custody::{Deed, host};
 use sirocco_ledger::Fact;
 use sirocco_policy::Confinement;
 
 use crate::cli;
 use crate::failure::{Failure, Kind};
+use crate::gate::RunPolicy;
 use crate::output::{count, say};
 use crate::train::directory::RunDirectory;
 
@@ -139,9 +140,9 @@ pub(crate) fn deed() -> Result<Option<Deed>, Failure> {
 /// Writes that entry into a run's ledger.
 pub(crate) fn record(directory: &RunDirectory, run: &sirocco_config::Run) -> Result<(), Failure> {
     let Some(deed) = deed()? else { return Ok(()) };
-    let author = need::custody(run)?.author().map_err(need::failure)?;
-    let book = Book::open(&directory.path().join("ledger"), author).map_err(need::failure)?;
-    book.write(deed).and_then(|()| book.sync()).map_err(need::failure)
+    let book = RunPolicy::open(run)?.book(directory.path())?;
+    book.write(deed)?;
+    Ok(book.sync()?)
 }
 
 /// A level under the name that policies have for it.

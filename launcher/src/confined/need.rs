@@ -4,17 +4,18 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use sirocco_config::{Run, RunFile, places};
+use sirocco_config::{Run, RunFile};
 use sirocco_confine::child::probe;
 use sirocco_confine::{Allowed, Connects, Demand, Level};
-use sirocco_custody::{Custody, CustodyError, Lineage, Question, Settings};
+use sirocco_corpus::Spec;
+use sirocco_custody::{Custody, Lineage, Question};
 use sirocco_policy::{Action, Confinement, Kind as Of, Name};
-use sirocco_signing::trust::Trust;
 
-use crate::cli::{Command, Overrides, Wanted};
+use crate::cli::{Command, Convert, DataAction, ModelAction, Overrides, Prepare, Wanted};
 use crate::commands::export;
 use crate::confined::{HELPER, called, files};
 use crate::failure::{Failure, Kind};
+use crate::gate::{self, RunPolicy};
 use crate::train::directory::RunDirectory;
 use crate::train::{directory_of, here};
 
@@ -23,6 +24,14 @@ pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
     match command {
         Command::Train(arguments) => training(&arguments.wanted),
         Command::Export(passed) => exporting(&passed.arguments),
+        Command::Data(data) => match &data.action {
+            DataAction::Prepare(arguments) => preparing(arguments),
+            DataAction::Check(_) | DataAction::Report(_) => Ok(None),
+        },
+        Command::Model(model) => match &model.action {
+            ModelAction::Convert(arguments) => importing(arguments),
+            ModelAction::Inspect(_) | ModelAction::Verify(_) => Ok(None),
+        },
         _ => Ok(None),
     }
 }
@@ -52,6 +61,33 @@ fn exporting(arguments: &[OsString]) -> Result<Option<Demand>, Failure> {
     demand(&run, action, &[directory, beside], Allowed::Nothing)
 }
 
+/// Data is cleaned: every source of it may need another level.
+fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
+    let Ok(spec) = Spec::open(&arguments.spec.spec) else { return Ok(None) };
+    let custody = gate::custody(&arguments.policy)?;
+    let used = spec.sources.iter().map(|source| using(&custody, Action::Prepare, Of::Data, &source.path));
+    Ok(of_tool(&custody, &used.collect::<Vec<_>>()))
+}
+
+/// A model comes in.
+fn importing(arguments: &Convert) -> Result<Option<Demand>, Failure> {
+    let custody = gate::custody(&arguments.policy)?;
+    Ok(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)]))
+}
+
+fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
+    let mut lineage = Lineage::default();
+    let name = custody.will_use(&mut lineage, kind, path);
+    Question::new(action, name, lineage)
+}
+
+/// What needs no network at all. Its files are not restricted.
+fn of_tool(custody: &Custody, questions: &[Question]) -> Option<Demand> {
+    // Where names do not tell, as far as the kernel goes; the gate decides.
+    let least = allowing(custody, questions).unwrap_or(Level::Seccomp);
+    (least > Level::Environment).then(|| Demand { least, ..Demand::best(Allowed::Nothing, None) })
+}
+
 /// The run, without a word about it: the command itself says what is wrong.
 fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
     let mut file = RunFile::read(file).ok()?;
@@ -64,9 +100,9 @@ fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
 
 /// Reads the rules; `written` are the directories that the command writes.
 fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
-    let custody = custody(run)?;
+    let policy = RunPolicy::open(run)?;
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
-    let (least, lists) = match allowing(&custody, run, action) {
+    let (least, lists) = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
         Some(level) if wanted.max(level) == Level::Environment => return Ok(None),
         Some(level) => (wanted.max(level), wanted.max(level) >= Level::Landlock),
         // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is.
@@ -77,55 +113,33 @@ fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Res
     Ok(Some(Demand { least, most: best.most.max(least), ..best }))
 }
 
-/// The rules of a run, signed or not.
-pub(super) fn custody(run: &Run) -> Result<Custody, Failure> {
-    let trust = run.policy.trust.clone().or_else(|| run.policy.keys.clone()).or_else(places::keys);
-    let trust = trust.filter(|path| path.is_dir()).and_then(|path| Trust::read(&path).ok());
-    Custody::open(Settings::of_run(run), &here()?, trust.as_ref()).map_err(failure)
-}
-
-/// The least level at which the policy would allow this; `None` where it would at none that a process can have.
-fn allowing(custody: &Custody, run: &Run, action: Action) -> Option<Level> {
-    let lineage = lineage(custody, run);
+/// The least level at which the policy would allow all of this; `None` where it would at none that a process can have.
+fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
     let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
     levels.into_iter().find(|level| {
-        let of = match action {
-            Action::Export => Of::Adapter,
-            Action::Merge => Of::Merged,
-            _ => Of::Checkpoint,
-        };
-        let artefact = Name::new(of, run.name.clone());
         let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
         // As for a plan: what bytes have which digests is looked at inside.
-        let question = Question { confinement, planned: true, ..Question::new(action, artefact, lineage.clone()) };
-        custody.ask(question).is_ok()
+        let planned = questions.iter().cloned().map(|question| Question { confinement, planned: true, ..question });
+        planned.into_iter().all(|question| custody.ask(question).is_ok())
     })
 }
 
-/// What a run is made from, by the places where it lies.
-fn lineage(custody: &Custody, run: &Run) -> Lineage {
+/// What a run is made from, by the places where it lies, and what comes of it.
+fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
     let mut lineage = Lineage::default();
     let data = run.data.train.iter().chain(&run.data.valid).map(|path| (Of::Data, path));
-    let parts: Vec<_> =
-        data.chain([(Of::Model, &run.model.path)]).map(|(kind, path)| named(custody, &mut lineage, kind, path)).collect();
+    let parts = data.chain([(Of::Model, &run.model.path)]);
+    let parts: Vec<_> = parts.map(|(kind, path)| custody.will_use(&mut lineage, kind, path)).collect();
     let [checkpoint, adapter, merged] = [Of::Checkpoint, Of::Adapter, Of::Merged].map(|kind| Name::new(kind, run.name.clone()));
     lineage.makes(&adapter, [checkpoint.clone()]);
     lineage.makes(&merged, [checkpoint.clone()]);
     lineage.makes(&checkpoint, parts);
-    lineage
-}
-
-fn named(custody: &Custody, lineage: &mut Lineage, kind: Of, path: &Path) -> Name {
-    let facts = custody.gate().facts();
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let base = here().ok().and_then(|base| std::fs::canonicalize(base).ok());
-    // Facts may write either.
-    let relative = base.and_then(|base| Some(real.strip_prefix(base).ok()?.display().to_string()));
-    let known = |written: &String| facts.known_as(kind, Some(written), None);
-    let absolute = real.display().to_string();
-    let written = relative.filter(|relative| known(&absolute).is_none() && known(relative).is_some()).unwrap_or(absolute);
-    let name = known(&written).unwrap_or_else(|| Name::new(kind, path.display().to_string()));
-    lineage.uses(name, None, Some(written))
+    let artefact = match action {
+        Action::Export => adapter,
+        Action::Merge => merged,
+        _ => checkpoint,
+    };
+    Question::new(action, artefact, lineage)
 }
 
 /// Ranks speak TCP with each other. Where there is no loopback of their own for that, they share the machine's, which is level 1.
@@ -137,15 +151,4 @@ fn possible(allowed: Allowed, least: Level) -> Result<Allowed, Failure> {
     let offer = probe(&helper).map_err(|error| Failure::new(Kind::Machine, error))?;
     let hosts = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     Ok(if offer.namespace.is_some() { allowed } else { Allowed::Hosts { hosts, by: Connects::Itself } })
-}
-
-/// An error of the rules, of the facts, or of the ledger.
-pub(super) fn failure(error: CustodyError) -> Failure {
-    match error {
-        CustodyError::Refused(_) => Failure::new(Kind::Policy, error),
-        CustodyError::NoSet { .. } | CustodyError::Set { .. } | CustodyError::NotTaken { .. } => {
-            Failure::usage(error).help("[policy] set names the directory of the rules")
-        }
-        _ => Failure::new(Kind::Failed, error),
-    }
 }

@@ -5,12 +5,13 @@ use serde_json::Value;
 use crate::failure::{Failure, Kind};
 
 /// By the name under which they know each other.
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("frame.html", include_str!("../../templates/frame.html")),
     ("head.html", include_str!("../../templates/head.html")),
     ("chart.html", include_str!("../../templates/chart.html")),
     ("run.html", include_str!("../../templates/run.html")),
     ("comparison.html", include_str!("../../templates/comparison.html")),
+    ("evidence.html", include_str!("../../templates/evidence.html")),
 ];
 
 /// The page of a template.

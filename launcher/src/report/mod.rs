@@ -7,7 +7,7 @@ mod compare;
 mod cost;
 mod curves;
 mod facts;
-mod html;
+pub(crate) mod html;
 mod jobs;
 mod log;
 mod outcome;

@@ -17,7 +17,7 @@ use crate::train::metrics::Curve;
 use crate::train::several::members;
 
 /// What a preparation that was broken off can leave.
-const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
+const LEAVINGS: [&str; 4] = ["tokens", ".lock", RunDirectory::LEDGER, "run.toml.partial"];
 
 /// What only a run has: one of these is there from its preparation on.
 const BEGUN: [&str; 5] = [".lock", "tokens", "logs", "checkpoints", record::FILE];
@@ -31,6 +31,9 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunDirectory {
+    /// The ledger, in it.
+    pub(crate) const LEDGER: &str = "ledger";
+
     /// A directory that holds a run.
     pub(crate) fn existing(shown: &Path) -> Result<RunDirectory, Failure> {
         let directory = RunDirectory { path: absolute(shown)?, shown: shown.to_owned() };
@@ -108,6 +111,7 @@ impl RunDirectory {
     pub(crate) fn clear(&self, made: bool) {
         // The failure that is about to be shown matters more than these.
         let _ = fs::remove_dir_all(self.tokens());
+        let _ = fs::remove_dir_all(self.path.join(RunDirectory::LEDGER));
         let _ = fs::remove_file(self.path.join("run.toml.partial"));
         let _ = fs::remove_file(self.lock_file());
         if made {

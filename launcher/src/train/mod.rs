@@ -20,10 +20,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sirocco_config::{Length, Run, RunFile};
+use sirocco_policy::Action;
 
 use crate::cli::{self, Overrides, Wanted};
 use crate::confined;
 use crate::failure::{Failure, Kind};
+use crate::gate::RunPolicy;
 use crate::output::{count, mesh, say};
 use crate::plan::expect_disk;
 use crate::preflight::{Place, preflight};
@@ -34,9 +36,11 @@ use metrics::Curve;
 use outcome::{STOPPED, State};
 use progress::Progress;
 use summary::Summary;
+use tokens::Source;
 
 /// What a stop ends before the ranks are started.
 const TOKENISING: &str = "the data was tokenised";
+const READING: &str = "the data was read";
 
 /// A run that is ready for its ranks.
 pub(crate) struct Ready {
@@ -106,16 +110,25 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
 fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
+    let policy = RunPolicy::open(&run)?;
     let found = preflight(&file, &run, place)?;
     let directory = directory_of(&run, arguments.dir.as_deref());
     expect_disk(&run, &found.architecture, &directory, false)?;
+    RunDirectory::free(&directory)?;
+    let data = unless_interrupted(as_json, READING, || {}, || policy.measure(&run, None))?;
+    policy.expect(Action::Train, &data, None)?;
     let (directory, made) = RunDirectory::for_new_run(&directory)?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
     directory.refuse_other_contents(None)?;
     let prepare = || {
-        let work = || tokens::prepare(&run, &found.tokenizer, &directory.tokens());
-        let steps = unless_interrupted(as_json, TOKENISING, || directory.clear(made), work)?.steps(&file, &run)?;
+        let book = policy.book(directory.path())?;
+        let data = policy.admit(data, &book)?;
+        let source = Source { run: &run, tokenizer: &found.tokenizer, data: &data };
+        let work = || tokens::prepare(&source, &directory.tokens());
+        let tokens = unless_interrupted(as_json, TOKENISING, || directory.clear(made), work)?;
+        let steps = tokens.steps(&file, &run)?;
+        policy.prepared(&data, &tokens, &book)?;
         directory.write_run(&run)?;
         Ok(steps)
     };
@@ -137,15 +150,22 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     // Whatever else is wrong: of a run that is in progress that is what to say.
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
+    let policy = RunPolicy::open(&run)?;
     let found = preflight(&file, &run, place)?;
     expect_disk(&run, &found.architecture, &arguments.run, true)?;
+    let tokens = directory.tokens();
+    let data = unless_interrupted(as_json, READING, || {}, || policy.measure(&run, Some(&tokens)))?;
+    policy.expect(Action::Resume, &data, Some(directory.path()))?;
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;
-    let tokens = directory.tokens();
-    let work = || tokens::open_or_build(&run, &found.tokenizer, &tokens, &tokens);
-    let data = unless_interrupted(as_json, TOKENISING, || directory.clear_partial_tokens(), work)?;
-    let steps = data.steps(&file, &run).map_err(Failure::on_resuming)?;
+    let book = policy.book(directory.path())?;
+    let data = policy.admit(data, &book)?;
+    let source = Source { run: &run, tokenizer: &found.tokenizer, data: &data };
+    let work = || tokens::open_or_build(&source, &tokens, &tokens);
+    let made = unless_interrupted(as_json, TOKENISING, || directory.clear_partial_tokens(), work)?;
+    policy.prepared(&data, &made, &book)?;
+    let steps = made.steps(&file, &run).map_err(Failure::on_resuming)?;
     if !arguments.overrides.set.is_empty() || arguments.overrides.ranks.is_some() {
         directory.write_run(&run)?;
     }

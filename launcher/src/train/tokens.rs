@@ -6,15 +6,40 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sirocco_config::{ConfigError, Data, Format, OnBad, Run, RunFile};
+use sirocco_ledger::Digest;
+use sirocco_policy::{Admitted, Sha256Digest};
 use sirocco_tokens::{IngestProgress, TokenCache, TokenCacheInputs, Tokenizer, TokensError, one_per_sequence, pack};
 
 use crate::failure::{Failure, Kind};
+use crate::gate::{AdmittedData, DataFile, expect_same};
 use crate::output::{grouped, say};
 
 /// Before the progress of tokenising is shown.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Records that were passed over and are named; the cache's header names more of them.
 const NAMED: usize = 5;
+
+/// The caches of the two sides of the data.
+pub(crate) const SIDES: [&str; 2] = ["train.tokens", "valid.tokens"];
+
+/// What tokens are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) run: &'a Run,
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// The files that may be tokenised; no other is read.
+    pub(crate) data: &'a [AdmittedData],
+}
+
+impl Source<'_> {
+    fn admitted(&self, path: &Path) -> Result<&DataFile, Failure> {
+        let found = self.data.iter().map(Admitted::thing).find(|file| file.path == path);
+        found.ok_or_else(|| {
+            let message = format!("{}: its tokens are gone, and the policy was not asked about it", path.display());
+            Failure::new(Kind::Failed, message).help("type the same command again")
+        })
+    }
+}
 
 /// What the data of a run amounts to.
 #[derive(Debug, Serialize)]
@@ -40,6 +65,12 @@ pub(crate) struct Split {
 }
 
 impl Tokens {
+    /// The digest of each cache.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = (&'static str, Digest)> {
+        let sides = [Some(&self.train), self.valid.as_ref()].into_iter().zip(SIDES);
+        sides.filter_map(|(split, side)| Some((side, split?.digest.parse::<Sha256Digest>().ok()?.into())))
+    }
+
     /// Optimizer steps of the run. `file` is what `run` was made of.
     pub(crate) fn steps(&self, file: &RunFile, run: &Run) -> Result<u64, ConfigError> {
         run.steps(self.train.sequences).map_err(|error| match error {
@@ -55,12 +86,12 @@ impl Tokens {
 /// Opens the caches under `tokens`, or makes what is not there, in `made_in`. A cache that is there is what the run began with:
 /// it stays, even if the data files have changed since; one of another tokenizer or of other settings is refused. What one that
 /// is made again holds is compared by the trainer with what its checkpoint began with.
-pub(crate) fn open_or_build(run: &Run, tokenizer: &Tokenizer, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
-    let digest = tokenizer.digest();
+pub(crate) fn open_or_build(source: &Source<'_>, tokens: &Path, made_in: &Path) -> Result<Tokens, Failure> {
+    let (run, digest) = (source.run, source.tokenizer.digest());
     split_by(run, |side, files| {
         let path = tokens.join(side);
         if !path.is_file() {
-            return build(run, tokenizer, &made_in.join(side), files);
+            return build(source, &made_in.join(side), files);
         }
         let cache = TokenCache::open(&path)?;
         expect_inputs(&cache, run, &digest).map_err(|(what, found, expected)| TokensError::CacheStale {
@@ -98,8 +129,8 @@ fn format_of(run: &Run) -> sirocco_tokens::Format {
 }
 
 /// Makes the caches under `tokens`, in place of any that a preparation left there which was broken off.
-pub(crate) fn prepare(run: &Run, tokenizer: &Tokenizer, tokens: &Path) -> Result<Tokens, Failure> {
-    split_by(run, |side, files| build(run, tokenizer, &tokens.join(side), files))
+pub(crate) fn prepare(source: &Source<'_>, tokens: &Path) -> Result<Tokens, Failure> {
+    split_by(source.run, |side, files| build(source, &tokens.join(side), files))
 }
 
 /// Opens caches that are there.
@@ -108,10 +139,10 @@ pub(crate) fn open(run: &Run, tokens: &Path) -> Result<Tokens, Failure> {
 }
 
 fn split_by(run: &Run, cache: impl Fn(&str, &[PathBuf]) -> Result<TokenCache, Failure>) -> Result<Tokens, Failure> {
-    let train = split(run, &cache("train.tokens", &run.data.train)?)?;
+    let train = split(run, &cache(SIDES[0], &run.data.train)?)?;
     let valid = match run.data.valid.as_slice() {
         [] => None,
-        files => Some(split(run, &cache("valid.tokens", files)?)?),
+        files => Some(split(run, &cache(SIDES[1], files)?)?),
     };
     Ok(Tokens { train, valid })
 }
@@ -130,7 +161,9 @@ fn split(run: &Run, cache: &TokenCache) -> Result<Split, Failure> {
     })
 }
 
-fn build(run: &Run, tokenizer: &Tokenizer, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
+fn build(source: &Source<'_>, path: &Path, files: &[PathBuf]) -> Result<TokenCache, Failure> {
+    let Source { run, tokenizer, .. } = *source;
+    let admitted = files.iter().map(|file| source.admitted(file)).collect::<Result<Vec<_>, _>>()?;
     let Data { sequence_length, on_bad, .. } = run.data;
     let inputs = TokenCacheInputs {
         tokenizer,
@@ -154,6 +187,12 @@ fn build(run: &Run, tokenizer: &Tokenizer, path: &Path, files: &[PathBuf]) -> Re
         bar.finish_and_clear();
     }
     let cache = result?;
+    for (read, asked) in cache.header().sources.iter().zip(admitted) {
+        expect_same(&asked.path, &read.sha256, &asked.digest.to_string()).inspect_err(|_| {
+            // The failure that is about to be shown matters more.
+            let _ = std::fs::remove_file(path);
+        })?;
+    }
     name_skipped(&cache);
     Ok(cache)
 }

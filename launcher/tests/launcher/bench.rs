@@ -62,6 +62,9 @@ impl Bench {
             .args(arguments)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
+            // The keys and the ledger of whoever runs the tests stay as they are.
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_STATE_HOME", self.path("state"))
             .env("COLUMNS", "100");
         command
     }

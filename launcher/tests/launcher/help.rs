@@ -33,6 +33,16 @@ fn help_of_every_command() {
         &["site", "show"],
         &["site", "check"],
         &["doctor"],
+        &["policy"],
+        &["policy", "check"],
+        &["policy", "explain"],
+        &["policy", "test"],
+        &["policy", "init"],
+        &["policy", "sign"],
+        &["policy", "approve"],
+        &["keys"],
+        &["keys", "new"],
+        &["keys", "show"],
     ];
     for command in commands {
         let finished = bench.run(&[*command, &["--help"]].concat());

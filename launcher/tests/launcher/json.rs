@@ -7,7 +7,7 @@ use crate::bench::Bench;
 const DOCUMENT: &str = include_str!("../../json.md");
 
 /// The names between backquotes in the section of a command.
-fn documented(command: &str) -> Vec<&'static str> {
+pub(crate) fn documented(command: &str) -> Vec<&'static str> {
     let mut sections = DOCUMENT.split("\n## ");
     let section =
         sections.find(|section| section.lines().next().is_some_and(|title| title.split(", ").any(|name| name == command)));
@@ -51,6 +51,17 @@ fn every_field_is_documented() {
         ("site show", &["site", "show", "lumi", "--json"]),
         ("site check", &["site", "check", "local", "--json"]),
         ("doctor", &["doctor", "--json"]),
+        ("policy check", &["policy", "check", "run.toml", "--json"]),
+        ("policy explain", &["policy", "explain", "run.toml", "--json"]),
+        ("policy init", &["policy", "init", "rules", "--from", "open", "--json"]),
+        ("policy test", &["policy", "test", "rules", "--json"]),
+        ("keys new", &["keys", "new", "keys", "--json"]),
+        ("keys show", &["keys", "show", "keys", "--json"]),
+        ("policy sign", &["policy", "sign", "rules", "--key", "keys/release.key", "--json"]),
+        (
+            "policy approve",
+            &["policy", "approve", "runs/tiny", "--action", "export", "--as", "amal", "--key", "keys/release.key", "--json"],
+        ),
         ("submit --dry-run", &["submit", "run.toml", "--set", "site.profile=slurm", "--dry-run", "--json"]),
     ];
     for (command, arguments) in commands {

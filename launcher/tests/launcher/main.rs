@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
 mod bench;
+mod evidence;
 mod help;
 mod json;
 mod live;
 mod machine;
 mod mesh;
 mod plan;
+mod policy;
 mod report;
 mod resuming;
 mod run_files;

@@ -1,7 +1,7 @@
 //! The one place where the engine meets tensors: `sirocco_model` behind [`LanguageModel`].
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use sirocco_checkpoint::{AdapterDir, ModelDir};
@@ -10,6 +10,7 @@ use sirocco_model::{Dtype, KvCache, LoraConfig, ModelConfig, ModelError, Network
 use super::handle::Models;
 use super::{Context, EngineError, LanguageModel, Rows};
 use crate::args::Precision;
+use crate::custody::Admission;
 
 /// Open directories of a base and its adapters, ready to be loaded.
 pub(crate) struct NetworkSource {
@@ -20,11 +21,12 @@ pub(crate) struct NetworkSource {
 }
 
 impl NetworkSource {
-    /// Opens the directories and reads what does not need tensors.
-    pub(crate) fn open(model: &Path, adapters: &[(String, PathBuf)], precision: Precision) -> Result<NetworkSource, EngineError> {
+    /// Opens the directories that may be served and reads what does not need tensors.
+    pub(crate) fn open(admission: &Admission, precision: Precision) -> Result<NetworkSource, EngineError> {
+        let (model, adapters) = (admission.model(), admission.adapters());
         let base = ModelDir::open(model)?;
         let config = ModelConfig::from_json(base.config_text()).map_err(in_directory(model))?;
-        let adapters = adapters.iter().map(|(_, dir)| AdapterDir::open(dir)).collect::<Result<_, _>>()?;
+        let adapters = adapters.map(AdapterDir::open).collect::<Result<_, _>>()?;
         let dtype = match precision {
             Precision::Bf16 => Dtype::Bf16,
             Precision::Fp32 => Dtype::Fp32,

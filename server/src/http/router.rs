@@ -1,6 +1,7 @@
 //! Paths and methods, and what holds for every request: its size, one log line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -17,7 +18,7 @@ use super::{Service, chat, completions, models};
 
 /// All routes.
 pub(crate) fn router(service: Arc<Service>) -> Router {
-    let max_body = service.max_body;
+    let (max_body, answered) = (service.max_body, Arc::clone(&service.answered));
     Router::new()
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/v1/models", get(models::list))
@@ -31,7 +32,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed on this request").into_response()
         }))
-        .layer(from_fn(log_request))
+        .layer(from_fn(move |request, next| log_request(Arc::clone(&answered), request, next)))
         .with_state(service)
 }
 
@@ -61,10 +62,14 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 /// One line per request; never its text. A streamed answer is logged when it begins, its end by the engine.
-async fn log_request(request: Request, next: Next) -> Response {
+async fn log_request(answered: Arc<AtomicU64>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
+    // Only models answer to POST.
+    if method == Method::POST && response.status().is_success() {
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
     tracing::info!(%method, path, status = response.status().as_u16(), seconds = start.elapsed().as_secs_f64(), "request");
     response
 }

@@ -1,6 +1,7 @@
 //! What the handlers share: the engine, the tokenizer, the names and the limits.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -27,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) max_body: usize,
     /// How long a request's body may take to arrive.
     pub(crate) body_time: Duration,
+    /// Requests that a model has answered, or has begun to.
+    pub(crate) answered: Arc<AtomicU64>,
 }
 
 /// The fields that a complaint about lengths names.
@@ -106,7 +109,17 @@ impl Service {
     pub(crate) fn for_tests(engine: Engine, tokenizer: Arc<Tokenizer>) -> Service {
         let names = vec!["base".to_owned(), "adapter".to_owned()];
         let (vocabulary, body_time) = (crate::engine::testing::VOCABULARY, Duration::from_secs(60));
-        Service { engine, tokenizer, names, context: 64, vocabulary, started: 5, max_body: 2000, body_time }
+        Service {
+            engine,
+            tokenizer,
+            names,
+            context: 64,
+            vocabulary,
+            started: 5,
+            max_body: 2000,
+            body_time,
+            answered: Arc::default(),
+        }
     }
 }
 

@@ -74,7 +74,7 @@ fn a_prompt_of_several_chunks_is_scored_as_in_one() {
 }
 
 /// Writes the oracle's adapter, `initial` or `final`, in PEFT's layout.
-fn write_adapter(dir: &Path, which: &str) {
+pub(crate) fn write_adapter(dir: &Path, which: &str) {
     let bytes = oracle("lora.safetensors");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let chosen: HashMap<String, TensorView<'_>> = tensors

@@ -4,5 +4,7 @@
 
 mod answers;
 mod confined;
+mod custody;
 mod lifecycle;
+mod ministry;
 mod server;

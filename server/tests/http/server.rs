@@ -18,13 +18,15 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     running: Running,
     pub(crate) port: u16,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// The program with `args` in `dir`.
 pub(crate) fn serve(dir: &Path, args: &[&str]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sirocco-serve"));
-    Running::start(command.args(args).current_dir(dir).env("OMP_NUM_THREADS", "1").env_remove("RUST_BACKTRACE"))
+    command.args(args).current_dir(dir).env("OMP_NUM_THREADS", "1").env_remove("RUST_BACKTRACE");
+    // Keys and ledger of whoever runs the tests are left alone.
+    Running::start(command.env("XDG_CONFIG_HOME", dir.join("config")).env("XDG_STATE_HOME", dir.join("state")))
 }
 
 impl Server {
@@ -39,7 +41,7 @@ impl Server {
             let line = running.stdout();
             line.strip_prefix("listening on http://127.0.0.1:")?.strip_suffix('\n')?.parse().ok()
         });
-        Server { running, port, _dir: dir }
+        Server { running, port, dir }
     }
 
     /// Sends `body` and expects `status`.
@@ -83,6 +85,13 @@ impl Server {
         signal(name, &self.running.id().to_string());
     }
 
+    /// Puts something in the way of the ledger: a directory where its signed checkpoint is.
+    pub(crate) fn block_ledger(&self) {
+        let checkpoint = self.dir.path().join("state/sirocco/ledger/checkpoint");
+        std::fs::remove_file(&checkpoint).unwrap();
+        std::fs::create_dir_all(checkpoint.join("in the way")).unwrap();
+    }
+
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
         self.running.stderr()
@@ -92,6 +101,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait(self) -> Finished {
         self.running.wait(LIMIT)
+    }
+
+    /// The same, and leaves its directory.
+    #[track_caller]
+    pub(crate) fn wait_and_keep(self) -> (Finished, TempDir) {
+        (self.running.wait(LIMIT), self.dir)
     }
 }
 

@@ -30,6 +30,11 @@ impl Sequences {
         self.cache.digest()
     }
 
+    /// The data files that it was made from, with their SHA-256.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.cache.header().sources.iter().map(|source| (source.file.as_path(), source.sha256.as_str()))
+    }
+
     /// How many sequences there are.
     pub(crate) fn len(&self) -> usize {
         self.sequences.len()

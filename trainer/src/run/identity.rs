@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sirocco_checkpoint::{FileDigest, ModelDir, RunState, digest_of};
+use sirocco_checkpoint::{FileDigest, ModelDir, RunState};
 use sirocco_comm::Communicator;
 use sirocco_config::{Origin, Run};
 use sirocco_corpus::sha256_hex;
@@ -18,9 +18,13 @@ pub(crate) struct Identity {
     pub(super) data_digest: Option<String>,
 }
 
-/// SHA-256 of the base, of which each rank reads some of the files; and whether every rank has the same base and the same data
+/// SHA-256 of the base's files, of which each rank reads some; and whether every rank has the same base and the same data
 /// before it.
-pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data_digest: &str) -> Result<String, Failure> {
+pub(crate) fn agreed_base(
+    communicator: &dyn Communicator,
+    base: &ModelDir,
+    data_digest: &str,
+) -> Result<Vec<FileDigest>, Failure> {
     let specs: Vec<_> = base.specs().collect();
     let headers = sha256_hex(format!("{}{specs:?}", base.config_text()).as_bytes());
     let round = Round { name: "base and data", failed: "could not read the base" };
@@ -36,7 +40,7 @@ pub(crate) fn agreed_base(communicator: &dyn Communicator, base: &ModelDir, data
     let (rank, ranks) = (communicator.rank(), communicator.size());
     let shares = together(communicator, round, || base.digests_of(rank, ranks).map_err(Failure::file))?;
     let files: BTreeMap<usize, FileDigest> = shares.into_iter().flatten().collect();
-    Ok(digest_of(&files.into_values().collect::<Vec<_>>()))
+    Ok(files.into_values().collect())
 }
 
 impl Identity {

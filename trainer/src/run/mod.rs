@@ -1,13 +1,16 @@
 //! One rank of a run, from the run directory to its last checkpoint. The order of construction is that of the numbered parts.
 
 mod agreement;
+mod custody;
 mod data;
 mod deadline;
 mod evaluate;
 mod fitting;
 pub(crate) mod identity;
+mod kept;
 mod meeting;
 mod metrics;
+pub(crate) mod newest;
 pub(crate) mod optimizer;
 pub(crate) mod saved;
 mod saver;
@@ -24,23 +27,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sirocco_checkpoint::{Checkpoint, Checkpoints, ModelDir};
+use sirocco_checkpoint::{Checkpoints, ModelDir, digest_of};
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_config::{Place, Run};
-use sirocco_policy::Confinement;
+use sirocco_policy::{Confinement, Kind, Name};
 use sirocco_tokens::Order;
 
+use self::custody::Materials;
 use self::data::Sequences;
 use self::deadline::Deadline;
 use self::fitting::Save;
 use self::identity::{Identity, agreed_base};
+use self::kept::Kept;
 use self::metrics::Metrics;
+use self::newest::newest;
 use self::optimizer::Optimizer;
 use self::saved::Snapshot;
 use self::saver::{Saver, UnderWay};
 use self::signals::Signalled;
 use self::step::{Plan, State};
-use self::together::{Round, together};
+use self::together::{Round, everyone};
 use self::training::Training;
 use self::watch::Watch;
 use crate::args::{Group, RunJob};
@@ -96,6 +102,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let text = std::fs::read_to_string(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
     meeting::meet(communicator, &text)?;
     run.parallel.check_ranks(communicator.size() as u64, Place::File(run_file)).map_err(Failure::usage)?;
+    let (custody, keeper) = custody::begin(&job.dir, run, communicator)?;
 
     // 3. The network, laid out on the mesh, and what of it is trained.
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
@@ -109,19 +116,29 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let order = Order { seed: run.seed, sequences: training.len(), global_batch: run.train.global_batch as usize };
 
     // 5. The newest checkpoint, or the start.
-    let base_digest = agreed_base(communicator, &base, training.digest())?;
-    let identity = Identity::new(run, base_digest, Some(training.digest()));
+    let base_files = agreed_base(communicator, &base, training.digest())?;
+    let identity = Identity::new(run, digest_of(&base_files), Some(training.digest()));
     let mut checkpoints = Checkpoints::new(&job.dir);
     if let Some(staging) = &run.checkpoint.staging {
         checkpoints = checkpoints.with_staging(staging.clone());
     }
-    let newest = newest(&checkpoints, communicator)?;
+    let newest = newest(&checkpoints, keeper.as_ref(), communicator)?;
+    if let Some((checkpoint, _)) = &newest {
+        identity.verify(checkpoint.state())?;
+    }
+
+    // 6. Whether the policy allows it, here and now, with this data and this base.
+    let made = Name::new(Kind::Checkpoint, run.name.clone());
+    let (newest, origin) = newest.unzip();
+    let data = [Some(&training), held_out.as_ref()].into_iter().flatten().collect();
+    let materials = Materials { base: &base, base_files: &base_files, data, origin };
+    let lineage = materials.lineage(&custody, &made, (keeper.as_ref(), communicator))?;
+    let permit = custody::admit((&job.dir, communicator), &custody, keeper.as_ref(), (made, &lineage, newest.is_some()))?;
+
+    // 7. The state to begin with.
     let optimizer = match &newest {
         None => Optimizer::resume(settings::optimizer(run), 0, BTreeMap::new(), engine.device()),
-        Some(checkpoint) => {
-            identity.verify(checkpoint.state())?;
-            saved::restore(checkpoint, &mut engine, settings::optimizer(run))?
-        }
+        Some(checkpoint) => saved::restore(checkpoint, &mut engine, settings::optimizer(run))?,
     };
     let first = newest.map_or(0, |checkpoint| checkpoint.state().step);
     let metrics = if communicator.rank() == 0 { Some(Metrics::open(&job.dir, first, &run.parallel)?) } else { None };
@@ -133,7 +150,10 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let (mesh, saved_bytes) = (engine.layout().mesh(), memory.bytes());
     tracing::info!(first, steps, sequences = training.len(), %mesh, held_bytes, largest_unit_bytes, saved_bytes, "training");
 
-    // 6. The steps.
+    // 8. The steps.
+    let begin = |keeper| Kept::begin(keeper, (&custody, run), &permit, lineage, (first, communicator.size()));
+    let kept = keeper.map(begin).transpose();
+    let kept = begun(communicator, kept)?.map(Arc::new);
     let schedule = settings::schedule(run, steps);
     let plan = Plan { run, data: &training, order, schedule, communicator };
     let saver = Saver {
@@ -145,33 +165,22 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
         memory,
         like: Save { bytes: largest_bytes, seconds: 0.0 },
         under_way: UnderWay::Nothing,
+        kept: kept.clone(),
     };
     let state = State { engine, optimizer, watch: Watch::new(run.train.max_skipped_steps), step_seconds: 0.0 };
     let deadline = job.ends.and_then(Deadline::new);
-    let mut training = Training { plan, saver, held_out: held_out.as_ref(), state, metrics, deadline };
-    training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled)
+    let mut training = Training { permit, plan, saver, held_out: held_out.as_ref(), state, metrics, deadline };
+    let outcome = training.go(first, job.until.map_or(steps, |until| until.min(steps)), signalled);
+    let written = kept.map_or(Ok(()), |kept| kept.end(&outcome));
+    outcome.and(written)
 }
 
-/// Opens the newest checkpoint, the same on every rank. Every file is compared with its digest, by one rank each.
-fn newest(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<Option<Checkpoint>, Failure> {
-    let (rank, ranks) = (communicator.rank(), communicator.size());
-    let mut opened = None;
-    let open = || {
-        let Some(checkpoint) = checkpoints.open_latest().map_err(Failure::file)? else { return Ok(None) };
-        if checkpoints.lacks_latest().map_err(Failure::file)? {
-            tracing::warn!(step = checkpoint.state().step, "LATEST is missing: going on from the newest checkpoint");
-        }
-        let step = checkpoint.state().step;
-        checkpoint.verify(rank, ranks).map_err(|error| Failure::file(checkpoints.bad_latest(step, error)))?;
-        opened = Some(checkpoint);
-        Ok(Some(step))
+/// Whether the first rank could write down that the run begins.
+fn begun<T>(communicator: &dyn Communicator, kept: Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+    let (kept, outcome) = match kept {
+        Ok(kept) => (kept, Ok(())),
+        Err(failure) => (None, Err(failure)),
     };
-    let steps = together(communicator, Round { name: "newest checkpoint", failed: "cannot use the newest checkpoint" }, open)?;
-    if let Some(other) = steps.iter().position(|step| *step != steps[0]) {
-        let name = |step: Option<u64>| step.map_or("no checkpoint".to_string(), |step| format!("the checkpoint of step {step}"));
-        let (found, expected) = (name(steps[other]), name(steps[0]));
-        return Err(Failure::data(format!("the newest that rank {other} sees is {found}, and rank 0 sees {expected}"))
-            .help("the run directory must be on a file system that all nodes share; wait for it to catch up, and start again"));
-    }
-    Ok(opened)
+    everyone(communicator, Round { name: "ledger", failed: "could not write the ledger" }, outcome)?;
+    Ok(kept)
 }

@@ -15,6 +15,7 @@ use tch::Device;
 
 use super::fitting::Save;
 use super::identity::Identity;
+use super::kept::Kept;
 use super::saved::Snapshot;
 use super::step::State;
 use super::together::{Round, everyone, until_all};
@@ -32,6 +33,8 @@ pub(crate) struct Saver<'a> {
     /// What is known of a save of this run.
     pub(crate) like: Save,
     pub(crate) under_way: UnderWay,
+    /// Of rank 0, which publishes.
+    pub(super) kept: Option<Arc<Kept>>,
 }
 
 /// How far the newest save is: the same on every rank.
@@ -201,9 +204,12 @@ impl Saver<'_> {
         let Some(writer) = writer.and_then(|writer| Arc::try_unwrap(writer).ok()) else {
             return Err(Failure::failed("the checkpoint's writer is still in use after its shard was written"));
         };
+        let Some(kept) = self.kept.clone() else {
+            return Err(Failure::failed("a checkpoint was to be published by a rank that does not sign"));
+        };
         let (checkpoints, state, keep) = (self.checkpoints.clone(), self.state(step), self.run.checkpoint.keep as usize);
         in_the_background(move || {
-            checkpoints.publish(writer, records, state).map_err(Failure::file)?;
+            kept.publish(&checkpoints, writer, records, state)?;
             tracing::info!(step, "checkpoint published");
             if let Err(error) = checkpoints.prune(keep) {
                 // The new checkpoint is whole; an old one that somebody still reads is no reason to end the run.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::custody::Permit;
 use super::data::Sequences;
 use super::deadline::Deadline;
 use super::evaluate::{Evaluated, held_out_loss};
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 
 /// A run in progress on one rank.
 pub(super) struct Training<'a> {
+    /// That the policy allows it.
+    #[expect(dead_code, reason = "nothing reads it: it is there so that nobody can train who has not asked")]
+    pub(super) permit: Permit,
     pub(super) plan: Plan<'a>,
     pub(super) saver: Saver<'a>,
     pub(super) held_out: Option<&'a Sequences>,

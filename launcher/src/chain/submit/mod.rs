@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sirocco_config::{Run, RunFile, shell_word};
+use sirocco_policy::Action;
 
 use crate::allowed::{Asked, PATIENTLY, Question};
 use crate::chain::cancel::active;
@@ -20,6 +21,7 @@ use crate::chain::script::{Script, job_name};
 use crate::chain::slurm::{self, Submission};
 use crate::cli;
 use crate::failure::{Failure, Kind};
+use crate::gate::RunPolicy;
 use crate::output::{self, count, say};
 use crate::preflight::Place;
 use crate::programs::absolute;
@@ -63,6 +65,7 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
     let (site, absolute) = (site_of(&file, &run)?, absolute(&directory)?);
     let script = Script::new(&run, &site, &absolute, points.as_ref().map(Vec::len))?;
     let text = script.render()?;
+    ask_early(arguments, &run)?;
     if arguments.dry_run {
         if !arguments.json {
             return output::text(&text);
@@ -88,6 +91,14 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
         None => submit(arguments)?,
     };
     if arguments.json { output::json(&submitted) } else { submitted.print() }
+}
+
+/// Asks the policy before anything is made or tested, about what is known so far: the data is measured later.
+fn ask_early(arguments: &cli::Submit, run: &Run) -> Result<(), Failure> {
+    let typed = &arguments.wanted.run;
+    let (action, directory) = if typed.is_dir() { (Action::Resume, Some(typed.as_path())) } else { (Action::Train, None) };
+    RunPolicy::open(run)?.plan_early(action, run, directory)?;
+    Ok(())
 }
 
 impl Submitted {

@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use sirocco_config::Run;
+use sirocco_policy::Action;
 
 use super::points;
 use super::{Submitted, dropped, note, signals, write_script};
@@ -10,6 +11,7 @@ use crate::chain::script::job_name;
 use crate::chain::slurm::{self, Submission};
 use crate::cli::{self, Overrides, Wanted};
 use crate::failure::Failure;
+use crate::gate::RunPolicy;
 use crate::preflight::Place;
 use crate::programs::absolute;
 use crate::train::{Ready, here, prepare, read_run_file};
@@ -84,6 +86,7 @@ fn checked(wanted: &Wanted) -> Result<Run, Failure> {
     let file = read_run_file(&wanted.run, &wanted.overrides)?;
     let run = file.check(&here()?)?;
     site_of(&file, &run)?;
+    RunPolicy::open(&run)?.plan_early(Action::Train, &run, None)?;
     Ok(run)
 }
 

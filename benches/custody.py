@@ -1,0 +1,58 @@
+"""What policy, ledger, digests and signatures add to a whole run: pairs of runs, with them and without.
+
+There is no option to leave them out, so `without` are programs of a version before them: `--without DIR`, such as those of
+`git worktree add DIR d49c497 && cd DIR && make build`.
+"""
+
+import pathlib
+import statistics
+import tempfile
+import time
+
+from common import Clock, Row, Section, listed, run, say, spread, table
+
+BOUND = "≤ 1.02"
+# Pairs, steps of a run, steps between saves.
+PAIRS, STEPS, EVERY = 7, 40, 5
+
+
+def seconds_of(args, programs, steps, directory):
+    """A whole `sirocco train` on two ranks, from typing it to its end."""
+    settings = {
+        "model.path": f'"{args.model.resolve()}"',
+        "data.train": f'["{args.data.resolve() / "train.jsonl"}"]',
+        "data.valid": "[]",
+        "train.steps": steps,
+        "checkpoint.every_steps": EVERY,
+        "eval.every_steps": 0,
+    }
+    words = [programs / "sirocco", "train", "configs/recipes/demo.toml", "--dir", directory / "run"]
+    environment = {"XDG_CONFIG_HOME": str(directory / "config"), "XDG_STATE_HOME": str(directory / "state")}
+    begun = time.monotonic()
+    run(words + [word for name, value in settings.items() for word in ("--set", f"{name}={value}")], environment, args.repository)
+    return time.monotonic() - begun
+
+
+def measure(args):
+    """Pairs, in alternating order."""
+    if args.without is None:
+        say("custody: left out, because --without names no programs of a version before it")
+        return Section("What custody costs", [], "Not measured: `--without` named no programs.")
+    clock, pairs = Clock(), []
+    for pair in range(1 if args.quick else PAIRS):
+        order = [args.bin, args.without] if pair % 2 == 0 else [args.without, args.bin]
+        say(f"custody: pair {pair + 1}")
+        found = {}
+        for programs in order:
+            with tempfile.TemporaryDirectory(dir=args.scratch) as directory:
+                found[programs] = seconds_of(args, programs, 2 * EVERY if args.quick else STEPS, pathlib.Path(directory))
+            clock.note()
+        pairs.append((found[args.bin], found[args.without]))
+    ratio = statistics.median(with_it / without for with_it, without in pairs)
+    with_it, without = zip(*pairs)
+    rows = [Row("a whole run with policy, ledger and signatures", f"{spread(with_it)} s", f"without {spread(without)} s", ratio, BOUND)]
+    lines = [[index + 1, f"{a:.2f}", f"{b:.2f}", f"{a / b:.3f}"] for index, (a, b) in enumerate(pairs)]
+    text = f"`sirocco train` of the demonstration's recipe on two ranks, {STEPS} steps, a save every {EVERY}; the whole command by the clock, in\n"
+    text += f"pairs of alternating order; the ratio is the median over the pairs; {clock}.\n\n"
+    text += table(["pair", "with, s", "without, s", "ratio"], lines) + f"\n\nWith: {listed(with_it)}. Without: {listed(without)}."
+    return Section("What custody costs", rows, text)

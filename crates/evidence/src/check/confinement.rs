@@ -1,0 +1,113 @@
+//! Was every node of the run measured, did no attempt get through, and was it confined as far as the decision had assumed?
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use sirocco_ledger::{Entry, Fact};
+
+use super::{Check, Finding, Seen};
+use crate::entries::Numbered;
+use crate::layout::{CONFINED, RESUMED, STARTED};
+use crate::record::{Node, nodes, text};
+
+/// The levels, from 0, by the words that requests and reports have for them.
+const LEVELS: [&str; 6] = ["environment", "seccomp", "network_namespace", "landlock", "hosts", "site"];
+
+pub(super) fn check(seen: &Seen<'_>) -> Check {
+    let mut findings = seen.unread();
+    let (measured, entries) = (nodes(seen.entries()), seen.entries());
+    for node in &measured {
+        if let Err(what) = one(seen, node) {
+            findings.push(Finding::new(&node.file, what));
+        }
+    }
+    let hosts: BTreeSet<&str> = measured.iter().map(|node| node.host.as_str()).collect();
+    let demanded = demanded(entries);
+    if let Some(level) = demanded.filter(|level| *level > 0 || !hosts.is_empty()) {
+        let missing = of_run(entries).into_iter().filter(|host| !hosts.contains(host));
+        let what = |host: &str| format!("the node {host} was not measured, though the decision rests on level {level}");
+        findings.extend(missing.map(|host| Finding::new("confinement/", what(host))));
+    }
+    let asked =
+        demanded.map_or_else(|| "decisions rest on no level".to_owned(), |level| format!("decisions rest on level {level}"));
+    Check::of("confinement", format!("{} measurements; {asked}", measured.len()), findings)
+}
+
+/// The number of a level.
+fn level(value: &Value) -> Option<u64> {
+    let word = |word: &str| LEVELS.iter().position(|known| *known == word).map(|at| at as u64);
+    value.as_u64().or_else(|| word(value.as_str()?))
+}
+
+/// The highest level that a decision to train or to resume rests on.
+fn demanded(entries: &[Numbered]) -> Option<u64> {
+    let of = |one: &Numbered| {
+        let is_run = ["policy.train", "policy.resume"].contains(&one.entry.verb.as_str());
+        let allowed = one.entry.decision.as_ref().is_some_and(|decision| decision.allowed);
+        let request: Value = serde_json::from_str(text(&one.entry, "request").filter(|_| is_run && allowed)?).ok()?;
+        level(request.get("confinement")?)
+    };
+    entries.iter().filter_map(of).max()
+}
+
+/// The machines on which a run began or went on.
+fn of_run(entries: &[Numbered]) -> BTreeSet<&str> {
+    let runs = entries.iter().filter(|one| [STARTED, RESUMED].contains(&one.entry.verb.as_str()));
+    runs.flat_map(|one| match one.entry.facts.get("nodes") {
+        Some(Fact::List(nodes)) => nodes.iter().map(String::as_str).collect(),
+        _ => vec![one.entry.host.as_str()],
+    })
+    .collect()
+}
+
+fn one(seen: &Seen<'_>, node: &Node) -> Result<(), String> {
+    let numbered = seen.entries().iter().find(|one| one.index == node.entry).ok_or("has no entry")?;
+    let report = text(&numbered.entry, "report").ok_or("its entry has no report")?;
+    let report: Value = serde_json::from_str(report).map_err(|error| format!("is no JSON: {error}"))?;
+    let attempts = report.get("attempts").and_then(Value::as_array).filter(|attempts| !attempts.is_empty());
+    for attempt in attempts.ok_or("no attempt was made, so that nothing is shown")? {
+        let name = attempt.get("name").and_then(Value::as_str).unwrap_or("an attempt without a name");
+        match attempt.get("got_through").and_then(Value::as_bool) {
+            Some(false) => {}
+            Some(true) => return Err(format!("{name}: got through")),
+            None => return Err(format!("{name}: it is not said whether it got through")),
+        }
+    }
+    if let Some(findings) = report.get("findings").and_then(Value::as_array).filter(|findings| !findings.is_empty()) {
+        return Err(format!("has {} findings of its own", findings.len()));
+    }
+    let Some(demanded) = demanded(seen.entries()) else { return Ok(()) };
+    match reached(&numbered.entry, &report) {
+        Some(reached) if reached >= demanded => Ok(()),
+        Some(reached) => Err(format!("level {reached} was reached, but the decision rests on level {demanded}")),
+        None => Err(format!("it is not said which level was reached: expected {demanded} or more ({CONFINED})")),
+    }
+}
+
+/// The level that a node had: of the entry, or of the report.
+fn reached(entry: &Entry, report: &Value) -> Option<u64> {
+    let of_entry = match entry.facts.get("level") {
+        Some(Fact::Number(number)) => u64::try_from(*number).ok(),
+        Some(Fact::Text(word)) => level(&Value::String(word.clone())),
+        _ => None,
+    };
+    let of_report = report.get("level").or_else(|| report.get("applied")?.get("level")).and_then(level);
+    match (of_entry, of_report) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sirocco_policy::Confinement;
+
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_requests() {
+        let words = Confinement::ALL.map(|level| serde_json::to_value(level).unwrap());
+        assert_eq!(words.map(|word| level(&word)), [0, 1, 2, 3, 4, 5].map(Some));
+        assert_eq!([level(&Value::from(3)), level(&Value::from("more"))], [Some(3), None]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Were the rules and facts that are here those that decided, was each question the one that its entry records, and was nothing done that
+//! had not been allowed?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sirocco_files::BareDigest;
+use sirocco_ledger::Digest;
+
+use super::{Check, Finding, Seen};
+use crate::entries::Numbered;
+use crate::layout::{ASKED, EXPORTED, POLICY, RESUMED, STARTED, decision};
+use crate::policy::{PolicyDigests, PolicyTexts};
+use crate::record::text;
+
+pub(super) fn check(seen: &Seen<'_>) -> Check {
+    let mut findings = seen.unread();
+    let decided: Vec<&Numbered> = seen.entries().iter().filter(|one| one.entry.decision.is_some()).collect();
+    let refused = decided.iter().filter(|one| one.entry.decision.as_ref().is_some_and(|decision| !decision.allowed)).count();
+    findings.extend(decided.iter().filter_map(|one| question(seen, one).err().map(|why| Finding::new(decision(one.index), why))));
+    findings.extend(texts(seen, &decided));
+    findings.extend(order(seen.entries()));
+    Check::of("decisions", format!("{} decisions, {refused} of them refusals", decided.len()), findings)
+}
+
+/// Is the request of an entry about what the entry is about?
+fn question(seen: &Seen<'_>, one: &Numbered) -> Result<(), String> {
+    let entry = &one.entry;
+    let request = text(entry, "request").ok_or("its entry has no request")?;
+    let request: Value = serde_json::from_str(request).map_err(|error| format!("its request is no JSON: {error}"))?;
+    let field = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
+    let verb = format!("{ASKED}{}", field("action").to_lowercase());
+    let pairs = [
+        ("action", verb.as_str(), entry.verb.as_str()),
+        ("artefact", field("artefact"), text(entry, "artefact").unwrap_or_default()),
+        ("who", field("who"), &entry.identity),
+        ("site", field("site"), seen.record.as_ref().map_or(field("site"), |record| &record.site)),
+    ];
+    if let Some((name, found, expected)) = pairs.into_iter().find(|(_, found, expected)| found != expected) {
+        return Err(format!("its request has the {name} {found:?}, expected {expected:?}"));
+    }
+    let none = serde_json::Map::new();
+    let digests = request.get("digests").and_then(Value::as_object).unwrap_or(&none);
+    let inputs: BTreeMap<&str, String> = entry.inputs.iter().map(|(name, digest)| (name.as_str(), bare(*digest))).collect();
+    let stated: BTreeMap<&str, String> =
+        digests.iter().map(|(name, digest)| (name.as_str(), digest.as_str().unwrap_or_default().to_owned())).collect();
+    if inputs == stated { Ok(()) } else { Err("its request has other digests than its entry's inputs".to_owned()) }
+}
+
+fn bare(digest: Digest) -> String {
+    BareDigest::from(digest).to_string()
+}
+
+/// Every decision was made with texts that are here, and every text was used.
+fn texts(seen: &Seen<'_>, decided: &[&Numbered]) -> Vec<Finding> {
+    let versions: BTreeMap<String, PolicyDigests> =
+        PolicyTexts::of_bundle(&seen.files.files).into_iter().map(|(folder, texts)| (folder, texts.digests())).collect();
+    let (mut findings, mut used) = (Vec::new(), BTreeSet::new());
+    for one in decided {
+        let Some(made) = &one.entry.decision else { continue };
+        let facts = text(&one.entry, "facts").unwrap_or_default();
+        let fits = |digests: &PolicyDigests| Digest::from(digests.rules) == made.policy && digests.facts.to_string() == facts;
+        match versions.iter().find(|(_, digests)| fits(digests)) {
+            Some((folder, _)) => drop(used.insert(folder)),
+            None => {
+                let what = format!("was decided by other texts than those in {POLICY}: rules {}, facts {facts}", made.policy);
+                findings.push(Finding::new(decision(one.index), what));
+            }
+        }
+    }
+    let unused = versions.keys().filter(|folder| !used.contains(folder));
+    findings.extend(unused.map(|folder| Finding::new(folder, "has texts by which nothing was decided")));
+    findings
+}
+
+/// What was done needs a decision of its own before it, the last of its kind, and one that allowed it.
+fn order(entries: &[Numbered]) -> Vec<Finding> {
+    let mut last = BTreeMap::<(String, String), (u64, bool)>::new();
+    let mut findings = Vec::new();
+    for one in entries {
+        let entry = &one.entry;
+        if let Some(made) = &entry.decision {
+            let key = (entry.verb.clone(), text(entry, "artefact").unwrap_or_default().to_owned());
+            last.insert(key, (one.index, made.allowed));
+            continue;
+        }
+        let (verbs, things): (&[&str], Option<Vec<&str>>) = match entry.verb.as_str() {
+            STARTED => (&["policy.train"], None),
+            RESUMED => (&["policy.resume"], None),
+            EXPORTED => (&["policy.export", "policy.merge"], Some(entry.outputs.keys().map(String::as_str).collect())),
+            _ => continue,
+        };
+        let about = |(verb, artefact): &(String, String)| {
+            verbs.contains(&verb.as_str()) && things.as_ref().is_none_or(|things| things.contains(&artefact.as_str()))
+        };
+        let found = last.iter().filter(|(key, _)| about(key)).max_by_key(|(_, (index, _))| *index);
+        let found = found.map(|(key, answer)| (key.clone(), *answer));
+        let at = |what: String| Finding::new("ledger/", format!("entry {}, {}: {what}", one.index, entry.verb));
+        match found {
+            None => findings.push(at(format!("no decision {} before it that was not used already", verbs.join(" or ")))),
+            Some((_, (index, false))) => findings.push(at(format!("done although entry {index} refused it"))),
+            // One decision admits one action.
+            Some((key, _)) => drop(last.remove(&key)),
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use sirocco_ledger::{Author, Decision, Fact};
+
+    use super::*;
+
+    fn log(deeds: &[(&str, Option<bool>)]) -> Vec<String> {
+        let author = Author { identity: "person:amal".into(), host: "node".into(), binary: Digest::of(b"") };
+        let entries = deeds.iter().zip(0..).map(|((verb, allowed), index)| {
+            let mut entry = author.entry(verb, std::time::SystemTime::UNIX_EPOCH.into());
+            entry.facts.insert("artefact".to_owned(), Fact::Text("adapter:demo".to_owned()));
+            entry.outputs.insert("adapter:demo".to_owned(), Digest::of(b""));
+            entry.decision = allowed.map(|allowed| Decision { allowed, policy: Digest::of(b""), rules: Vec::new() });
+            Numbered { index, entry, text: Vec::new() }
+        });
+        order(&entries.collect::<Vec<_>>()).into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn what_was_allowed_may_be_done_once() {
+        assert!(log(&[("policy.train", Some(true)), ("run.started", None), ("run.ended", None)]).is_empty());
+        let twice = log(&[("policy.train", Some(true)), ("run.started", None), ("run.started", None)]);
+        assert!(twice[0].contains("entry 2") && twice[0].contains("not used already"), "{twice:?}");
+        assert!(log(&[("policy.merge", Some(true)), ("artefact.exported", None)]).is_empty());
+    }
+
+    #[test]
+    fn what_was_refused_last_may_not_be_done() {
+        let found = log(&[("policy.resume", Some(true)), ("policy.resume", Some(false)), ("run.resumed", None)]);
+        assert!(found[0].contains("entry 1 refused"), "{found:?}");
+        assert_eq!(log(&[("run.started", None)]).len(), 1);
+        assert_eq!(log(&[("policy.train", Some(true)), ("run.resumed", None)]).len(), 1, "another verb's decision");
+        assert!(log(&[("policy.resume", Some(false)), ("policy.resume", Some(true)), ("run.resumed", None)]).is_empty());
+    }
+}

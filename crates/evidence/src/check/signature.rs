@@ -1,0 +1,49 @@
+//! Is every file of the bundle one that a trusted key signed, and is none missing?
+
+use std::collections::BTreeMap;
+
+use sirocco_files::BareDigest;
+use sirocco_signing::manifest::Method;
+use sirocco_signing::oms;
+use sirocco_signing::trust::role;
+
+use super::{Check, Finding, Seen};
+
+const NAME: &str = "signature";
+
+pub(super) fn check(seen: &Seen<'_>) -> Check {
+    let Some(bytes) = seen.files.get(oms::FILE) else {
+        return failed(Finding::new(oms::FILE, "is missing: nothing here is signed"));
+    };
+    let trust = seen.demand.trusted.trust.with_role(role::RELEASE);
+    let signed = trust.and_then(|trust| oms::read_bytes(&seen.files.path.join(oms::FILE), bytes, &trust));
+    let signed = match signed {
+        Ok(signed) => signed,
+        Err(error) => return failed(Finding::new(oms::FILE, error.to_string())),
+    };
+    let options = &signed.manifest.options;
+    if options.method != Method::Files || options.ignore.iter().any(|entry| entry != oms::FILE && !entry.starts_with(".git")) {
+        return failed(Finding::new(oms::FILE, "leaves files out, or covers parts of them: expected all files, whole"));
+    }
+    let mut unseen: BTreeMap<&str, BareDigest> =
+        signed.manifest.resources.iter().map(|resource| (resource.file.as_str(), resource.digest)).collect();
+    let mut findings = Vec::new();
+    for (name, bytes) in seen.files.files.iter().filter(|(name, _)| *name != oms::FILE) {
+        match unseen.remove(name.as_str()) {
+            None => findings.push(Finding::new(name, "was added: it is not signed")),
+            Some(digest) if digest != BareDigest::of(bytes) => {
+                findings.push(Finding::new(name, "was changed: its bytes are not those that were signed"))
+            }
+            Some(_) => {}
+        }
+    }
+    findings.extend(unseen.into_keys().map(|name| Finding::new(name, "is missing: it was signed")));
+    findings
+        .extend(seen.files.odd.iter().map(|odd| Finding::new(&odd.file, format!("is {}: expected regular files", odd.found))));
+    let looked_at = format!("{} files, signed by {}", seen.files.files.len(), signed.signer.name);
+    Check::of(NAME, looked_at, findings)
+}
+
+fn failed(finding: Finding) -> Check {
+    Check::of(NAME, "the signature over all files".to_owned(), vec![finding])
+}

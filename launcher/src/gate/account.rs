@@ -1,0 +1,73 @@
+//! What an account keeps for all it does: keys that sign, and a ledger of what belongs to no run.
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sirocco_config::places;
+use sirocco_custody::artefact::{self, Used};
+use sirocco_custody::{Account, Book, Custody, Keys};
+use sirocco_files::BareDigest;
+use sirocco_signing::trust::{Trust, role};
+
+use crate::failure::{Failure, Kind};
+use crate::output::say;
+
+/// The account's ledger, open for writing.
+pub(crate) fn book(custody: &Custody) -> Result<Book, Failure> {
+    let path = places::ledger().ok_or_else(|| homeless("ledger", "XDG_STATE_HOME"))?;
+    Ok(Book::open(&path, custody.author()?)?)
+}
+
+/// Signs all that the account's ledger holds.
+pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
+    let account = Account::own(None).name;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let number = BareDigest::of(format!("{account} {now} {}", std::process::id()).as_bytes()).to_string();
+    let name = format!("sirocco/{account}/{}", number.get(..16).unwrap_or_default());
+    Ok(book.seal(&keys(named)?.ledger, &name)?)
+}
+
+/// The keys that were named, or else the account's. They are made where there are none.
+pub(crate) fn keys(named: Option<&Path>) -> Result<Keys, Failure> {
+    let path = directory(named)?;
+    let (keys, made) = Keys::read_or_create(&path, &Account::own(None).name)?;
+    if made {
+        say(format_args!("note: {}: new keys, with which this account signs; sirocco keys show {0}", path.display()));
+    }
+    Ok(keys)
+}
+
+/// Whose signatures are believed: `trust`, or else the keys that sign here. `None`: there are no keys yet.
+pub(crate) fn trust(trust: Option<&Path>, keys: Option<&Path>) -> Result<Option<Trust>, Failure> {
+    let directory = match trust {
+        Some(trust) => trust.to_owned(),
+        None => directory(keys)?,
+    };
+    if trust.is_none() && !directory.is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(Trust::read(&directory)?))
+}
+
+/// The same for sets: the account's own keys sign none, unless somebody gave them that role.
+pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Result<Option<Trust>, Failure> {
+    if named.is_none() && keys.is_none() && places::keys().is_none() {
+        return Ok(None);
+    }
+    let trust = trust(named, keys)?;
+    Ok(trust.filter(|trust| named.is_some() || trust.with_role(role::POLICY).is_ok()))
+}
+
+/// Verifies something that was exported here or brought in, before it is used.
+pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, Failure> {
+    let exported = artefact::verified(directory, trust, role::RELEASE, &[]);
+    Ok(exported.or_else(|first| artefact::verified(directory, trust, role::IMPORT, &[]).map_err(|_| first))?)
+}
+
+fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    named.map(Path::to_owned).or_else(places::keys).ok_or_else(|| homeless("keys", "XDG_CONFIG_HOME"))
+}
+
+fn homeless(what: &str, variable: &str) -> Failure {
+    let message = format!("this account has no place for its {what}: expected {variable} or HOME as an absolute path");
+    Failure::new(Kind::Machine, message).help(format_args!("set {variable} to a directory that is yours"))
+}

@@ -1,0 +1,194 @@
+//! The questions that the launcher asks about a run.
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::measured::{Bytes, DataFile, data_of, is_missing};
+use super::{account, confinement};
+use crate::failure::Failure;
+use crate::failure::Kind::Policy;
+use crate::output::say;
+use crate::train::directory::RunDirectory;
+use crate::train::here;
+use crate::train::tokens::Tokens;
+use sirocco_config::Run;
+use sirocco_custody::approvals::{self, About, run_id};
+use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact, today};
+use sirocco_ledger::Digest;
+use sirocco_policy::{Action, Admitted, Decision, Kind, Name, Who, verb};
+
+/// Data that may be tokenised.
+pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
+
+/// The policy of a run, ready to be asked.
+pub(crate) struct RunPolicy {
+    custody: Custody,
+    checkpoint: Name,
+    /// Which run, in approvals.
+    id: String,
+    model: PathBuf,
+    keys: Option<PathBuf>,
+    trust: Option<PathBuf>,
+}
+
+impl RunPolicy {
+    /// Reads the rules and facts that a run file names.
+    pub(crate) fn open(run: &Run) -> Result<RunPolicy, Failure> {
+        let (keys, trust) = (run.policy.keys.clone(), run.policy.trust.clone());
+        let for_sets = account::trust_for_sets(trust.as_deref(), keys.as_deref())?;
+        let custody = Custody::open(Settings::of_run(run), &here()?, for_sets.as_ref())?;
+        let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
+        Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust })
+    }
+
+    pub(crate) fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// What approvals call the run.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Measures every data file of the run. Of what `tokens` holds already, the digest from then counts.
+    pub(crate) fn measure(&self, run: &Run, tokens: Option<&Path>) -> Result<Vec<DataFile>, Failure> {
+        let named = |Bytes { path, digest, is_cached }| {
+            let name = self.custody.uses(&mut Lineage::default(), Kind::Data, &path, digest);
+            DataFile { name, path, digest, is_cached }
+        };
+        Ok(data_of(run, tokens)?.into_iter().map(named).collect())
+    }
+
+    /// Asks for a plan whether the run may be trained or resumed.
+    pub(crate) fn plan(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<Decision, Failure> {
+        Ok(self.custody.ask(self.question(action, data, directory)?)?)
+    }
+
+    /// The same of a run whose data may not be there yet: what is not there is known by its place alone.
+    pub(crate) fn plan_early(&self, action: Action, run: &Run, directory: Option<&Path>) -> Result<Decision, Failure> {
+        let mut lineage = Lineage::default();
+        let files = run.data.train.iter().chain(&run.data.valid);
+        let data: Vec<Name> = files.map(|path| self.custody.will_use(&mut lineage, Kind::Data, path)).collect();
+        Ok(self.custody.ask(self.planned(action, lineage, data, directory)?)?)
+    }
+
+    /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
+    /// ledger, because the run has none yet, or none that it should begin with.
+    pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
+        self.ask_first(self.question(action, data, directory)?)?;
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
+    }
+
+    fn ask_first(&self, question: Question) -> Result<(), Failure> {
+        let Err(refused) = self.custody.ask(question.clone()).map_err(Failure::from) else { return Ok(()) };
+        match self.custody.ask_first(question, || account::book(&self.custody)) {
+            // It stays a refusal where it cannot be recorded.
+            Err(other) if other.kind != Policy => say(format_args!("note: this refusal is not recorded: {}", other.message)),
+            _ => {}
+        }
+        Err(refused)
+    }
+
+    /// The same for who only wants to know; nothing is recorded.
+    pub(crate) fn may_prepare(&self, data: &[DataFile]) -> Result<(), Failure> {
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| Ok(drop(self.custody.ask(self.preparing(file))?)))
+    }
+
+    /// Opens the ledger in a directory: the run's own, or one that goes with what is only tried.
+    pub(crate) fn book(&self, directory: &Path) -> Result<Book, Failure> {
+        Ok(Book::open(&directory.join(RunDirectory::LEDGER), self.custody.author()?)?)
+    }
+
+    /// Lets data be tokenised.
+    pub(crate) fn admit(&self, data: Vec<DataFile>, book: &Book) -> Result<Vec<AdmittedData>, Failure> {
+        let open = data.into_iter().filter(|file| !file.is_cached);
+        open.map(|file| Ok(self.custody.admit::<verb::Prepare, _>(self.preparing(&file), file, book)?)).collect()
+    }
+
+    /// Records that data was tokenised.
+    pub(crate) fn prepared(&self, data: &[AdmittedData], tokens: &Tokens, book: &Book) -> Result<(), Failure> {
+        if !data.is_empty() {
+            let mut deed = Deed::new("data.prepared");
+            for file in data.iter().map(Admitted::thing) {
+                deed = deed.input(file.name.to_string(), Digest::from(file.digest));
+            }
+            for (side, digest) in tokens.digests() {
+                deed = deed.output(format!("tokens/{side}"), digest);
+            }
+            book.write(deed)?;
+        }
+        Ok(book.sync()?)
+    }
+
+    /// Whether an approval of that person would count now; `None` where no key is trusted yet.
+    pub(crate) fn counts(&self, directory: &Path, about: &About<'_>, approver: &str) -> Result<Option<bool>, Failure> {
+        let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(None) };
+        let found = approvals::read(directory, &trust, about)?;
+        Ok(Some(found.approved_by.iter().any(|who| who.name == approver)))
+    }
+
+    fn preparing(&self, file: &DataFile) -> Question {
+        let mut lineage = Lineage::default();
+        let name = self.custody.uses(&mut lineage, Kind::Data, &file.path, file.digest);
+        Question { confinement: confinement(), ..Question::new(Action::Prepare, name, lineage) }
+    }
+
+    /// A question about the run as it will be.
+    pub(crate) fn question(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<Question, Failure> {
+        let mut lineage = Lineage::default();
+        let uses = |file: &DataFile| self.custody.uses(&mut lineage, Kind::Data, &file.path, file.digest);
+        let data: Vec<Name> = data.iter().map(uses).collect();
+        self.planned(action, lineage, data, directory)
+    }
+
+    fn planned(&self, action: Action, lineage: Lineage, data: Vec<Name>, run: Option<&Path>) -> Result<Question, Failure> {
+        let mut lineage = lineage;
+        let model = self.base(&mut lineage)?;
+        lineage.makes(&self.checkpoint, data.into_iter().chain([model]));
+        let artefact = made_by(action, &self.checkpoint, &mut lineage);
+        let mut question = Question { planned: true, ..Question::new(action, artefact, lineage) };
+        question.approved_by = self.approvals(action, &question.artefact, run)?;
+        Ok(question)
+    }
+
+    /// The base. One with a signature is what its record says, and is verified; of another only the place is known before the ranks read it.
+    fn base(&self, lineage: &mut Lineage) -> Result<Name, Failure> {
+        if is_missing(&self.model) || !artefact::is_signed(&self.model) {
+            return Ok(self.custody.will_use(lineage, Kind::Model, &self.model));
+        }
+        let trust = account::trust(self.trust.as_deref(), self.keys.as_deref())?;
+        let Some(trust) = trust else {
+            let message = format!("{}: it is signed, and there is no key to believe", self.model.display());
+            return Err(Failure::usage(message).help("[policy] trust names a directory with the public keys that are believed"));
+        };
+        let used = account::verified(&self.model, &trust)?;
+        let Some(origin) = used.origin else { return Ok(self.custody.will_use(lineage, Kind::Model, &self.model)) };
+        lineage.joins(&origin.lineage);
+        Ok(origin.artefact)
+    }
+
+    fn approvals(&self, action: Action, artefact: &Name, directory: Option<&Path>) -> Result<BTreeSet<Who>, Failure> {
+        let Some(directory) = directory.filter(|directory| directory.join(approvals::DIRECTORY).is_dir()) else {
+            return Ok(BTreeSet::new());
+        };
+        let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(BTreeSet::new()) };
+        let about = About { action, artefact, run: &self.id, day: today() };
+        let found = approvals::read(directory, &trust, &about)?;
+        for (path, why) in found.set_aside {
+            say(format_args!("note: {}: this approval does not count: {why}", path.display()));
+        }
+        Ok(found.approved_by)
+    }
+}
+
+/// What comes of an action on a run.
+pub(crate) fn made_by(action: Action, checkpoint: &Name, lineage: &mut Lineage) -> Name {
+    let kind = match action {
+        Action::Merge => Kind::Merged,
+        Action::Export | Action::SendOut => Kind::Adapter,
+        Action::Serve | Action::AddAdapter => Kind::Endpoint,
+        _ => return checkpoint.clone(),
+    };
+    let artefact = Name::new(kind, checkpoint.name.clone());
+    lineage.makes(&artefact, [checkpoint.clone()]);
+    artefact
+}

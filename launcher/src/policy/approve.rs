@@ -1,0 +1,78 @@
+//! `sirocco policy approve`: a signed file that says that somebody else than the one who acts agrees.
+use serde::Serialize;
+use sirocco_custody::approvals::{About, Approval};
+use sirocco_custody::{Lineage, today};
+use sirocco_policy::{Day, Kind, Name};
+use sirocco_signing::keys::PrivateKey;
+
+use crate::cli::{Overrides, PolicyApprove};
+use crate::failure::Failure;
+use crate::gate::{RunPolicy, made_by};
+use crate::output::{self, say};
+use crate::train::directory::RunDirectory;
+use crate::train::run_to_resume;
+
+/// Days that an approval is good if nobody says otherwise.
+const USUAL_DAYS: usize = 30;
+
+/// The fields of `--json`.
+#[derive(Serialize)]
+struct Approved {
+    approval: String,
+    action: String,
+    artefact: String,
+    run: String,
+    approver: String,
+    day: Day,
+    until: Day,
+    /// Whether it counts where the run looks for trusted keys; `null` where that says nothing yet.
+    counts: Option<bool>,
+}
+
+pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
+    let directory = RunDirectory::existing(&arguments.run)?;
+    let run = run_to_resume(&directory, &Overrides { ranks: None, set: vec![] })?.1;
+    let policy = RunPolicy::open(&run)?;
+    let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
+    let usual = || made_by(arguments.action, &checkpoint, &mut Lineage::default());
+    let artefact = arguments.artefact.clone().unwrap_or_else(usual);
+    if !arguments.action.takes().contains(&artefact.kind) {
+        let kinds: Vec<&str> = arguments.action.takes().iter().map(|kind| kind.word()).collect();
+        let message = format!("--artefact {artefact}: {} takes {}", arguments.action, kinds.join(", "));
+        return Err(Failure::usage(message).help(format_args!("for example {}:{}", kinds.join(":"), run.name)));
+    }
+    let day = today();
+    let until = arguments.until.unwrap_or_else(|| later(day));
+    if until < day {
+        return Err(Failure::usage(format_args!("--until {until}: it is over: expected {day} or later")));
+    }
+    let about = About { action: arguments.action, artefact: &artefact, run: policy.id(), day };
+    let key = PrivateKey::read(&arguments.key)?;
+    let path = Approval::new(&about, &arguments.approver, until).write(directory.path(), &key)?;
+    let counts = policy.counts(directory.path(), &about, &arguments.approver)?;
+    if counts == Some(false) {
+        say(format_args!(
+            "note: it does not count yet: expected your public key as {}.pub in the run's trusted directory, with the role approve in roles.json",
+            arguments.approver
+        ));
+    }
+    let approved = Approved {
+        approval: path.display().to_string(),
+        action: arguments.action.to_string(),
+        artefact: artefact.to_string(),
+        run: policy.id().to_owned(),
+        approver: arguments.approver.clone(),
+        day,
+        until,
+        counts,
+    };
+    if arguments.json {
+        return output::json(&approved);
+    }
+    let Approved { approval, action, artefact, approver, .. } = &approved;
+    output::line(format_args!("wrote {approval}: {approver} approves {action} of {artefact} until {until}"))
+}
+
+fn later(day: Day) -> Day {
+    std::iter::successors(Some(day), |day| day.after()).nth(USUAL_DAYS).unwrap_or(day)
+}

@@ -1,0 +1,320 @@
+//! What the policy refuses, at each gate of the launcher: the word, the rule, the exit code, and that nothing is left behind.
+use std::process::Command;
+
+use sirocco_tests::material::workplace;
+
+use crate::bench::{Bench, Finished};
+
+/// Data stays where its owner says. `unless` may be given another action, so that one gate alone refuses.
+fn rules(actions: &str) -> String {
+    format!(
+        "@id(\"everybody\")\npermit(principal, action, resource);\n\n@id(\"residency\")\n@advice(\"Use a site in a country that the residency \
+         names.\")\nforbid(principal, action in [{actions}], resource)\nunless {{ resource.residency.anywhere || \
+         resource.residency.countries.contains(context.site.country) }};\n"
+    )
+}
+
+const EVERY: &str = "Action::\"import\", Action::\"prepare\", Action::\"train\", Action::\"resume\", Action::\"export\"";
+
+const FACTS: &str = "\
+[data.letters]
+path = \"train.jsonl\"
+residency = [\"LU\"]
+
+[data.held-out]
+path = \"valid.jsonl\"
+residency = [\"LU\"]
+
+[model.base]
+path = \"model\"
+residency = \"anywhere\"
+
+[site.local]
+country = \"LU\"
+
+[site.leonardo]
+country = \"IT\"
+
+[site.slurm]
+country = \"LU\"
+";
+
+const CASES: &str = "\
+[[case]]
+name = \"at home\"
+who = \"person:amal\"
+action = \"prepare\"
+artefact = \"data:letters\"
+site = \"local\"
+day = 2026-11-22
+expect = \"allow\"
+";
+
+/// A workplace with a set in `rules/` whose rule `residency` is about `actions`.
+fn bench(actions: &str) -> Bench {
+    let bench = Bench::with_trainer("ready; for n in 1 2; do step $n 1.5; done; checkpoint 10");
+    workplace(&bench.path(""));
+    bench.write("rules/policy.cedar", &rules(actions));
+    bench.write("rules/facts.toml", FACTS);
+    bench.write("rules/cases.toml", CASES);
+    bench
+}
+
+/// A command with the set, in Italy or at home.
+fn asked(bench: &Bench, words: &[&str], profile: &str) -> Finished {
+    let profile = format!("site.profile={profile}");
+    bench.run(&[words, &["--set", "policy.set=rules", "--set", &profile]].concat())
+}
+
+fn expect_refused(finished: &Finished) {
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.err.contains("rule residency"), "{finished:?}");
+    assert!(finished.err.contains("help: Use a site in a country"), "{finished:?}");
+    assert!(finished.err.contains("sirocco policy explain RUN.toml"), "{finished:?}");
+}
+
+/// The account's ledger as text; empty where there is none.
+fn account(bench: &Bench) -> String {
+    let journal = std::fs::read(bench.path("state/sirocco/ledger/journal")).unwrap_or_default();
+    String::from_utf8_lossy(&journal).into_owned()
+}
+
+#[test]
+fn check_refuses_a_plan_abroad() {
+    let bench = bench("Action::\"train\"");
+    expect_refused(&asked(&bench, &["check", "run.toml"], "leonardo"));
+    expect_refused(&asked(&bench, &["policy", "check", "run.toml"], "leonardo"));
+    assert_eq!(account(&bench), "", "who only asks is not recorded");
+    let home = asked(&bench, &["check", "run.toml"], "local");
+    assert!(home.code == Some(0) && home.out.contains("policy     train allowed by everybody (set BENCH/rules)"), "{home:?}");
+    assert_eq!(asked(&bench, &["policy", "check", "run.toml"], "local").code, Some(0));
+}
+
+#[test]
+fn check_refuses_data_that_may_not_be_prepared() {
+    let bench = bench("Action::\"prepare\"");
+    expect_refused(&asked(&bench, &["check", "run.toml"], "leonardo"));
+    expect_refused(&asked(&bench, &["policy", "check", "run.toml"], "leonardo"));
+}
+
+#[test]
+fn submit_refuses_also_a_dry_run() {
+    let bench = bench("Action::\"train\"");
+    let submit = |profile: &str| asked(&bench, &["submit", "run.toml", "--dry-run", "--set", "site.account=a"], profile);
+    expect_refused(&submit("leonardo"));
+    assert_eq!(submit("slurm").code, Some(0), "{:?}", submit("slurm"));
+    expect_refused(&asked(&bench, &["submit", "run.toml", "--set", "site.account=a"], "leonardo"));
+    assert!(!bench.path("runs").exists());
+}
+
+/// Where a file speaks of Luxembourg and the place called `local` is in Italy.
+fn abroad(bench: &Bench) {
+    bench.write("rules/facts.toml", &FACTS.replace("[site.local]\ncountry = \"LU\"", "[site.local]\ncountry = \"IT\""));
+}
+
+#[test]
+fn train_refuses_before_anything_is_made_and_records_it() {
+    for (actions, verb) in [("Action::\"train\"", "policy.train"), ("Action::\"prepare\"", "policy.prepare")] {
+        let bench = bench(actions);
+        abroad(&bench);
+        let refused = asked(&bench, &["train", "run.toml"], "local");
+        expect_refused(&refused);
+        assert!(!bench.path("runs/tiny").exists(), "{actions}: a refused run leaves no directory");
+        let account = account(&bench);
+        assert!(account.contains(verb) && account.contains("residency"), "{account}");
+    }
+}
+
+#[test]
+fn train_at_home_records_what_was_decided_and_prepared() {
+    let bench = bench(EVERY);
+    let trained = asked(&bench, &["train", "run.toml"], "local");
+    assert_eq!(trained.code, Some(0), "{trained:?}");
+    let ledger = String::from_utf8_lossy(&std::fs::read(bench.path("runs/tiny/ledger/journal")).unwrap()).into_owned();
+    for part in ["policy.prepare", "data.prepared", "data:letters", "data:held-out", "tokens/train.tokens"] {
+        assert!(ledger.contains(part), "{part}: {ledger}");
+    }
+    assert_eq!(account(&bench), "", "what a run did stands in its own ledger");
+}
+
+#[test]
+fn resuming_is_asked_about_again() {
+    let bench = bench("Action::\"resume\"");
+    assert_eq!(asked(&bench, &["train", "run.toml", "--until", "2"], "local").code, Some(0));
+    abroad(&bench);
+    expect_refused(&bench.run(&["train", "runs/tiny", "--set", "train.steps=20"]));
+    expect_refused(&bench.run(&["check", "runs/tiny"]));
+}
+
+#[test]
+fn facts_that_are_missing_are_named() {
+    let bench = bench(EVERY);
+    bench.write("rules/facts.toml", &FACTS.replace("path = \"train.jsonl\"", "path = \"elsewhere.jsonl\""));
+    let refused = asked(&bench, &["check", "run.toml"], "local");
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.err.contains("not known: residency of data:BENCH/train.jsonl"), "{refused:?}");
+    bench.write("mine.toml", "[data.mine]\npath = \"train.jsonl\"\nresidency = \"LU\"\n");
+    let told = bench.run(&["check", "run.toml", "--set", "policy.set=rules", "--set", "policy.facts=[\"mine.toml\"]"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+}
+
+#[test]
+fn a_set_that_is_not_right_is_a_fault_of_the_configuration() {
+    let bench = bench(EVERY);
+    bench.write("rules/facts.toml", &FACTS.replace("residency = \"anywhere\"", "residency = 3"));
+    let wrong = asked(&bench, &["check", "run.toml"], "local");
+    assert!(wrong.code == Some(2) && wrong.err.contains("facts.toml:11"), "{wrong:?}");
+    bench.write("rules/facts.toml", FACTS);
+    bench.write("rules/policy.cedar", "permit(principal, action, resource)\n");
+    let wrong = asked(&bench, &["policy", "test", "rules"], "local");
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    let wrong = bench.run(&["policy", "test", "rules"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("policy.cedar:"), "{wrong:?}");
+}
+
+#[test]
+fn a_signed_set_of_which_a_byte_was_changed_is_named() {
+    let bench = bench(EVERY);
+    assert_eq!(bench.run(&["keys", "new", "office"]).code, Some(0));
+    let signed = bench.run(&["policy", "sign", "rules", "--key", "office/release.key"]);
+    assert_eq!(signed.code, Some(0), "{signed:?}");
+    std::fs::create_dir(bench.path("trust")).unwrap();
+    std::fs::copy(bench.path("office/release.pub"), bench.path("trust/office.pub")).unwrap();
+    bench.write("trust/roles.json", "{\"office\": [\"policy\"]}");
+    let check = || bench.run(&["check", "run.toml", "--set", "policy.set=rules", "--set", "policy.trust=trust"]);
+    let good = check();
+    assert!(good.code == Some(0) && good.out.contains("signed by office"), "{good:?}");
+    bench.write("rules/facts.toml", &FACTS.replace("\"LU\"", "\"IT\""));
+    let changed = check();
+    assert!(changed.code == Some(4) && changed.err.contains("facts.toml"), "{changed:?}");
+    bench.write("rules/facts.toml", FACTS);
+    assert_eq!(bench.run(&["keys", "new", "stranger"]).code, Some(0));
+    assert_eq!(bench.run(&["policy", "sign", "rules", "--key", "stranger/release.key"]).code, Some(0));
+    let stranger = check();
+    assert!(stranger.code == Some(4) && stranger.err.contains("model.sig"), "{stranger:?}");
+}
+
+/// Needs a mount namespace, so that the machine can be made to demand something.
+#[test]
+fn a_machine_that_demands_signatures_takes_no_other_set() {
+    let bench = bench(EVERY);
+    bench.write("etc/sirocco/demands.toml", "signed_policies = true\n");
+    std::fs::copy("/etc/passwd", bench.path("etc/passwd")).unwrap();
+    let script = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
+    let in_namespace = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(bench.path("etc")).args(words).current_dir(bench.path(""));
+        command.env("XDG_CONFIG_HOME", bench.path("config")).env("XDG_STATE_HOME", bench.path("state"));
+        command.output().unwrap()
+    };
+    if !in_namespace(&["true"]).status.success() {
+        // Standard error of a test that passes is not shown; this line is for those who look.
+        eprintln!("skipped: this account may not make a mount namespace, or /etc cannot be written");
+        return;
+    }
+    let program = bench.path("bin/sirocco");
+    let words = [program.to_str().unwrap(), "check", "run.toml", "--set", "policy.set=rules"];
+    let refused = Finished::new(&in_namespace(&words), &bench.path(""));
+    assert!(refused.code == Some(3) && refused.err.contains("demands signed policies"), "{refused:?}");
+    assert_eq!(asked(&bench, &["check", "run.toml"], "local").code, Some(0));
+}
+
+#[test]
+fn corpora_and_models_are_asked_about_before_they_are_read() {
+    let bench = bench(EVERY);
+    bench.write("spec.toml", SPEC);
+    bench.write("LICENCE", "free");
+    let rows = (0..40).map(|n| format!("question {n},answer {n}\n")).collect::<String>();
+    bench.write("train.csv", &format!("english,darija\n{rows}"));
+    let italy = FACTS.replace("[site.local]\ncountry = \"LU\"", "[site.local]\ncountry = \"IT\"");
+    bench.write("rules/facts.toml", &italy.replace("train.jsonl", "train.csv"));
+    let prepare = |extra: &[&str]| bench.run(&[&["data", "prepare", "spec.toml"], extra].concat());
+    expect_refused(&prepare(&["--policy", "rules"]));
+    assert!(!bench.path("out").exists() && account(&bench).contains("policy.prepare"));
+    let convert = |extra: &[&str]| bench.run(&[&["model", "convert", "train.jsonl", "converted"], extra].concat());
+    let here = FACTS.replace("train.jsonl", "train.csv").replace("\"model\"", "\"train.jsonl\"");
+    bench.write("rules/facts.toml", &here.replace("\"anywhere\"", "[\"LU\"]"));
+    expect_refused(&convert(&["--policy", "rules", "--site", "leonardo"]));
+    assert!(account(&bench).contains("policy.import"));
+    assert_eq!(convert(&["--policy", "rules"]).code, Some(4), "it may come in, and is no model");
+    let prepared = prepare(&["--policy", "rules"]);
+    assert_eq!(prepared.code, Some(0), "{prepared:?}");
+    assert!(account(&bench).contains("data.prepared"));
+    assert!(bench.path("state/sirocco/ledger/checkpoint").is_file(), "the account's ledger is sealed");
+}
+
+const SPEC: &str = "\
+name = \"small\"
+output = \"out\"
+held_out = 0.1
+
+[[source]]
+name = \"letters\"
+path = \"train.csv\"
+format = \"csv\"
+columns = [\"english\", \"darija\"]
+prompt = \"{english}\"
+answer = \"{darija}\"
+split_by = \"english\"
+licence = { name = \"CC0-1.0\", file = \"LICENCE\" }
+";
+
+#[test]
+fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
+    let bench = bench(EVERY);
+    let account = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let permit = "@id(\"everybody\")\npermit(principal, action, resource);\n@id(\"reviewed\")\nforbid(principal, action == \
+                  Action::\"export\", resource)\nunless { context.approvedByRoles.contains(\"reviewer\") };\n";
+    bench.write("rules/policy.cedar", permit);
+    let people = format!("\n[person.amal]\nroles = [\"reviewer\"]\n\n[person.{}]\nroles = [\"engineer\"]\n", account.trim());
+    bench.write("rules/facts.toml", &(FACTS.to_owned() + &people));
+    for name in ["amal", "other"] {
+        assert_eq!(bench.run(&["keys", "new", name]).code, Some(0));
+    }
+    std::fs::create_dir(bench.path("trust")).unwrap();
+    std::fs::copy(bench.path("amal/release.pub"), bench.path("trust/amal.pub")).unwrap();
+    bench.write("trust/roles.json", "{\"amal\": [\"approve\"]}");
+    let sets = ["--set", "policy.set=rules", "--set", "policy.trust=trust"];
+    assert_eq!(bench.run(&[&["train", "run.toml"][..], &sets].concat()).code, Some(0));
+    let is_allowed = |run: &str| {
+        let explained = bench.run(&["policy", "explain", run, "--action", "export", "--json"]).json();
+        explained["decision"]["allowed"] == true
+    };
+    let approve = |run: &str, key: &str| {
+        let key = format!("{key}/release.key");
+        bench.run(&["policy", "approve", run, "--action", "export", "--as", "amal", "--key", &key, "--json"]).json()
+    };
+    assert!(!is_allowed("runs/tiny"));
+    assert_eq!(approve("runs/tiny", "other")["counts"], false);
+    assert!(!is_allowed("runs/tiny"), "the key of somebody else");
+    assert_eq!(approve("runs/tiny", "amal")["counts"], true);
+    assert!(is_allowed("runs/tiny"));
+    assert_eq!(bench.run(&[&["train", "run.toml", "--dir", "runs/second", "--set", "seed=8"][..], &sets].concat()).code, Some(0));
+    std::fs::create_dir(bench.path("runs/second/approvals")).unwrap();
+    let file = "approvals/export-adapter-amal.json";
+    std::fs::copy(bench.path("runs/tiny").join(file), bench.path("runs/second").join(file)).unwrap();
+    assert!(!is_allowed("runs/second"), "an approval of another run");
+}
+
+#[test]
+fn sets_are_made_tried_and_explained() {
+    let bench = bench(EVERY);
+    for set in ["luxembourg-public", "france-defence", "morocco-public", "open"] {
+        let made = bench.run(&["policy", "init", set, "--from", set]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let tested = bench.run(&["policy", "test", set]);
+        assert!(tested.code == Some(0) && tested.out.contains("as expected"), "{tested:?}");
+        assert_eq!(bench.run(&["policy", "init", set, "--from", set]).code, Some(2), "nothing is replaced");
+    }
+    bench.write("rules/cases.toml", &CASES.replace("allow", "deny"));
+    let failed = bench.run(&["policy", "test", "rules", "--json"]);
+    assert!(failed.code == Some(1) && failed.json()["failed"][0]["name"] == "at home", "{failed:?}");
+    assert_eq!(bench.run(&["keys", "new", "office"]).code, Some(0));
+    let unsigned = bench.run(&["policy", "sign", "rules", "--key", "office/release.key"]);
+    assert!(unsigned.code == Some(2) && !bench.path("rules/model.sig").exists(), "{unsigned:?}");
+    let explained = asked(&bench, &["policy", "explain", "run.toml"], "leonardo");
+    assert_eq!(explained.code, Some(0), "{explained:?}");
+    for part in ["refused", "rule residency", "residency of", "site: leonardo (IT) → local (LU)"] {
+        assert!(explained.out.contains(part), "{part}: {explained:?}");
+    }
+}

@@ -1,0 +1,188 @@
+//! What stands between a directory and the endpoint: its signature, the answer of the policy, and the record of both.
+//!
+//! ```text
+//! directories ──► parts: verified, or known by their bytes ──► Serve, AddAdapter ──► Admission ──► loading, listening
+//!                                                                  └──► the account's ledger, signed
+//! ```
+//!
+//! All of it is done before the endpoint listens; a request is only counted.
+
+mod account;
+mod parts;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings};
+use sirocco_ledger::{Digest, Fact};
+use sirocco_policy::{Action, Admitted, Guarded, Kind, Name, verb};
+use sirocco_signing::trust::Trust;
+use tracing::{info, warn};
+
+use crate::args::Args;
+use crate::confined;
+use crate::failure::Failure;
+use parts::Part;
+
+/// The directory that an endpoint serves.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    name: Name,
+    model: PathBuf,
+}
+
+/// An adapter that an endpoint takes.
+#[derive(Debug)]
+pub(crate) struct Addition {
+    endpoint: Name,
+    adapter: PathBuf,
+}
+
+impl Guarded for Endpoint {
+    fn artefact(&self) -> &Name {
+        &self.name
+    }
+}
+
+impl Guarded for Addition {
+    fn artefact(&self) -> &Name {
+        &self.endpoint
+    }
+}
+
+/// What may be loaded and listened for.
+pub(crate) struct Admission {
+    /// The endpoint with its model.
+    endpoint: Admitted<verb::Serve, Endpoint>,
+    /// The adapters, in the order of the command line.
+    adapters: Vec<Admitted<verb::AddAdapter, Addition>>,
+    /// The model, then the adapters.
+    parts: Vec<Part>,
+}
+
+impl Admission {
+    /// The directory of the model.
+    pub(crate) fn model(&self) -> &Path {
+        &self.endpoint.thing().model
+    }
+
+    /// The directories of the adapters.
+    pub(crate) fn adapters(&self) -> impl Iterator<Item = &Path> {
+        self.adapters.iter().map(|admitted| admitted.thing().adapter.as_path())
+    }
+}
+
+/// The gate and the ledger of the account that serves.
+pub(crate) struct Desk {
+    custody: Custody,
+    trust: Trust,
+    keys: Keys,
+    book: Book,
+    ledger: PathBuf,
+    endpoint: Name,
+}
+
+impl Desk {
+    /// Reads rules and keys and opens the account's ledger, for an endpoint of this name.
+    pub(crate) fn open(args: &Args, name: &str) -> Result<Desk, Failure> {
+        let keys = account::keys()?;
+        let trust = keys.trust(args.trust.as_deref()).map_err(Failure::Trust)?;
+        let settings = Settings {
+            set: args.policy.clone(),
+            facts: args.facts.clone(),
+            purpose: args.purpose.clone(),
+            site: args.site.clone(),
+            account: None,
+        };
+        let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
+        let custody = Custody::open(settings, &base, Some(&trust)).map_err(Failure::Rules)?;
+        let ledger = account::ledger()?;
+        let author = custody.author().map_err(Failure::Account)?;
+        let book = Book::open(&ledger, author).map_err(Failure::Account)?;
+        Ok(Desk { custody, trust, keys, book, ledger, endpoint: Name::new(Kind::Endpoint, name) })
+    }
+
+    /// Verifies every directory, then asks for the endpoint and for each of its adapters. What was answered is signed, also a refusal.
+    pub(crate) fn admit(&self, args: &Args) -> Result<Admission, Failure> {
+        let admission = self.ask(args);
+        if matches!(admission, Err(Failure::Refused(_))) {
+            self.seal().map_err(Failure::Account)?;
+        }
+        admission
+    }
+
+    fn ask(&self, args: &Args) -> Result<Admission, Failure> {
+        let start = std::time::Instant::now();
+        let part = |kind, directory: &PathBuf| Part::examine(&self.custody, &self.trust, kind, directory);
+        let mut parts = vec![part(Kind::Model, &args.model)?];
+        for (_, directory) in &args.adapters {
+            parts.push(part(Kind::Adapter, directory)?);
+        }
+        info!(directories = parts.len(), seconds = start.elapsed().as_secs_f64(), "examined");
+        let mut lineage = Lineage::default();
+        let endpoint = Endpoint { name: self.endpoint.clone(), model: args.model.clone() };
+        let question = self.question(Action::Serve, &mut lineage, &parts[0]);
+        let endpoint = self.custody.admit(question, endpoint, &self.book).map_err(refusal)?;
+        let mut adapters = Vec::new();
+        for ((_, directory), part) in args.adapters.iter().zip(&parts[1..]) {
+            let addition = Addition { endpoint: self.endpoint.clone(), adapter: directory.clone() };
+            // The endpoint has taken those before.
+            let question = self.question(Action::AddAdapter, &mut lineage, part);
+            adapters.push(self.custody.admit(question, addition, &self.book).map_err(refusal)?);
+        }
+        Ok(Admission { endpoint, adapters, parts })
+    }
+
+    /// May the endpoint, which `lineage` describes so far, have this part, too?
+    fn question(&self, action: Action, lineage: &mut Lineage, part: &Part) -> Question {
+        let mut with = part.lineage.clone();
+        with.joins(lineage);
+        with.makes(&self.endpoint, [part.name.clone()]);
+        lineage.clone_from(&with);
+        Question { confinement: confined::level(), ..Question::new(action, self.endpoint.clone(), with) }
+    }
+
+    /// Records that the endpoint listens, and signs the ledger.
+    pub(crate) fn started(&self, admission: &Admission, address: SocketAddr, names: &[String]) -> Result<(), Failure> {
+        let served = admission.parts.iter().zip(names);
+        let served = served.map(|(part, name)| format!("{name} = {} sha256:{}", part.name, part.digest)).collect();
+        let mut deed = Deed::new("endpoint.started")
+            .fact("endpoint", Fact::Text(self.endpoint.to_string()))
+            .fact("address", Fact::Text(address.to_string()))
+            .fact("served", Fact::List(served));
+        for part in &admission.parts {
+            deed = deed.input(part.name.to_string(), Digest::from(part.digest));
+        }
+        self.book.write(deed).and_then(|()| self.seal()).map_err(Failure::Account)
+    }
+
+    /// Records that the endpoint is gone. Its requests are answered by then: what fails here is only said.
+    pub(crate) fn ended(&self, reason: &str, answered: u64) {
+        let deed = Deed::new("endpoint.ended")
+            .fact("endpoint", Fact::Text(self.endpoint.to_string()))
+            .fact("reason", Fact::Text(reason.to_owned()))
+            .fact("requests", Fact::Number(i64::try_from(answered).unwrap_or(i64::MAX)));
+        if let Err(error) = self.book.write(deed).and_then(|()| self.seal()) {
+            warn!(%error, ledger = %self.ledger.display(), "the end of the endpoint could not be recorded");
+        }
+    }
+
+    fn seal(&self) -> Result<(), CustodyError> {
+        self.book.seal(&self.keys.ledger, &account::log_name(&self.custody.who().name))
+    }
+
+    /// What the event of a started server says of custody.
+    pub(crate) fn described(&self, admission: &Admission, names: &[String]) -> Value {
+        let part = |(part, name): (&Part, &String)| json!({"name": name, "artefact": part.name.to_string(), "sha256": part.digest.to_string(), "signed_by": part.signer});
+        let artefacts: Vec<Value> = admission.parts.iter().zip(names).map(part).collect();
+        json!({"endpoint": self.endpoint.to_string(), "artefacts": artefacts, "ledger": self.ledger.display().to_string()})
+    }
+}
+
+fn refusal(error: CustodyError) -> Failure {
+    match error {
+        CustodyError::Refused(decision) => Failure::Refused(decision),
+        error => Failure::Account(error),
+    }
+}

@@ -1,0 +1,220 @@
+//! Whom this program asks, where it writes down what was done, and with what it signs: what a run and an export have in common.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Map, Value, json};
+use sirocco_checkpoint::{Checkpoint, FileDigest, ModelDir};
+use sirocco_config::{Run, places};
+use sirocco_custody::artefact::{self, Making};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage, Origin, Settings, Statement};
+use sirocco_files::BareDigest;
+use sirocco_ledger::Digest;
+use sirocco_ledger::time::Time;
+use sirocco_policy::{Decision, Labels, Name};
+use sirocco_signing::manifest::KnownFile;
+use sirocco_signing::provenance::{Build, Facts};
+use sirocco_signing::trust::{Trust, role};
+
+use crate::failure::Failure;
+
+/// Reads the rules of a run, and who asks.
+pub(crate) fn open(directory: &Path, run: &Run) -> Result<Custody, Failure> {
+    let failed = |error| Failure::custody(error, directory);
+    let base = std::env::current_dir().map_err(Failure::failed)?;
+    let trust = run.policy.trust.as_deref().map(|path| Trust::read(path).map_err(CustodyError::from)).transpose();
+    Custody::open(Settings::of_run(run), &base, trust.map_err(failed)?.as_ref()).map_err(failed)
+}
+
+/// What the one process has that writes: the keys and the run's ledger.
+pub(crate) struct Keeper {
+    directory: PathBuf,
+    keys: Keys,
+    trust: Trust,
+    book: Book,
+    began: Time,
+    configuration: BareDigest,
+}
+
+impl Keeper {
+    /// Reads the keys, or makes them where there are none, and opens the ledger. A lost key is told before anything else is done.
+    pub(crate) fn open(directory: &Path, run: &Run, custody: &Custody) -> Result<Keeper, Failure> {
+        let failed = |error| Failure::custody(error, directory);
+        let path = run.policy.keys.clone().or_else(places::keys).ok_or_else(|| {
+            Failure::usage("there is no directory for the keys that sign: neither XDG_CONFIG_HOME nor HOME is set")
+                .help("policy.keys in run.toml names one")
+        })?;
+        let (keys, made) = Keys::read_or_create(&path, &custody.who().name).map_err(failed)?;
+        if made {
+            let said = format!("made the keys that sign what is published here: {}; keep a copy\n", path.display());
+            // Nobody is left to tell if standard error is closed.
+            let _ = std::io::stderr().write_all(said.as_bytes());
+        }
+        let trust = keys.trust(run.policy.trust.as_deref()).map_err(failed)?;
+        let believed = trust.with_role(role::CHECKPOINT).map_err(|error| failed(error.into()))?;
+        if believed.get(&keys.public().fingerprint()).is_none() {
+            let trusted = run.policy.trust.as_deref().unwrap_or(&path).display().to_string();
+            return Err(Failure::usage(format!("{trusted}: the key in {} may not sign checkpoints there", path.display())).help(
+                format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", path.display()),
+            ));
+        }
+        let book = Book::open(&directory.join("ledger"), custody.author().map_err(failed)?).map_err(failed)?;
+        let run_file = directory.join("run.toml");
+        let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
+        let (began, configuration) = (SystemTime::now().into(), BareDigest::of(&text));
+        Ok(Keeper { directory: directory.to_owned(), keys, trust, book, began, configuration })
+    }
+
+    /// The failure of something that this did.
+    pub(crate) fn failed(&self, error: CustodyError) -> Failure {
+        Failure::custody(error, &self.directory)
+    }
+
+    /// Writes an action down.
+    pub(crate) fn write(&self, mut deed: Deed) -> Result<(), CustodyError> {
+        deed.configuration = Some(deed.configuration.unwrap_or_else(|| self.configuration.into()));
+        self.book.write(deed)
+    }
+
+    /// The ledger itself, for decisions.
+    pub(crate) fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Waits until everything is on disk.
+    pub(crate) fn sync(&self) -> Result<(), CustodyError> {
+        self.book.sync()
+    }
+
+    /// Signs the ledger as it is now, and says how long that took.
+    pub(crate) fn seal(&self, run: &str) -> Result<(), CustodyError> {
+        let began = Instant::now();
+        let history = self.history()?;
+        self.book.seal(&self.keys.ledger, &history.log_name(run))?;
+        let (seconds, entries) = (began.elapsed().as_secs_f64(), history.entries().len());
+        tracing::info!(seconds, entries, "ledger sealed");
+        Ok(())
+    }
+
+    /// What was written down so far.
+    pub(crate) fn history(&self) -> Result<History, CustodyError> {
+        self.book.history(&self.keys.ledger)
+    }
+
+    /// The statement of where something comes from.
+    pub(crate) fn facts(&self, custody: &Custody, run: &Run, made: (&Name, &Lineage)) -> Result<Facts, CustodyError> {
+        let (made, lineage) = made;
+        let asked = json!({"seed": run.seed, "method": run.method, "train": run.train});
+        let mesh = json!({"pp": run.parallel.pp, "dp": run.parallel.dp, "fsdp": run.parallel.fsdp, "tp": run.parallel.tp});
+        let statement = Statement {
+            build: Build::FineTune,
+            run: self.history()?.log_name(&run.name),
+            when: (self.began, SystemTime::now().into()),
+            parameters: object(asked),
+            settled: Map::from_iter([("mesh".to_owned(), mesh)]),
+            configuration: self.configuration,
+            lineage,
+            made,
+        };
+        statement.facts(custody)
+    }
+
+    /// Signs a directory whose files are written; its digest.
+    pub(crate) fn publish(&self, directory: &Path, made: &Made<'_>) -> Result<BareDigest, CustodyError> {
+        let began = Instant::now();
+        let now: Time = SystemTime::now().into();
+        let facts = Facts { finished: now.to_string(), ..made.facts.clone() };
+        let known = known(made.files);
+        let making = Making {
+            artefact: made.artefact,
+            lineage: made.lineage,
+            labels: made.labels,
+            run: made.run,
+            known: &known,
+            facts: &facts,
+        };
+        let digest = artefact::publish(directory, &making, &self.keys.release)?;
+        tracing::info!(step = made.run.1, seconds = began.elapsed().as_secs_f64(), "signed");
+        Ok(digest)
+    }
+
+    /// Verifies a checkpoint whose files were compared with its manifest: whose it is, and where it comes from. Its directory's digest is for
+    /// comparing it with the ledger.
+    pub(crate) fn verified(&self, checkpoint: &Checkpoint) -> Result<(BareDigest, Origin), Failure> {
+        let (directory, step) = (checkpoint.path(), checkpoint.state().step);
+        if !artefact::is_signed(directory) {
+            return Err(self.unsigned(directory));
+        }
+        let files: Vec<FileDigest> = checkpoint.files().cloned().collect();
+        let used =
+            artefact::verified(directory, &self.trust, role::CHECKPOINT, &known(&files)).map_err(|error| self.failed(error))?;
+        match used.origin.filter(|origin| origin.step == step && origin.artefact.kind == sirocco_policy::Kind::Checkpoint) {
+            Some(origin) => Ok((used.digest, origin)),
+            None => Err(Failure::data(format!(
+                "{}: its signed record is not that of a checkpoint of step {step}",
+                directory.display()
+            ))
+            .help(again(&self.directory))),
+        }
+    }
+
+    fn unsigned(&self, directory: &Path) -> Failure {
+        Failure::data(format!(
+            "{} has no signature: it was made by a version without signatures, or somebody took it away; expected origin.json and model.sig",
+            directory.display()
+        ))
+        .help(again(&self.directory))
+    }
+
+    /// Where a base model comes from, if somebody signed that. Its files were read before.
+    pub(crate) fn origin_of_base(&self, base: &ModelDir, files: &[FileDigest]) -> Result<Option<Origin>, Failure> {
+        if !artefact::is_signed(base.path()) {
+            return Ok(None);
+        }
+        let known = known(files);
+        let by = |role| artefact::verified(base.path(), &self.trust, role, &known);
+        let has = |role| self.trust.with_role(role).is_ok();
+        let used = if has(role::IMPORT) { by(role::RELEASE).or_else(|_| by(role::IMPORT)) } else { by(role::RELEASE) };
+        Ok(used.map_err(|error| self.failed(error))?.origin)
+    }
+}
+
+/// What is signed.
+pub(crate) struct Made<'a> {
+    /// What it is.
+    pub(crate) artefact: &'a Name,
+    /// Where it comes from.
+    pub(crate) lineage: &'a Lineage,
+    /// What the policy said that it inherits.
+    pub(crate) labels: &'a Labels,
+    /// The run and the step.
+    pub(crate) run: (&'a str, u64),
+    /// Files whose digests are known from writing them.
+    pub(crate) files: &'a [FileDigest],
+    /// The statement.
+    pub(crate) facts: &'a Facts,
+}
+
+/// Digests of what went in, for an entry.
+pub(crate) fn inputs(lineage: &Lineage) -> BTreeMap<String, Digest> {
+    lineage.digests.iter().map(|(name, digest)| (name.to_string(), (*digest).into())).collect()
+}
+
+/// A decision in one line, for the log.
+pub(crate) fn log(decision: &Decision) {
+    tracing::info!("{decision}");
+}
+
+fn again(directory: &Path) -> String {
+    sirocco_config::other_checkpoint(&directory.join("checkpoints/LATEST"), None)
+}
+
+fn known(files: &[FileDigest]) -> Vec<KnownFile> {
+    files.iter().filter_map(|file| KnownFile::from_hex(&file.name, file.bytes, &file.sha256)).collect()
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(map) = value { map } else { Map::new() }
+}

@@ -1,0 +1,177 @@
+//! The gate of a run: every rank asks for itself, and all of them learn what any of them was told; the first one writes it down.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+use sirocco_checkpoint::{FileDigest, ModelDir, digest_of};
+use sirocco_comm::Communicator;
+use sirocco_config::Run;
+use sirocco_custody::{Custody, Deed, Lineage, Origin, Question, host};
+use sirocco_files::BareDigest;
+use sirocco_policy::{Action, Admitted, Decision, Kind, Name, verb};
+
+use super::data::Sequences;
+use super::together::{Round, everyone, together};
+use crate::confined;
+use crate::custody::{Keeper, log, open};
+use crate::failure::Failure;
+
+const OPENING: Round = Round { name: "rules", failed: "could not open its rules, keys or ledger" };
+const ASKING: Round = Round { name: "policy", failed: "may not go on" };
+const BASE: Round = Round { name: "base's signature", failed: "could not verify the base" };
+
+/// Leave to train: what [`super::training::Training`] cannot be made without.
+pub(super) enum Permit {
+    /// From the beginning.
+    Train(Admitted<verb::Train, Name>),
+    /// From a checkpoint.
+    Resume(Admitted<verb::Resume, Name>),
+}
+
+impl Permit {
+    /// What let it pass.
+    pub(super) fn decision(&self) -> &Decision {
+        match self {
+            Self::Train(admitted) => admitted.decision(),
+            Self::Resume(admitted) => admitted.decision(),
+        }
+    }
+
+    /// The checkpoint that may be written.
+    pub(super) fn artefact(&self) -> &Name {
+        match self {
+            Self::Train(admitted) => admitted.thing(),
+            Self::Resume(admitted) => admitted.thing(),
+        }
+    }
+
+    /// The verb of the run's first entry.
+    pub(super) fn verb(&self) -> &'static str {
+        match self {
+            Self::Train(_) => "run.started",
+            Self::Resume(_) => "run.resumed",
+        }
+    }
+}
+
+/// Reads the rules on every rank, and on the first one the keys and the ledger.
+pub(super) fn begin(directory: &Path, run: &Run, communicator: &dyn Communicator) -> Result<(Custody, Option<Keeper>), Failure> {
+    let own = || {
+        let custody = open(directory, run)?;
+        let keeper = (communicator.rank() == 0).then(|| Keeper::open(directory, run, &custody)).transpose()?;
+        Ok((custody, keeper))
+    };
+    let own = own();
+    let (opened, outcome) = match own {
+        Ok(opened) => (Some(opened), Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    everyone(communicator, OPENING, outcome)?;
+    opened.ok_or_else(|| Failure::failed("the rules were opened and are not there"))
+}
+
+/// What a run is made from.
+pub(super) struct Materials<'a> {
+    pub(super) base: &'a ModelDir,
+    pub(super) base_files: &'a [FileDigest],
+    pub(super) data: Vec<&'a Sequences>,
+    /// Of the checkpoint that it goes on from.
+    pub(super) origin: Option<Origin>,
+}
+
+impl Materials<'_> {
+    /// Where the checkpoint `made` will come from, down to the data and the base.
+    pub(super) fn lineage(
+        self,
+        custody: &Custody,
+        made: &Name,
+        (keeper, communicator): (Option<&Keeper>, &dyn Communicator),
+    ) -> Result<Lineage, Failure> {
+        let mut lineage = Lineage::default();
+        let mut parts = Vec::new();
+        for (file, sha256) in self.data.iter().flat_map(|data| data.files()) {
+            let digest = BareDigest::from_hex(sha256).ok_or_else(|| {
+                Failure::data(format!("the token cache gives {} the digest {sha256:?}, expected a SHA-256", file.display()))
+            })?;
+            parts.push(custody.uses(&mut lineage, Kind::Data, file, digest));
+        }
+        let origin =
+            together(communicator, BASE, || keeper.map_or(Ok(None), |keeper| keeper.origin_of_base(self.base, self.base_files)))?;
+        let digest =
+            BareDigest::from_hex(&digest_of(self.base_files)).ok_or_else(|| Failure::failed("the base has no digest"))?;
+        parts.push(match origin.into_iter().next().flatten().map(verified) {
+            Some(origin) => {
+                lineage.joins(&origin.lineage);
+                lineage.uses(origin.artefact, Some(digest), None)
+            }
+            None => custody.uses(&mut lineage, Kind::Model, self.base.path(), digest),
+        });
+        if let Some(origin) = self.origin {
+            lineage.joins(&origin.lineage);
+            // A run that has another name now.
+            parts.extend(Some(origin.artefact).filter(|artefact| artefact != made));
+        }
+        lineage.makes(made, parts);
+        Ok(lineage)
+    }
+}
+
+/// An origin that the first rank has verified and the others have from it.
+pub(super) fn verified(mut origin: Origin) -> Origin {
+    origin.lineage.verified = origin.lineage.recorded.keys().cloned().collect();
+    origin
+}
+
+/// Asks whether the run may start, or go on, here. Where any rank may not, none does.
+pub(super) fn admit(
+    (directory, communicator): (&Path, &dyn Communicator),
+    custody: &Custody,
+    keeper: Option<&Keeper>,
+    made: (Name, &Lineage, bool),
+) -> Result<Permit, Failure> {
+    let began = Instant::now();
+    let (made, lineage, resumes) = made;
+    let node = host().map_err(|error| Failure::custody(error, directory));
+    let node = everyone(communicator, ASKING, node)?.swap_remove(communicator.rank());
+    let question = |action| Question {
+        node: Some(node),
+        confinement: confined::level(),
+        ..Question::new(action, made.clone(), lineage.clone())
+    };
+    let (deed, answer) = if resumes {
+        let (deed, answer) = custody.decide::<verb::Resume, _>(question(Action::Resume), made.clone());
+        (deed, answer.map(Permit::Resume))
+    } else {
+        let (deed, answer) = custody.decide::<verb::Train, _>(question(Action::Train), made.clone());
+        (deed, answer.map(Permit::Train))
+    };
+    let answer = answer.map_err(|error| Failure::custody(error, directory));
+    let deeds = everyone(communicator, ASKING, Ok(deed))?;
+    let is_refused = deeds.iter().any(|deed| deed.decision.as_ref().is_none_or(|decision| !decision.allowed));
+    let recorded = keeper.map_or(Ok(()), |keeper| record(keeper, deeds, is_refused.then_some(&*made.name)));
+    let mine = recorded.and(answer);
+    let (permit, outcome) = match mine {
+        Ok(permit) => (Some(permit), Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    everyone(communicator, ASKING, outcome)?;
+    let permit = permit.ok_or_else(|| Failure::failed("the policy was asked and did not answer"))?;
+    log(permit.decision());
+    tracing::info!(seconds = began.elapsed().as_secs_f64(), "asked the policy");
+    Ok(permit)
+}
+
+/// Writes the decisions of all ranks down, those of ranks that asked the same once. A refusal is the last that this program writes.
+fn record(keeper: &Keeper, deeds: Vec<Deed>, refused: Option<&str>) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    let write = || {
+        for deed in deeds {
+            if seen.insert(format!("{deed:?}")) {
+                keeper.book().write(deed)?;
+            }
+        }
+        refused.map_or_else(|| keeper.sync(), |run| keeper.seal(run))
+    };
+    write().map_err(|error| keeper.failed(error))
+}

@@ -1,0 +1,128 @@
+//! `sirocco-verify`: checks an evidence bundle with public keys that the reader has from elsewhere. Needs nothing else of Sirocco, no network
+//! and no particular system: one static file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use sirocco_evidence::{Check, Demand, EvidenceError, Files, Report, State, Trusted, read_checkpoint, verify};
+
+/// Checks that an evidence bundle is whole, unchanged, and what trusted keys have signed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sirocco-verify",
+    version,
+    max_term_width = 110,
+    after_help = "\
+The directory of trusted keys comes from those who signed, by another way than the bundle: NAME.pub with \
+         roles.json, and ledger/NAME.pub. Keys inside the bundle are never trusted. Nothing is written.
+
+Checks:
+  signature    every file is one that was signed, none is missing or added
+  record       evidence.json says what the other files say
+  ledger       the history is whole, and signed by a trusted ledger key
+  proofs       each entry that a claim rests on is in that history
+  decisions    by these rules and facts; nothing was done that was refused
+  artefacts    checkpoints and exports: whose signature, made of what
+  confinement  every node was measured, and nothing got through
+  weights      with --artefacts: the weights themselves
+
+Exit codes:
+  0  every check holds
+  1  something is wrong; it is named
+  2  the command line is wrong, or bundle or keys are not there
+
+Examples:
+  sirocco-verify demo-evidence --trust ministry-keys
+  sirocco-verify demo-evidence.tar --trust ministry-keys --json
+  sirocco-verify demo-evidence --trust ministry-keys --artefacts exports
+  sirocco-verify demo-evidence --trust ministry-keys --earlier seen/checkpoint"
+)]
+struct Arguments {
+    /// The bundle: a directory or a tar file
+    bundle: PathBuf,
+    /// Public keys that you believe
+    #[arg(long, value_name = "DIR")]
+    trust: PathBuf,
+    /// A checkpoint of this ledger that you have seen before: the ledger has to continue it
+    #[arg(long, value_name = "FILE")]
+    earlier: Vec<PathBuf>,
+    /// Where the weights lie: a signed directory, or a directory of them
+    #[arg(long, value_name = "DIR")]
+    artefacts: Vec<PathBuf>,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// An error and the exit code that it ends with.
+struct Failure(u8, EvidenceError);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell when the stream is closed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let (code, text) = match report(&arguments) {
+        Ok(report) => (u8::from(!report.ok), shown(&report, &arguments)),
+        Err(Failure(code, error)) => {
+            let object = serde_json::json!({"error": {"message": error.to_string(), "exit_code": code}});
+            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            (code, if arguments.json { format!("{object}\n") } else { String::new() })
+        }
+    };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // What nobody could read has shown nobody that all is well.
+        Err(_) => ExitCode::from(code.max(1)),
+        Ok(()) => ExitCode::from(code),
+    }
+}
+
+fn report(arguments: &Arguments) -> Result<Report, Failure> {
+    let usage = |error| Failure(2, error);
+    let trusted = Trusted::read(&arguments.trust).map_err(usage)?;
+    let earlier: Result<Vec<_>, _> = arguments.earlier.iter().map(|path| read_checkpoint(path)).collect();
+    let files = Files::read(&arguments.bundle).map_err(|error| {
+        let absent = matches!(error, EvidenceError::NoBundle { .. });
+        Failure(if absent { 2 } else { 1 }, error)
+    })?;
+    let demand = Demand { trusted: &trusted, earlier: earlier.map_err(usage)?, artefacts: arguments.artefacts.clone() };
+    Ok(verify(&files, &demand))
+}
+
+fn shown(report: &Report, arguments: &Arguments) -> String {
+    if arguments.json {
+        return serde_json::to_string(report).map_or_else(|error| format!("error: {error}\n"), |text| text + "\n");
+    }
+    let mut text: String = report.checks.iter().map(lines).collect();
+    let words = if report.ok { "every check holds" } else { "NOT VERIFIED" };
+    text += &format!("{}: {words}\n", bundle_name(&arguments.bundle));
+    text
+}
+
+fn bundle_name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn lines(check: &Check) -> String {
+    let state = match check.state {
+        State::Ok => "ok",
+        State::Failed => "FAILED",
+        State::Skipped => "skipped",
+    };
+    let mut text = format!("{state:8}{:13}{}\n", check.check, check.looked_at);
+    for finding in &check.findings {
+        text += &format!("        {}: {}\n", finding.file, one_line(&finding.what));
+    }
+    text
+}
+
+/// A text from a bundle that cannot move the cursor of whoever reads it.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
