@@ -14,16 +14,23 @@ use sirocco_policy::Confinement;
 /// that lead out were there.
 pub(crate) fn level() -> Option<Confinement> {
     let told = std::env::var(CONFINED.name).ok();
-    let told = told.as_deref().and_then(parse);
+    let told = told.as_deref().and_then(parse).map(|(level, network, _)| (level, network));
     environment::left().ok().filter(Vec::is_empty)?;
     Some(told.map_or(Confinement::Environment, |(measured, outside)| measured.min(found(outside))))
 }
 
-/// `2 net:[4026531840]`: the level, and the network outside.
-fn parse(text: &str) -> Option<(Confinement, &str)> {
-    let (number, network) = text.split_once(' ')?;
+/// The account's name as it was found where this process was started; `None` where nobody says.
+pub(crate) fn account() -> Option<String> {
+    let told = std::env::var(CONFINED.name).ok()?;
+    parse(&told).map(|(.., account)| account.to_owned()).filter(|account| !account.is_empty())
+}
+
+/// `2 net:[4026531840] amal`: the level, the network outside, and the account.
+fn parse(text: &str) -> Option<(Confinement, &str, &str)> {
+    let (number, rest) = text.split_once(' ')?;
+    let (network, account) = rest.split_once(' ')?;
     let number: u8 = number.parse().ok()?;
-    Some((Confinement::ALL.into_iter().find(|level| level.number() == number)?, network))
+    Some((Confinement::ALL.into_iter().find(|level| level.number() == number)?, network, account))
 }
 
 /// What is in force, from the lowest level on; each needs the one below it.
@@ -74,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_variable_alone_is_not_believed() {
-        assert_eq!(parse("2 net:[1]"), Some((Confinement::Namespace, "net:[1]")));
-        assert_eq!([parse("2"), parse("9 net:[1]"), parse("x net:[1]")], [None; 3]);
+        assert_eq!(parse("2 net:[1] amal"), Some((Confinement::Namespace, "net:[1]", "amal")));
+        assert_eq!([parse("2"), parse("2 net:[1]"), parse("9 net:[1] amal"), parse("x net:[1] amal")], [None; 4]);
         // Nobody confines the tests.
         assert!(found("net:[1]") < Confinement::Namespace);
         assert!(!has_own_network(&network().unwrap()));

@@ -208,8 +208,8 @@ pub const HOME: Variable = Variable {
 pub const CONFINED: Variable = Variable {
     name: "SIROCCO_CONFINED",
     read_by: "sirocco-train",
-    meaning: "the level that sirocco measured and the network outside, which a rank compares with what is in force for it; without it: a rank \
-              counts as not confined",
+    meaning: "the level that sirocco measured, the network outside, and the account: a rank compares the first two with what is in force for \
+              it; without it: a rank counts as not confined",
 };
 
 /// Where programs look for libraries.

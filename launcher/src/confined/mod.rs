@@ -15,7 +15,7 @@ use sirocco_config::environment::CONFINED;
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, NotConfined, confined, testify};
 use sirocco_confine::{Level, environment};
-use sirocco_custody::{Deed, host};
+use sirocco_custody::{Account, Deed, host};
 use sirocco_ledger::Fact;
 use sirocco_policy::Confinement;
 
@@ -27,6 +27,9 @@ use crate::train::directory::RunDirectory;
 
 /// What was measured of this process, once it is confined.
 static MEASURED: OnceLock<Measured> = OnceLock::new();
+
+/// Whose process this is, asked before: inside no directory service answers.
+static ACCOUNT: OnceLock<String> = OnceLock::new();
 
 /// `sirocco confined helper`: makes the attempts of the control, without confinement.
 const HELPER: &str = "helper";
@@ -48,6 +51,7 @@ pub(crate) struct Summary {
 pub(crate) fn apply(command: &cli::Command) -> Result<(), Failure> {
     let Some(demand) = need::of(command)? else { return Ok(()) };
     without_ways_out()?;
+    let _ = ACCOUNT.set(Account::own(None).name);
     let measured = confined(&demand, &called(WITNESS)?).map_err(|error| {
         let failure = Failure::new(Kind::Machine, format_args!("{error}; nothing was started"));
         if matches!(error, NotConfined::Refused(_)) { failure.help(ADVICE) } else { failure }
@@ -106,6 +110,11 @@ pub(crate) fn level() -> Option<Confinement> {
     in_policy(level)
 }
 
+/// The account's name as it was found outside; `None` where nothing was confined.
+pub(crate) fn account() -> Option<String> {
+    ACCOUNT.get().cloned()
+}
+
 /// What `--json` says.
 pub(crate) fn summary() -> Summary {
     let level = level().and_then(|level| Level::of_number(level.number()));
@@ -118,7 +127,8 @@ pub(crate) fn hand_on(command: &mut Command) {
     environment::clean(command, std::env::vars_os().map(|(name, _)| name));
     if let Some(measured) = MEASURED.get() {
         command.envs(environment::FOR_OPEN_MPI);
-        command.env(CONFINED.name, format!("{} {}", measured.level.number(), measured.outside));
+        let account = account().unwrap_or_default();
+        command.env(CONFINED.name, format!("{} {} {account}", measured.level.number(), measured.outside));
     }
 }
 

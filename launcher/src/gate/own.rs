@@ -90,7 +90,7 @@ pub(crate) fn custody(options: &PolicyOptions) -> Result<Custody, Failure> {
         facts: options.facts.clone(),
         purpose: options.purpose.clone(),
         site: options.site.clone(),
-        account: None,
+        account: confined::account(),
     };
     let trust = account::trust_for_sets(options.trust.as_deref(), None)?;
     Ok(Custody::open(settings, &here()?, trust.as_ref())?)
