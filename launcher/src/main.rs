@@ -27,8 +27,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, KeysAction, ModelAction, PolicyAction, SiteAction};
-use cli::{Cli, Command, DataAction, LedgerAction, ModelAction, SiteAction};
+use cli::{Cli, Command, DataAction, KeysAction, LedgerAction, ModelAction, PolicyAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 

@@ -28,7 +28,7 @@ fn record(ledger: &Path, base: &Path, keys: &Keys) {
     let made: Name = "checkpoint:tiny".parse().unwrap();
     let mut lineage = Lineage::default();
     lineage.makes(&made, [Name::new(Kind::Data, "letters"), Name::new(Kind::Model, "base")]);
-    custody.admit::<verb::Train, _>(Question::new(Action::Train, made.clone(), lineage), made, &book).unwrap();
+    let _ = custody.admit::<verb::Train, _>(Question::new(Action::Train, made.clone(), lineage), made, &book).unwrap();
     book.write(Deed::new("run.started")).unwrap();
     book.seal(&keys.ledger, "sirocco/tiny/0123456789abcdef").unwrap();
     book.write(Deed::new("run.ended")).unwrap();
