@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, confined, testify};
 use sirocco_confine::{Allowed, Demand, Level, environment};
+use sirocco_custody::Account;
 use sirocco_policy::Confinement;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 
 /// What was measured of this process, once it is confined.
 static MEASURED: OnceLock<Measured> = OnceLock::new();
+/// Whose process this is, asked before: inside no directory service answers.
+static ACCOUNT: OnceLock<String> = OnceLock::new();
 /// The port that was opened before.
 static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
 
@@ -65,6 +68,7 @@ pub(crate) fn apply(listen: &str, least: Level) -> Result<(), Failure> {
     let port = listener.local_addr().map_err(unusable)?.port();
     let best = Demand::best(Allowed::Listen { port }, None);
     let demand = Demand { least, most: best.most.max(least), ..best };
+    let _ = ACCOUNT.set(Account::own(None).name);
     let measured = confined(&demand, &called(WITNESS)?)?;
     if let Ok(mut opened) = OPENED.lock() {
         *opened = Some(listener);
@@ -82,6 +86,11 @@ pub(crate) fn level() -> Option<Confinement> {
         None => return None,
     };
     Confinement::ALL.into_iter().find(|level| level.number() == number)
+}
+
+/// The account's name as it was found outside; `None` where nothing was confined.
+pub(crate) fn account() -> Option<String> {
+    ACCOUNT.get().cloned()
 }
 
 /// How many attempts to get out were made, all in vain.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     // Before there is a thread.
-    if let Err(failure) = confined::apply(&args.listen, args.confinement()) {
+    if let Err(failure) = custody::needed(&args).and_then(|least| confined::apply(&args.listen, least)) {
         return ExitCode::from(failure.report(args.json));
     }
     let filter = EnvFilter::try_from_env(sirocco_config::environment::LOG.name).unwrap_or_else(|_| EnvFilter::new("info"));

@@ -15,7 +15,6 @@ pub mod environment;
 mod error;
 mod node;
 mod origin;
-pub mod places;
 mod parallel;
 mod place;
 pub mod places;

@@ -14,9 +14,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sirocco_confine::Level;
 use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings};
 use sirocco_ledger::{Digest, Fact};
-use sirocco_policy::{Action, Admitted, Guarded, Kind, Name, verb};
+use sirocco_policy::{Action, Admitted, Confinement, Guarded, Kind, Name, verb};
 use sirocco_signing::trust::Trust;
 use tracing::{info, warn};
 
@@ -83,20 +84,46 @@ pub(crate) struct Desk {
     endpoint: Name,
 }
 
+/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. Where names do
+/// not tell, as far as the kernel goes: what is asked with signatures and digests decides.
+pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
+    let trust = args.trust.as_deref().map(Trust::read).transpose().map_err(Failure::Trust)?;
+    let custody = rules(args, trust.as_ref())?;
+    let endpoint = Name::new(Kind::Endpoint, "endpoint");
+    let mut lineage = Lineage::default();
+    let mut parts = vec![custody.will_use(&mut lineage, Kind::Model, &args.model)];
+    parts.extend(args.adapters.iter().map(|(_, directory)| custody.will_use(&mut lineage, Kind::Adapter, directory)));
+    lineage.makes(&endpoint, parts);
+    let allowed = |level: &Level| {
+        let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
+        let actions = if args.adapters.is_empty() { vec![Action::Serve] } else { vec![Action::Serve, Action::AddAdapter] };
+        actions.into_iter().all(|action| {
+            let question = Question::new(action, endpoint.clone(), lineage.clone());
+            custody.ask(Question { confinement, planned: true, ..question }).is_ok()
+        })
+    };
+    let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
+    Ok(levels.into_iter().find(allowed).unwrap_or(Level::Seccomp).max(args.confinement()))
+}
+
+fn rules(args: &Args, trust: Option<&Trust>) -> Result<Custody, Failure> {
+    let settings = Settings {
+        set: args.policy.clone(),
+        facts: args.facts.clone(),
+        purpose: args.purpose.clone(),
+        site: args.site.clone(),
+        account: confined::account(),
+    };
+    let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
+    Custody::open(settings, &base, trust).map_err(Failure::Rules)
+}
+
 impl Desk {
     /// Reads rules and keys and opens the account's ledger, for an endpoint of this name.
     pub(crate) fn open(args: &Args, name: &str) -> Result<Desk, Failure> {
         let keys = account::keys()?;
         let trust = keys.trust(args.trust.as_deref()).map_err(Failure::Trust)?;
-        let settings = Settings {
-            set: args.policy.clone(),
-            facts: args.facts.clone(),
-            purpose: args.purpose.clone(),
-            site: args.site.clone(),
-            account: None,
-        };
-        let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
-        let custody = Custody::open(settings, &base, Some(&trust)).map_err(Failure::Rules)?;
+        let custody = rules(args, Some(&trust))?;
         let ledger = account::ledger()?;
         let author = custody.author().map_err(Failure::Account)?;
         let book = Book::open(&ledger, author).map_err(Failure::Account)?;
