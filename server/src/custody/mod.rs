@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sirocco_config::places;
 use sirocco_confine::Level;
 use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings};
 use sirocco_ledger::{Digest, Fact};
@@ -87,7 +88,8 @@ pub(crate) struct Desk {
 /// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. Where names do
 /// not tell, as far as the kernel goes: what is asked with signatures and digests decides.
 pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
-    let trust = args.trust.as_deref().map(Trust::read).transpose().map_err(Failure::Trust)?;
+    // What is wrong with it is said when it is used.
+    let trust = args.trust.clone().or_else(places::keys).and_then(|path| Trust::read(&path).ok());
     let custody = rules(args, trust.as_ref())?;
     let endpoint = Name::new(Kind::Endpoint, "endpoint");
     let mut lineage = Lineage::default();
