@@ -71,7 +71,7 @@ fn expect_level_2(place: &Workplace, directory: &str, ranks: usize, finished: Fi
     assert_eq!((&confinement["level"], &confinement["number"]), (&"network_namespace".into(), &2.into()), "{confinement}");
     assert!(confinement["attempts"].as_u64().unwrap_or(0) >= 20, "{confinement}");
     for rank in 0..ranks {
-        assert!(log(place, directory, rank).contains("confinement=\"namespace\""), "{}", log(place, directory, rank));
+        assert!(log(place, directory, rank).contains("confinement=\"network_namespace\""), "{}", log(place, directory, rank));
     }
     assert!(ledger_holds(place, directory, &["node.confined", "\"level\":2", "network_namespace", "EPERM"]));
     assert!(

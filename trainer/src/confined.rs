@@ -40,7 +40,7 @@ fn found(outside: &str) -> Confinement {
     } else if !has_own_network(outside) {
         Confinement::Seccomp
     } else if !has_named_files() {
-        Confinement::Namespace
+        Confinement::NetworkNamespace
     } else {
         Confinement::Landlock
     }
@@ -81,10 +81,10 @@ mod tests {
 
     #[test]
     fn a_variable_alone_is_not_believed() {
-        assert_eq!(parse("2 net:[1] amal"), Some((Confinement::Namespace, "net:[1]", "amal")));
+        assert_eq!(parse("2 net:[1] amal"), Some((Confinement::NetworkNamespace, "net:[1]", "amal")));
         assert_eq!([parse("2"), parse("2 net:[1]"), parse("9 net:[1] amal"), parse("x net:[1] amal")], [None; 4]);
         // Nobody confines the tests.
-        assert!(found("net:[1]") < Confinement::Namespace);
+        assert!(found("net:[1]") < Confinement::NetworkNamespace);
         assert!(!has_own_network(&network().unwrap()));
     }
 

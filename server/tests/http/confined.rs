@@ -27,7 +27,7 @@ fn clients_reach_a_server_that_reaches_nobody() {
     assert_eq!(server.greedy("tiny", "abc", 8), free);
     // The measurement is made before the port is announced, or there is no server.
     let log = server.log();
-    assert!(log.contains("confinement=\"namespace\""), "{log}");
+    assert!(log.contains("confinement=\"network_namespace\""), "{log}");
     let attempts = log.split("attempts=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
     assert!(attempts.is_some_and(|attempts| attempts >= 20), "{log}");
     // Nothing is there but a loopback that is down, and filters.
