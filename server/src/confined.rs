@@ -59,10 +59,10 @@ pub(crate) fn opened() -> Option<Port> {
 
 /// Confines this process, which has one thread, if that is demanded, with its port open.
 pub(crate) fn apply(listen: &str, least: Level) -> Result<(), Failure> {
+    without_ways_out()?;
     if least == Level::Environment {
         return Ok(());
     }
-    without_ways_out()?;
     let unusable = |source| Failure::Listen { address: listen.to_owned(), source };
     let listener = Opened::bind(listen).map_err(unusable)?;
     let port = listener.local_addr().map_err(unusable)?.port();

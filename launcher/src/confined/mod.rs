@@ -51,6 +51,9 @@ pub(crate) struct Summary {
 pub(crate) fn apply(command: &cli::Command) -> Result<(), Failure> {
     let Some(demand) = need::of(command)? else { return Ok(()) };
     without_ways_out()?;
+    if demand.most == Level::Environment {
+        return Ok(());
+    }
     let _ = ACCOUNT.set(Account::own(None).name);
     let measured = confined(&demand, &called(WITNESS)?).map_err(|error| {
         let failure = Failure::new(Kind::Machine, format_args!("{error}; nothing was started"));

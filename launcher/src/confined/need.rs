@@ -19,7 +19,7 @@ use crate::gate::{self, RunPolicy};
 use crate::train::directory::RunDirectory;
 use crate::train::{directory_of, here};
 
-/// What to be confined to; `None` where nothing needs it, or where the command itself says best what is wrong with it.
+/// What to be confined to; `None` where no policy speaks of the command, or where the command itself says best what is wrong with it.
 pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
     match command {
         Command::Train(arguments) => training(&arguments.wanted),
@@ -66,13 +66,13 @@ fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
     let Ok(spec) = Spec::open(&arguments.spec.spec) else { return Ok(None) };
     let custody = gate::custody(&arguments.policy)?;
     let used = spec.sources.iter().map(|source| using(&custody, Action::Prepare, Of::Data, &source.path));
-    Ok(of_tool(&custody, &used.collect::<Vec<_>>()))
+    Ok(Some(of_tool(&custody, &used.collect::<Vec<_>>())))
 }
 
 /// A model comes in.
 fn importing(arguments: &Convert) -> Result<Option<Demand>, Failure> {
     let custody = gate::custody(&arguments.policy)?;
-    Ok(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)]))
+    Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)])))
 }
 
 fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
@@ -82,10 +82,15 @@ fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
 }
 
 /// What needs no network at all. Its files are not restricted.
-fn of_tool(custody: &Custody, questions: &[Question]) -> Option<Demand> {
+fn of_tool(custody: &Custody, questions: &[Question]) -> Demand {
     // Where names do not tell, as far as the kernel goes; the gate decides.
     let least = allowing(custody, questions).unwrap_or(Level::Seccomp);
-    (least > Level::Environment).then(|| Demand { least, ..Demand::best(Allowed::Nothing, None) })
+    if least == Level::Environment { only_variables() } else { Demand { least, ..Demand::best(Allowed::Nothing, None) } }
+}
+
+/// Level 0: variables that lead out are left behind.
+fn only_variables() -> Demand {
+    Demand { most: Level::Environment, ..Demand::best(Allowed::Nothing, None) }
 }
 
 /// The run, without a word about it: the command itself says what is wrong.
@@ -103,7 +108,7 @@ fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Res
     let policy = RunPolicy::open(run)?;
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
     let (least, lists) = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
-        Some(level) if wanted.max(level) == Level::Environment => return Ok(None),
+        Some(level) if wanted.max(level) == Level::Environment => return Ok(Some(only_variables())),
         Some(level) => (wanted.max(level), wanted.max(level) >= Level::Landlock),
         // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is.
         None => (wanted, true),
