@@ -4,6 +4,7 @@ mod allowed;
 mod chain;
 mod cli;
 mod commands;
+mod confined;
 mod evidence;
 mod failure;
 mod gate;
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
 
 /// One function for each command. The exit code is 0 for all but `train`, which can also stop early.
 fn run(command: Command) -> Result<u8, Failure> {
+    confined::apply(&command)?;
     match command {
+        Command::Confined(passed) => confined::assist(&passed.arguments)?,
         Command::Init(arguments) => commands::init::run(&arguments)?,
         Command::Model(model) => commands::model::run(&model.action)?,
         Command::Tokenize(arguments) => commands::tokenize::run(&arguments)?,
@@ -124,7 +127,7 @@ fn wants_json(command: &Command) -> bool {
         },
         Command::Evidence(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.json,
-        Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) => {
+        Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) | Command::Confined(passed) => {
             passed.arguments.iter().any(|word| word == "--json")
         }
         Command::Tokenize(arguments) => arguments.json,

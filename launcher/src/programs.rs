@@ -6,6 +6,7 @@ use std::process::Command;
 
 use sirocco_config::environment;
 
+use crate::confined;
 use crate::failure::{Failure, Kind};
 
 /// One MPI rank of a run; export and evaluation.
@@ -32,7 +33,9 @@ pub(crate) fn become_program(name: &str, arguments: impl IntoIterator<Item = OsS
         Ok(path) => path,
         Err(failure) => return failure,
     };
-    let error = settle(Command::new(&path).args(arguments)).exec();
+    let mut command = Command::new(&path);
+    confined::hand_on(settle(command.args(arguments)));
+    let error = command.exec();
     Failure::new(Kind::Machine, format_args!("{}: cannot be started: {error}", path.display()))
 }
 

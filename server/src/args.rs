@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use sirocco_confine::Level;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,9 +89,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) drain_seconds: u64,
 
+    /// Least level of confinement, 0 to 3: 2 and more reach nobody, and only this port is reached; docs/confinement.md
+    #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    pub(crate) confinement: u8,
+
     /// Events and errors as JSON lines on standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Args {
+    /// The level that the server is to be confined to at least.
+    pub(crate) fn confinement(&self) -> Level {
+        Level::of_number(self.confinement).unwrap_or(Level::Site)
+    }
 }
 
 /// The number formats that `--dtype` offers.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use serde_json::json;
+use sirocco_confine::witness::NotConfined;
 use sirocco_custody::CustodyError;
 use sirocco_model::ModelError;
 use sirocco_policy::{Decision, RuleRef};
@@ -81,6 +82,9 @@ pub(crate) enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It cannot be kept from the network as demanded.
+    #[error("{0}; nothing was started")]
+    NotConfined(#[from] NotConfined),
     /// The engine's thread panicked.
     #[error("the engine has stopped")]
     EngineEnded,
@@ -97,7 +101,11 @@ impl Failure {
             Failure::Address { .. } | Failure::Name { .. } | Failure::Rules(_) | Failure::Trust(_) => 2,
             Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
             Failure::Tokens(_) | Failure::Engine(_) | Failure::Artefact(_) => 4,
-            Failure::Listen { .. } | Failure::System { .. } | Failure::Account(_) | Failure::NoHome { .. } => 5,
+            Failure::Listen { .. }
+            | Failure::System { .. }
+            | Failure::Account(_)
+            | Failure::NoHome { .. }
+            | Failure::NotConfined(_) => 5,
             Failure::EngineEnded | Failure::Interrupted | Failure::Digest { .. } => 1,
         }
     }
@@ -130,6 +138,9 @@ impl Failure {
             Failure::Name { .. } => "give the models distinct names with --name NAME and --adapter NAME=DIR",
             Failure::Tokens(_) | Failure::Engine(_) => {
                 "`sirocco model inspect DIR` shows what a model directory holds; `sirocco export` writes adapters"
+            }
+            Failure::NotConfined(_) => {
+                "sirocco doctor says what this machine has; docs/confinement.md says what each level needs"
             }
             Failure::EngineEnded => "the log above says why; please report it",
             Failure::System { .. } | Failure::Interrupted | Failure::Digest { .. } => return None,

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::args::{Args, is_name};
+use crate::confined::{self, Port};
 use crate::custody::{Admission, Desk};
 use crate::engine::{Engine, EngineError, Limits, NetworkSource, Started, load};
 use crate::failure::Failure;
@@ -33,7 +34,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) async fn serve(args: &Args) -> Result<(), Failure> {
     // The port is taken first, so that one in use is reported before minutes of loading, but it is opened last, so that
     // a client is refused rather than kept waiting.
-    let socket = reserve(&args.listen).await?;
+    let socket = match confined::opened() {
+        Some(open) => open,
+        None => Port::Taken(reserve(&args.listen).await?),
+    };
     let names = names(args)?;
     let desk = Desk::open(args, &names[0])?;
     let admission = desk.admit(args)?;

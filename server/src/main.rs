@@ -3,6 +3,7 @@
 //! `args` is the command line, `lifecycle` composes and ends the program, `custody` lets in what is served, `http` speaks the API, `engine` computes.
 
 mod args;
+mod confined;
 mod custody;
 mod engine;
 mod failure;
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use args::Args;
 use failure::Failure;
+use sirocco_policy::Confinement;
 
 // Large buffers come and go with every token; glibc would give them back to the system and fault them in again.
 #[global_allocator]
@@ -28,16 +30,25 @@ const HTTP_THREADS: usize = 2;
 const TOKENIZER_THREADS: usize = 4;
 
 fn main() -> ExitCode {
+    if let Some(assisted) = confined::assist() {
+        return assisted.map_or_else(|failure| ExitCode::from(failure.report(false)), |()| ExitCode::SUCCESS);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
+    // Before there is a thread.
+    if let Err(failure) = custody::needed(&args).and_then(|least| confined::apply(&args.listen, least)) {
+        return ExitCode::from(failure.report(args.json));
+    }
     let filter = EnvFilter::try_from_env(sirocco_config::environment::LOG.name).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    let (confinement, attempts) = (confined::level().map_or("unknown", Confinement::word), confined::attempts());
+    tracing::info!(confinement, attempts, "kept from the network as far as this says");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)
         .max_blocking_threads(TOKENIZER_THREADS)

@@ -25,7 +25,8 @@ pub(crate) fn open(directory: &Path, run: &Run) -> Result<Custody, Failure> {
     let failed = |error| Failure::custody(error, directory);
     let base = std::env::current_dir().map_err(Failure::failed)?;
     let trust = run.policy.trust.as_deref().map(|path| Trust::read(path).map_err(CustodyError::from)).transpose();
-    Custody::open(Settings::of_run(run), &base, trust.map_err(failed)?.as_ref()).map_err(failed)
+    let settings = Settings { account: crate::confined::account(), ..Settings::of_run(run) };
+    Custody::open(settings, &base, trust.map_err(failed)?.as_ref()).map_err(failed)
 }
 
 /// What the one process has that writes: the keys and the run's ledger.

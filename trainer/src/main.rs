@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod caught;
+mod confined;
 mod custody;
 mod doctor;
 mod eval;

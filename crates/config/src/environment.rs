@@ -204,12 +204,28 @@ pub const HOME: Variable = Variable {
               not calibrated, and what signs or keeps the account's ledger is refused",
 };
 
+/// What `sirocco train` says to its ranks of their confinement.
+pub const CONFINED: Variable = Variable {
+    name: "SIROCCO_CONFINED",
+    read_by: "sirocco-train",
+    meaning: "the level that sirocco measured, the network outside, and the account: a rank compares the first two with what is in force for \
+              it; without it: a rank counts as not confined",
+};
+
+/// Where programs look for libraries.
+pub const LIBRARIES: Variable = Variable {
+    name: "LD_LIBRARY_PATH",
+    read_by: "sirocco",
+    meaning: "directories that a run confined to named files may read, too; without it: those of the programs and of the system",
+};
+
 /// Every variable.
 pub const ALL: &[Variable] = &[
     ARRAY_JOB,
     ARRAY_TASK,
     CACHE_HOME,
     CONFIG_HOME,
+    CONFINED,
     CONTAINER,
     HOME,
     JOB_CPUS,
@@ -218,6 +234,7 @@ pub const ALL: &[Variable] = &[
     JOB_ID,
     JOB_NODES,
     JOB_RESTARTS,
+    LIBRARIES,
     LOG,
     MODULE_PATH,
     MPIRUN,

@@ -138,6 +138,9 @@ Examples:
     /// What RUN_DIR/job.sh does inside a job: start the ranks, record their end, see to what follows
     #[command(hide = true)]
     Job(Job),
+    /// What this program starts itself as, to be kept from the network
+    #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
+    Confined(PassedOn),
     /// What a run is doing: step, loss, newest checkpoint, its jobs and its ranks
     #[command(after_help = "\
 Of jobs that are not over, Slurm is asked why they wait and when they may start; where its controller \

@@ -30,7 +30,7 @@ pub(crate) fn look(arguments: &[OsString]) -> Result<(), Failure> {
 }
 
 /// The first argument that is neither an option nor the value of one.
-fn run_of(arguments: &[OsString]) -> Option<&Path> {
+pub(crate) fn run_of(arguments: &[OsString]) -> Option<&Path> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if WITH_VALUE.iter().any(|option| word == option) {
@@ -40,6 +40,13 @@ fn run_of(arguments: &[OsString]) -> Option<&Path> {
         }
     }
     None
+}
+
+/// The directory to be written.
+pub(crate) fn target_of(arguments: &[OsString]) -> Option<&Path> {
+    let behind = arguments.iter().position(|word| word == "--to").and_then(|at| arguments.get(at.checked_add(1)?));
+    let within = || arguments.iter().filter_map(|word| word.to_str()?.strip_prefix("--to=")).map(Path::new).next();
+    behind.map(Path::new).or_else(within)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use sirocco_signing::manifest::{Manifest, Options};
 use super::measured::digest_of;
 use super::{account, confinement};
 use crate::cli::PolicyOptions;
+use crate::confined;
 use crate::failure::Failure;
 use crate::train::here;
 
@@ -38,6 +39,9 @@ impl OwnPolicy {
     pub(crate) fn open(options: &PolicyOptions) -> Result<OwnPolicy, Failure> {
         let custody = custody(options)?;
         let book = account::book(&custody)?;
+        if let Some(deed) = confined::deed()? {
+            book.write(deed)?;
+        }
         Ok(OwnPolicy { custody, book, trust: options.trust.clone() })
     }
 
@@ -86,7 +90,7 @@ pub(crate) fn custody(options: &PolicyOptions) -> Result<Custody, Failure> {
         facts: options.facts.clone(),
         purpose: options.purpose.clone(),
         site: options.site.clone(),
-        account: None,
+        account: confined::account(),
     };
     let trust = account::trust_for_sets(options.trust.as_deref(), None)?;
     Ok(Custody::open(settings, &here()?, trust.as_ref())?)

@@ -35,7 +35,8 @@ impl RunPolicy {
     pub(crate) fn open(run: &Run) -> Result<RunPolicy, Failure> {
         let (keys, trust) = (run.policy.keys.clone(), run.policy.trust.clone());
         let for_sets = account::trust_for_sets(trust.as_deref(), keys.as_deref())?;
-        let custody = Custody::open(Settings::of_run(run), &here()?, for_sets.as_ref())?;
+        let settings = Settings { account: crate::confined::account(), ..Settings::of_run(run) };
+        let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
         Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust })
     }

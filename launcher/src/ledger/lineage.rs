@@ -64,7 +64,11 @@ impl Lineages {
 
     /// What `artefact` was made from.
     pub(super) fn sources(&self, artefact: &str) -> Node {
-        self.tree(artefact, &|name: &str| self.made.get(name).into_iter().flatten().map(String::as_str).collect(), &mut Vec::new())
+        self.tree(
+            artefact,
+            &|name: &str| self.made.get(name).into_iter().flatten().map(String::as_str).collect(),
+            &mut Vec::new(),
+        )
     }
 
     /// What was made from `artefact`.

@@ -23,6 +23,7 @@ use sirocco_config::{Length, Run, RunFile};
 use sirocco_policy::Action;
 
 use crate::cli::{self, Overrides, Wanted};
+use crate::confined;
 use crate::failure::{Failure, Kind};
 use crate::gate::RunPolicy;
 use crate::output::{count, mesh, say};
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let (mesh, threads) = (mesh(&run.parallel), count(ranks::threads(run.ranks()), "thread"));
     let left = if only_evaluation { " and the last evaluation left" } else { "" };
     say(format_args!("{}: {done} of {steps} steps done{left}, {mesh} of {threads}", directory.shown()));
+    confined::record(&directory, &run)?;
     let mut progress = Progress::new(done, steps);
     let start = ranks::Start { directory: &directory, ranks: run.ranks(), until: arguments.until, lock };
     let ended = ranks::run(start, &mut progress)?;

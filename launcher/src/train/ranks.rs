@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use crate::confined;
 use crate::failure::{Failure, Kind};
 use crate::programs::{Mpirun, TRAINER, beside, settle};
 use crate::train::directory::RunDirectory;
@@ -90,6 +91,7 @@ fn command(start: &Start<'_>) -> Result<Command, Failure> {
         command.args(["--until", &step.to_string()]);
     }
     settle(&mut command);
+    confined::hand_on(&mut command);
     // In a group of its own, so that Ctrl-C reaches the ranks only through us: mpirun would kill them at once.
     let lock =
         start.lock.try_clone().map_err(|error| Failure::new(Kind::Failed, format_args!("the lock of the run: {error}")))?;

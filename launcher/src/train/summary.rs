@@ -2,6 +2,7 @@
 use serde::Serialize;
 use sirocco_config::{Method, Run, shell_word};
 
+use crate::confined;
 use crate::failure::Failure;
 use crate::output::{self, bytes, duration, named};
 use crate::train::directory::RunDirectory;
@@ -37,6 +38,8 @@ pub(crate) struct Summary {
     skipped_steps: u64,
     /// Step of the newest checkpoint.
     checkpoint: Option<u64>,
+    /// How this command and its ranks were kept from the network.
+    confinement: confined::Summary,
     #[serde(skip)]
     adapter: bool,
     /// The name of the run directory, for that of an export.
@@ -81,6 +84,7 @@ impl Summary {
             peak_memory_rank: curve.on_mesh.peak_memory_rank,
             skipped_steps: curve.skipped_steps,
             checkpoint,
+            confinement: confined::summary(),
             adapter: matches!(run.method, Method::Lora { .. }),
             directory_name: directory.path().file_name().map_or_else(|| run.name.clone(), |name| name.display().to_string()),
             losses: curve.losses,

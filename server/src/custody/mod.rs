@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sirocco_config::places;
+use sirocco_confine::Level;
 use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings};
 use sirocco_ledger::{Digest, Fact};
 use sirocco_policy::{Action, Admitted, Confinement, Guarded, Kind, Name, verb};
@@ -21,6 +23,7 @@ use sirocco_signing::trust::Trust;
 use tracing::{info, warn};
 
 use crate::args::Args;
+use crate::confined;
 use crate::failure::Failure;
 use parts::Part;
 
@@ -82,20 +85,47 @@ pub(crate) struct Desk {
     endpoint: Name,
 }
 
+/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. Where names do
+/// not tell, as far as the kernel goes: what is asked with signatures and digests decides.
+pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
+    // What is wrong with it is said when it is used.
+    let trust = args.trust.clone().or_else(places::keys).and_then(|path| Trust::read(&path).ok());
+    let custody = rules(args, trust.as_ref())?;
+    let endpoint = Name::new(Kind::Endpoint, "endpoint");
+    let mut lineage = Lineage::default();
+    let mut parts = vec![custody.will_use(&mut lineage, Kind::Model, &args.model)];
+    parts.extend(args.adapters.iter().map(|(_, directory)| custody.will_use(&mut lineage, Kind::Adapter, directory)));
+    lineage.makes(&endpoint, parts);
+    let allowed = |level: &Level| {
+        let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
+        let actions = if args.adapters.is_empty() { vec![Action::Serve] } else { vec![Action::Serve, Action::AddAdapter] };
+        actions.into_iter().all(|action| {
+            let question = Question::new(action, endpoint.clone(), lineage.clone());
+            custody.ask(Question { confinement, planned: true, ..question }).is_ok()
+        })
+    };
+    let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
+    Ok(levels.into_iter().find(allowed).unwrap_or(Level::Seccomp).max(args.confinement()))
+}
+
+fn rules(args: &Args, trust: Option<&Trust>) -> Result<Custody, Failure> {
+    let settings = Settings {
+        set: args.policy.clone(),
+        facts: args.facts.clone(),
+        purpose: args.purpose.clone(),
+        site: args.site.clone(),
+        account: confined::account(),
+    };
+    let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
+    Custody::open(settings, &base, trust).map_err(Failure::Rules)
+}
+
 impl Desk {
     /// Reads rules and keys and opens the account's ledger, for an endpoint of this name.
     pub(crate) fn open(args: &Args, name: &str) -> Result<Desk, Failure> {
         let keys = account::keys()?;
         let trust = keys.trust(args.trust.as_deref()).map_err(Failure::Trust)?;
-        let settings = Settings {
-            set: args.policy.clone(),
-            facts: args.facts.clone(),
-            purpose: args.purpose.clone(),
-            site: args.site.clone(),
-            account: None,
-        };
-        let base = std::env::current_dir().map_err(|source| Failure::System { what: "the working directory", source })?;
-        let custody = Custody::open(settings, &base, Some(&trust)).map_err(Failure::Rules)?;
+        let custody = rules(args, Some(&trust))?;
         let ledger = account::ledger()?;
         let author = custody.author().map_err(Failure::Account)?;
         let book = Book::open(&ledger, author).map_err(Failure::Account)?;
@@ -139,7 +169,7 @@ impl Desk {
         with.joins(lineage);
         with.makes(&self.endpoint, [part.name.clone()]);
         lineage.clone_from(&with);
-        Question { confinement: Some(confinement()), ..Question::new(action, self.endpoint.clone(), with) }
+        Question { confinement: confined::level(), ..Question::new(action, self.endpoint.clone(), with) }
     }
 
     /// Records that the endpoint listens, and signs the ledger.
@@ -177,11 +207,6 @@ impl Desk {
         let artefacts: Vec<Value> = admission.parts.iter().zip(names).map(part).collect();
         json!({"endpoint": self.endpoint.to_string(), "artefacts": artefacts, "ledger": self.ledger.display().to_string()})
     }
-}
-
-/// How far this process is kept from the network, as was measured.
-fn confinement() -> Confinement {
-    Confinement::Environment
 }
 
 fn refusal(error: CustodyError) -> Failure {

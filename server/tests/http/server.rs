@@ -75,6 +75,11 @@ impl Server {
         Frames { lines: BufReader::new(socket) }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> String {
+        self.running.id().to_string()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
         signal(name, &self.running.id().to_string());

@@ -50,7 +50,11 @@ pub(super) fn ask<'a>(
     let kind = if job.adapter { Kind::Adapter } else { Kind::Merged };
     let made = Name::new(kind, run.name.clone());
     let lineage = lineage(&made, origin);
-    let question = |action| Question { approved_by, ..Question::new(action, made.clone(), lineage.clone()) };
+    let question = |action| Question {
+        approved_by,
+        confinement: crate::confined::level(),
+        ..Question::new(action, made.clone(), lineage.clone())
+    };
     let leave = if job.adapter {
         custody.admit(question(Action::Export), made.clone(), keeper.book()).map(Leave::Adapter)
     } else {

@@ -9,21 +9,17 @@ use sirocco_comm::Communicator;
 use sirocco_config::Run;
 use sirocco_custody::{Custody, Deed, Lineage, Origin, Question, host};
 use sirocco_files::BareDigest;
-use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, verb};
+use sirocco_policy::{Action, Admitted, Decision, Kind, Name, verb};
 
 use super::data::Sequences;
 use super::together::{Round, everyone, together};
+use crate::confined;
 use crate::custody::{Keeper, log, open};
 use crate::failure::Failure;
 
 const OPENING: Round = Round { name: "rules", failed: "could not open its rules, keys or ledger" };
 const ASKING: Round = Round { name: "policy", failed: "may not go on" };
 const BASE: Round = Round { name: "base's signature", failed: "could not verify the base" };
-
-/// How far this process is kept from the network and from other files, as it was measured.
-pub(super) fn confinement() -> Option<Confinement> {
-    Some(Confinement::Environment)
-}
 
 /// Leave to train: what [`super::training::Training`] cannot be made without.
 pub(super) enum Permit {
@@ -140,7 +136,7 @@ pub(super) fn admit(
     let node = everyone(communicator, ASKING, node)?.swap_remove(communicator.rank());
     let question = |action| Question {
         node: Some(node),
-        confinement: confinement(),
+        confinement: confined::level(),
         ..Question::new(action, made.clone(), lineage.clone())
     };
     let (deed, answer) = if resumes {

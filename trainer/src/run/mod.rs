@@ -30,7 +30,7 @@ use std::time::Duration;
 use sirocco_checkpoint::{Checkpoints, ModelDir, digest_of};
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_config::{Place, Run};
-use sirocco_policy::{Kind, Name};
+use sirocco_policy::{Confinement, Kind, Name};
 use sirocco_tokens::Order;
 
 use self::custody::Materials;
@@ -51,6 +51,7 @@ use self::training::Training;
 use self::watch::Watch;
 use crate::args::{Group, RunJob};
 use crate::caught::caught;
+use crate::confined;
 use crate::failure::{self, Failure};
 use crate::{logging, threads};
 
@@ -90,7 +91,8 @@ fn join(job: &RunJob) -> Result<(Signalled, Run, Arc<dyn Communicator>), Failure
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (rank, ranks, threads, version) = (communicator.rank(), communicator.size(), job.threads, env!("CARGO_PKG_VERSION"));
     // sirocco status and sirocco report read this line.
-    tracing::info!(rank, ranks, host = host.trim(), process = std::process::id(), threads, version, "started");
+    let confinement = confined::level().map_or("unknown", Confinement::word);
+    tracing::info!(rank, ranks, host = host.trim(), process = std::process::id(), threads, version, confinement, "started");
     Ok((signalled, run, communicator))
 }
 

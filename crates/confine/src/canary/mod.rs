@@ -29,6 +29,7 @@ pub use listeners::Listeners;
 
 use crate::apply::{Applied, Demand};
 use crate::child::{ChildError, Helper, Reply, Request};
+use crate::level::Gap;
 
 /// How long the helper may take with all attempts: each ends within 2 s, and a dozen of them may have to wait.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -97,6 +98,18 @@ impl Report {
     /// The names of what got through.
     pub fn failures(&self) -> Vec<&str> {
         self.attempts.iter().filter(|attempt| attempt.got_through).map(|attempt| attempt.name.as_str()).collect()
+    }
+
+    /// The names of what got through although nothing that the level leaves open explains it: processes that connect themselves may
+    /// use TCP ([`Gap::Peers`]) and UDP ([`Gap::Udp`]).
+    pub fn beyond_gaps(&self) -> Vec<&str> {
+        let gaps = self.applied.as_ref().map(|applied| applied.gaps.as_slice()).unwrap_or_default();
+        let itself = self.applied.as_ref().is_some_and(|applied| !applied.allowed.fits_namespace());
+        let explained = |name: &str| {
+            let udp = name.starts_with("udp") || name.starts_with("dns question");
+            itself && (name.starts_with("tcp connect") && gaps.contains(&Gap::Peers) || udp && gaps.contains(&Gap::Udp))
+        };
+        self.failures().into_iter().filter(|name| !explained(name)).collect()
     }
 
     /// Whether there were attempts, none got through, and all could have.
@@ -293,6 +306,29 @@ mod tests {
         assert_eq!(failed.findings, [Finding::NotReached { listener: "listener b".to_owned() }]);
         assert!(!failed.holds());
         assert_eq!(report(inside, &[], true).findings.len(), 2, "no control at all");
+    }
+
+    #[test]
+    fn what_the_level_leaves_open_is_told_from_what_it_does_not() {
+        let through = vec![attempt("tcp connect to one", true), attempt("udp sendto to one", true), attempt("raw socket", true)];
+        let mut report = report(through, &[], true);
+        assert_eq!(report.beyond_gaps().len(), 3, "who does not say what is in force has no excuse");
+        let itself = crate::Allowed::Hosts { hosts: vec![], by: crate::Connects::Itself };
+        for (allowed, beyond) in [(crate::Allowed::Nothing, 3), (itself, 1)] {
+            report.applied = Some(Applied {
+                allowed,
+                level: crate::Level::Seccomp,
+                mechanisms: vec![],
+                seccomp_filters: None,
+                namespace: None,
+                landlock: None,
+                paths: None,
+                gaps: Gap::ALL.to_vec(),
+                inherited_unix_sockets: 0,
+            });
+            assert_eq!(report.beyond_gaps().len(), beyond);
+        }
+        assert!(!report.holds());
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! Which level a command needs: the least at which the policy allows it, and never less than `[policy] confinement`.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use sirocco_config::{Run, RunFile};
+use sirocco_confine::child::probe;
+use sirocco_confine::{Allowed, Connects, Demand, Level};
+use sirocco_corpus::Spec;
+use sirocco_custody::{Custody, Lineage, Question};
+use sirocco_policy::{Action, Confinement, Kind as Of, Name};
+
+use crate::cli::{Command, Convert, DataAction, ModelAction, Overrides, Prepare, Wanted};
+use crate::commands::export;
+use crate::confined::{HELPER, called, files};
+use crate::failure::{Failure, Kind};
+use crate::gate::{self, RunPolicy};
+use crate::train::directory::RunDirectory;
+use crate::train::{directory_of, here};
+
+/// What to be confined to; `None` where no policy speaks of the command, or where the command itself says best what is wrong with it.
+pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
+    match command {
+        Command::Train(arguments) => training(&arguments.wanted),
+        Command::Export(passed) => exporting(&passed.arguments),
+        Command::Data(data) => match &data.action {
+            DataAction::Prepare(arguments) => preparing(arguments),
+            DataAction::Check(_) | DataAction::Report(_) => Ok(None),
+        },
+        Command::Model(model) => match &model.action {
+            ModelAction::Convert(arguments) => importing(arguments),
+            ModelAction::Inspect(_) | ModelAction::Verify(_) => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn training(wanted: &Wanted) -> Result<Option<Demand>, Failure> {
+    let resumes = wanted.run.is_dir();
+    let file = if resumes {
+        let Ok(directory) = RunDirectory::existing(&wanted.run) else { return Ok(None) };
+        directory.typed_run_file()
+    } else {
+        wanted.run.clone()
+    };
+    let Some(run) = read(&file, Some(&wanted.overrides)) else { return Ok(None) };
+    let action = if resumes { Action::Resume } else { Action::Train };
+    let directory = if resumes { wanted.run.clone() } else { directory_of(&run, wanted.dir.as_deref()) };
+    let allowed = if run.ranks() > 1 { Allowed::Loopback } else { Allowed::Nothing };
+    demand(&run, action, &[&directory], allowed)
+}
+
+/// An adapter leaves the run, or goes into its base.
+fn exporting(arguments: &[OsString]) -> Result<Option<Demand>, Failure> {
+    let Some(directory) = export::run_of(arguments) else { return Ok(None) };
+    let Some(run) = read(&directory.join("run.toml"), None) else { return Ok(None) };
+    let action = if arguments.iter().any(|word| word == "--merge") { Action::Merge } else { Action::Export };
+    let to = export::target_of(arguments).unwrap_or(Path::new("."));
+    let beside = to.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    demand(&run, action, &[directory, beside], Allowed::Nothing)
+}
+
+/// Data is cleaned: every source of it may need another level.
+fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
+    let Ok(spec) = Spec::open(&arguments.spec.spec) else { return Ok(None) };
+    let custody = gate::custody(&arguments.policy)?;
+    let used = spec.sources.iter().map(|source| using(&custody, Action::Prepare, Of::Data, &source.path));
+    Ok(Some(of_tool(&custody, &used.collect::<Vec<_>>())))
+}
+
+/// A model comes in.
+fn importing(arguments: &Convert) -> Result<Option<Demand>, Failure> {
+    let custody = gate::custody(&arguments.policy)?;
+    Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)])))
+}
+
+fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
+    let mut lineage = Lineage::default();
+    let name = custody.will_use(&mut lineage, kind, path);
+    Question::new(action, name, lineage)
+}
+
+/// What needs no network at all. Its files are not restricted.
+fn of_tool(custody: &Custody, questions: &[Question]) -> Demand {
+    // Where names do not tell, as far as the kernel goes; the gate decides.
+    let least = allowing(custody, questions).unwrap_or(Level::Seccomp);
+    if least == Level::Environment { only_variables() } else { Demand { least, ..Demand::best(Allowed::Nothing, None) } }
+}
+
+/// Level 0: variables that lead out are left behind.
+fn only_variables() -> Demand {
+    Demand { most: Level::Environment, ..Demand::best(Allowed::Nothing, None) }
+}
+
+/// The run, without a word about it: the command itself says what is wrong.
+fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
+    let mut file = RunFile::read(file).ok()?;
+    if let Some(overrides) = overrides {
+        overrides.set.iter().try_for_each(|text| file.set(text)).ok()?;
+        overrides.ranks.map_or(Ok(()), |ranks| file.set_ranks(ranks)).ok()?;
+    }
+    file.check(&here().ok()?).ok()
+}
+
+/// Reads the rules; `written` are the directories that the command writes.
+fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
+    let policy = RunPolicy::open(run)?;
+    let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
+    let (least, lists) = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
+        Some(level) if wanted.max(level) == Level::Environment => return Ok(Some(only_variables())),
+        Some(level) => (wanted.max(level), wanted.max(level) >= Level::Landlock),
+        // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is.
+        None => (wanted, true),
+    };
+    let paths = if lists { Some(files::lists(run, written)?) } else { None };
+    let best = Demand::best(possible(allowed, least)?, paths);
+    Ok(Some(Demand { least, most: best.most.max(least), ..best }))
+}
+
+/// The least level at which the policy would allow all of this; `None` where it would at none that a process can have.
+fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
+    let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
+    levels.into_iter().find(|level| {
+        let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
+        // As for a plan: what bytes have which digests is looked at inside.
+        let planned = questions.iter().cloned().map(|question| Question { confinement, planned: true, ..question });
+        planned.into_iter().all(|question| custody.ask(question).is_ok())
+    })
+}
+
+/// What a run is made from, by the places where it lies, and what comes of it.
+fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
+    let mut lineage = Lineage::default();
+    let data = run.data.train.iter().chain(&run.data.valid).map(|path| (Of::Data, path));
+    let parts = data.chain([(Of::Model, &run.model.path)]);
+    let parts: Vec<_> = parts.map(|(kind, path)| custody.will_use(&mut lineage, kind, path)).collect();
+    let [checkpoint, adapter, merged] = [Of::Checkpoint, Of::Adapter, Of::Merged].map(|kind| Name::new(kind, run.name.clone()));
+    lineage.makes(&adapter, [checkpoint.clone()]);
+    lineage.makes(&merged, [checkpoint.clone()]);
+    lineage.makes(&checkpoint, parts);
+    let artefact = match action {
+        Action::Export => adapter,
+        Action::Merge => merged,
+        _ => checkpoint,
+    };
+    Question::new(action, artefact, lineage)
+}
+
+/// Ranks speak TCP with each other. Where there is no loopback of their own for that, they share the machine's, which is level 1.
+fn possible(allowed: Allowed, least: Level) -> Result<Allowed, Failure> {
+    if allowed != Allowed::Loopback || least >= Level::NetworkNamespace {
+        return Ok(allowed);
+    }
+    let helper = called(HELPER)?;
+    let offer = probe(&helper).map_err(|error| Failure::new(Kind::Machine, error))?;
+    let hosts = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    Ok(if offer.namespace.is_some() { allowed } else { Allowed::Hosts { hosts, by: Connects::Itself } })
+}

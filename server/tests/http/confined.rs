@@ -1,0 +1,48 @@
+//! A server that reaches nobody: its clients reach it.
+
+use std::process::Command;
+
+use sirocco_tests::material::tiny_model;
+use tempfile::TempDir;
+
+use crate::server::{LIMIT, Server, serve};
+
+#[expect(clippy::print_stderr, reason = "what is not tested must be seen")]
+fn skipped(why: &str) {
+    eprintln!("skipped: a confined server: {why}");
+}
+
+fn has_namespaces() -> bool {
+    let made = Command::new("unshare").args(["--user", "--map-root-user", "--net", "true"]).output();
+    made.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn clients_reach_a_server_that_reaches_nobody() {
+    if !has_namespaces() {
+        return skipped("this machine makes no namespaces for its users");
+    }
+    let free = Server::start(&[], |_| {}).greedy("tiny", "abc", 8);
+    let server = Server::start(&["--confinement", "2"], |_| {});
+    assert_eq!(server.greedy("tiny", "abc", 8), free);
+    // The measurement is made before the port is announced, or there is no server.
+    let log = server.log();
+    assert!(log.contains("confinement=\"network_namespace\""), "{log}");
+    let attempts = log.split("attempts=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
+    assert!(attempts.is_some_and(|attempts| attempts >= 20), "{log}");
+    // Nothing is there but a loopback that is down, and filters.
+    let network = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/net")).unwrap();
+    assert_ne!(network(&server.id()), network("self"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    assert!(status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')), "{status}");
+    server.signal("TERM");
+    server.wait().expect_code(0);
+}
+
+#[test]
+fn more_than_can_be_had_is_refused_before_anything_is_loaded() {
+    let dir = TempDir::new().unwrap();
+    tiny_model(&dir.path().join("tiny"));
+    let refused = serve(dir.path(), &["tiny", "--listen", "127.0.0.1:0", "--confinement", "4"]).wait(LIMIT).expect_code(5);
+    refused.expect_words(&["level 4 (hosts) is demanded and ", " is possible", "nothing was started"]);
+}
