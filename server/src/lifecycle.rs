@@ -59,7 +59,7 @@ pub(crate) async fn serve(args: &Args) -> Result<(), Failure> {
 }
 
 /// From here on clients are answered, so that nothing gets here which was not admitted.
-fn listen(socket: TcpSocket, _: &Admission, address: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+fn listen(socket: Port, _: &Admission, address: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let listener = socket.listen(BACKLOG).map_err(|source| Failure::Listen { address: address.to_owned(), source })?;
     let address = listener.local_addr().map_err(|source| Failure::System { what: "the listening address", source })?;
     Ok((listener, address))

@@ -17,7 +17,9 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use evidence::Evidence;
-pub(crate) use files::{Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Recipe, Spec, Tokenize};
+pub(crate) use files::{
+    Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Prepare, Recipe, Spec, Tokenize,
+};
 pub(crate) use ledger::{LedgerAction, LedgerCommand, LedgerProve, LedgerShow, LedgerVerify};
 pub(crate) use plan::Plan;
 pub(crate) use policy::{

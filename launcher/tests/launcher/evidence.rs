@@ -21,8 +21,13 @@ fn bench() -> Bench {
 }
 
 fn record(ledger: &Path, base: &Path, keys: &Keys) {
-    let settings =
-        Settings { set: "configs/policies/open".to_owned(), facts: Vec::new(), purpose: None, site: "local".to_owned(), account: None };
+    let settings = Settings {
+        set: "configs/policies/open".to_owned(),
+        facts: Vec::new(),
+        purpose: None,
+        site: "local".to_owned(),
+        account: None,
+    };
     let custody = Custody::open(settings, base, None).unwrap();
     let book = Book::open(ledger, custody.author().unwrap()).unwrap();
     let made: Name = "checkpoint:tiny".parse().unwrap();

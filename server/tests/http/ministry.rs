@@ -46,7 +46,7 @@ impl Ministry {
         let facts = format!(
             "[data.letters]\nresidency = [\"LU\"]\n[model.base]\npath = \"tiny\"\nresidency = \"anywhere\"\n\
              [site.bissen]\ncountry = \"LU\"\n[site.bologna]\ncountry = \"IT\"\n[person.\"{}\"]\nroles = [\"operator\"]\n",
-            Account::own().name
+            Account::own(None).name
         );
         fs::write(set.join("facts.toml"), facts).unwrap();
         tiny_model(&dir.path().join("tiny"));
@@ -76,7 +76,7 @@ impl Ministry {
 
     fn publish(&self, directory: &str, made: &Name, keys: &Keys) {
         let set = self.path("rules").to_str().unwrap().to_owned();
-        let settings = Settings { set, facts: Vec::new(), purpose: None, site: "bissen".to_owned() };
+        let settings = Settings { set, facts: Vec::new(), purpose: None, site: "bissen".to_owned(), account: None };
         let custody = Custody::open(settings, self.dir.path(), None).unwrap();
         let mut lineage = Lineage::default();
         let letters = lineage.uses("data:letters".parse().unwrap(), Some(Sha256Digest::of(b"letters")), None);
