@@ -43,6 +43,11 @@ fn help_of_every_command() {
         &["keys"],
         &["keys", "new"],
         &["keys", "show"],
+        &["ledger"],
+        &["ledger", "verify"],
+        &["ledger", "show"],
+        &["ledger", "prove"],
+        &["evidence"],
     ];
     for command in commands {
         let finished = bench.run(&[*command, &["--help"]].concat());
