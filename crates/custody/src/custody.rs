@@ -162,8 +162,8 @@ impl Custody {
         let relative = real.strip_prefix(&base).ok().map(|path| path.display().to_string());
         let facts = self.gate().facts();
         // Facts may write either.
-        let known = |path: &str| facts.known_as(kind, Some(path), None).is_some();
-        let written = relative.filter(|path| !known(&absolute) && known(path)).unwrap_or(absolute);
+        let is_absolute = facts.describe_place(&absolute);
+        let written = relative.filter(|path| !is_absolute && facts.describe_place(path)).unwrap_or(absolute);
         let name = facts.known_as(kind, Some(&written), digest.as_ref());
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
         lineage.uses(name, digest, Some(written))
