@@ -71,5 +71,8 @@ country = "LU"
 FACTS
 "$sirocco" keys new "$directory/keys" >/dev/null
 "$sirocco" keys new "$directory/officer" --name officer >/dev/null
-mkdir "$directory/trust"
-echo "$directory"
+mkdir -p "$directory/trust/ledger"
+cp "$directory/keys/release.pub" "$directory/trust/release.pub"
+cp "$directory/keys/ledger/log.pub" "$directory/trust/ledger/log.pub"
+cp "$directory/officer/release.pub" "$directory/trust/officer.pub"
+printf '{"release": ["checkpoint", "release"], "officer": ["approve"]}\n' >"$directory/trust/roles.json"

@@ -162,11 +162,27 @@ impl Custody {
         let relative = real.strip_prefix(&base).ok().map(|path| path.display().to_string());
         let facts = self.gate().facts();
         // Facts may write either.
-        let known = |path: &str| facts.known_as(kind, Some(path), None).is_some();
-        let written = relative.filter(|path| !known(&absolute) && known(path)).unwrap_or(absolute);
+        let is_absolute = facts.describe_place(&absolute);
+        let written = relative.filter(|path| !is_absolute && facts.describe_place(path)).unwrap_or(absolute);
         let name = facts.known_as(kind, Some(&written), digest.as_ref());
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
         lineage.uses(name, digest, Some(written))
+    }
+
+    /// A lineage as it can travel: with the labels of everything that it begins with, which elsewhere no path and perhaps no fact tells.
+    #[must_use]
+    pub fn remembered(&self, lineage: &Lineage) -> Lineage {
+        let used = lineage.made.values().flatten().chain(lineage.digests.keys());
+        let begins: BTreeSet<&Name> = used.filter(|name| !lineage.made.contains_key(name)).collect();
+        let mut whole = lineage.clone();
+        for name in begins {
+            let asks = Action::ALL.into_iter().find(|action| action.takes().contains(&name.kind));
+            let Some(action) = asks else { continue };
+            // The labels stand in every answer, whatever it is.
+            let labels = self.gate().ask(&self.request(Question::new(action, name.clone(), lineage.clone()))).labels;
+            whole.recorded.insert(name.clone(), labels);
+        }
+        whole
     }
 
     /// The whole question.

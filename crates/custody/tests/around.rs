@@ -125,6 +125,33 @@ fn a_level_has_one_number_and_one_word_where_it_is_measured_and_where_it_is_dema
 }
 
 #[test]
+fn a_file_in_a_described_directory_has_its_labels_wherever_facts_begin_their_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = at_home(folder.path());
+    let facts = Path::new(&set).join("facts.toml");
+    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    std::fs::write(folder.path().join("texts/a.jsonl"), "{}\n").unwrap();
+    let without = std::fs::read_to_string(&facts).unwrap();
+    for path in ["texts".to_owned(), folder.path().canonicalize().unwrap().join("texts").display().to_string()] {
+        std::fs::write(&facts, format!("{without}[data.texts]\npath = \"{path}\"\nresidency = [\"LU\"]\n")).unwrap();
+        for (site, allowed) in [("bissen", true), ("bologna", false)] {
+            let custody = Custody::open(settings(&set, site), folder.path(), None).unwrap();
+            let (run, mut lineage) = ("checkpoint:run".parse::<Name>().unwrap(), Lineage::default());
+            let used = custody.uses(&mut lineage, Kind::Data, &folder.path().join("texts/a.jsonl"), BareDigest::of(b"{}\n"));
+            lineage.makes(&run, [used]);
+            let answer = custody.ask(Question::new(Action::Train, run.clone(), lineage.clone()));
+            assert_eq!(answer.is_ok(), allowed, "{path} {site}: {answer:?}");
+            // What travels has no paths.
+            let text = serde_json::to_string(&custody.remembered(&lineage)).unwrap();
+            let mut elsewhere: Lineage = serde_json::from_str(&text).unwrap();
+            elsewhere.verified = elsewhere.recorded.keys().cloned().collect();
+            let answer = custody.ask(Question::new(Action::Export, run, elsewhere));
+            assert_eq!(answer.is_ok(), allowed, "{path} {site} elsewhere: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn digests_of_the_ledger_and_of_manifests_are_the_same_bytes() {
     assert_eq!(Digest::from(BareDigest::of(b"x")), Digest::of(b"x"));
 }

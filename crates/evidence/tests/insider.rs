@@ -19,7 +19,7 @@ fn after(run: &Run, change: impl FnOnce(&mut Gathered)) -> (Vec<&'static str>, V
 }
 
 fn replace(gathered: &mut Gathered, file: &str, from: &str, to: &str) {
-    let text = String::from_utf8(gathered.files[file].clone()).unwrap();
+    let text = String::from_utf8(gathered.files[file].clone()).expect("UTF-8");
     assert!(text.contains(from), "{file}: {text}");
     gathered.files.insert(file.to_owned(), text.replacen(from, to, 1).into_bytes());
 }

@@ -69,7 +69,8 @@ fn named(bad: &Files, trusted: &sirocco_evidence::Trusted, files: &[&str], what:
     assert!(!report.ok, "not found: {what}");
     let mut found: Vec<&str> = report.checks[0].findings.iter().map(|finding| finding.file.as_str()).collect();
     let mut expected = files.to_vec();
-    (found.sort_unstable(), expected.sort_unstable());
+    found.sort_unstable();
+    expected.sort_unstable();
     // Without its signature nothing can be said of the files.
     let expected = if expected.contains(&"model.sig") { vec!["model.sig"] } else { expected };
     assert_eq!(found, expected, "{what}: {:#?}", findings(&report));

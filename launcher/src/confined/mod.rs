@@ -14,7 +14,7 @@ use serde::Serialize;
 use sirocco_config::environment::CONFINED;
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, NotConfined, confined, testify};
-use sirocco_confine::{Level, environment};
+use sirocco_confine::{Demand, Level, environment};
 use sirocco_custody::{Account, Deed, host};
 use sirocco_ledger::Fact;
 use sirocco_policy::Confinement;
@@ -50,7 +50,7 @@ pub(crate) struct Summary {
 /// Confines this process where the command needs that. It has one thread.
 pub(crate) fn apply(command: &cli::Command) -> Result<(), Failure> {
     let Some(demand) = need::of(command)? else { return Ok(()) };
-    without_ways_out()?;
+    without_ways_out(&demand)?;
     if demand.most == Level::Environment {
         return Ok(());
     }
@@ -89,7 +89,7 @@ fn own_program() -> Result<std::path::PathBuf, Failure> {
 }
 
 /// Variables that lead out can only be left behind by starting once more: the same process, the same command.
-fn without_ways_out() -> Result<(), Failure> {
+fn without_ways_out(demand: &Demand) -> Result<(), Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::new(Kind::Machine, format_args!("this program cannot start again: {error}"));
     if environment::left().map_err(|error| failed(&error))?.is_empty() {
@@ -97,8 +97,11 @@ fn without_ways_out() -> Result<(), Failure> {
     }
     let mut command = Command::new(own_program()?);
     command.args(std::env::args_os().skip(1));
-    for (name, reason) in environment::clean(&mut command, std::env::vars_os().map(|(name, _)| name)) {
-        say(format_args!("note: the variable {} is not handed on: it {}", name.display(), reason.words()));
+    let left = environment::clean(&mut command, std::env::vars_os().map(|(name, _)| name));
+    let names: Vec<String> = left.iter().map(|(name, _)| name.display().to_string()).collect();
+    // Where nothing is demanded it is no news.
+    if demand.most > Level::Environment {
+        say(format_args!("note: variables that lead out are not handed on: {}", names.join(", ")));
     }
     Err(failed(&command.exec()))
 }

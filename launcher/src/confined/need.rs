@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use sirocco_config::{Run, RunFile};
+use sirocco_config::{LOCAL_SITE, Run, RunFile};
 use sirocco_confine::child::probe;
 use sirocco_confine::{Allowed, Connects, Demand, Level};
 use sirocco_corpus::Spec;
 use sirocco_custody::{Custody, Lineage, Question};
 use sirocco_policy::{Action, Confinement, Kind as Of, Name};
 
-use crate::cli::{Command, Convert, DataAction, ModelAction, Overrides, Prepare, Wanted};
+use crate::cli::{Command, Convert, DataAction, ModelAction, Overrides, Prepare};
 use crate::commands::export;
 use crate::confined::{HELPER, called, files};
 use crate::failure::{Failure, Kind};
@@ -22,7 +22,10 @@ use crate::train::{directory_of, here};
 /// What to be confined to; `None` where no policy speaks of the command, or where the command itself says best what is wrong with it.
 pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
     match command {
-        Command::Train(arguments) => training(&arguments.wanted),
+        Command::Train(arguments) => {
+            training(&arguments.wanted.run, arguments.wanted.dir.as_deref(), &arguments.wanted.overrides)
+        }
+        Command::Check(arguments) => checking(&arguments.run, &arguments.overrides),
         Command::Export(passed) => exporting(&passed.arguments),
         Command::Data(data) => match &data.action {
             DataAction::Prepare(arguments) => preparing(arguments),
@@ -36,19 +39,27 @@ pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
     }
 }
 
-fn training(wanted: &Wanted) -> Result<Option<Demand>, Failure> {
-    let resumes = wanted.run.is_dir();
+/// What training here needs.
+fn training(typed: &Path, into: Option<&Path>, overrides: &Overrides) -> Result<Option<Demand>, Failure> {
+    let resumes = typed.is_dir();
     let file = if resumes {
-        let Ok(directory) = RunDirectory::existing(&wanted.run) else { return Ok(None) };
+        let Ok(directory) = RunDirectory::existing(typed) else { return Ok(None) };
         directory.typed_run_file()
     } else {
-        wanted.run.clone()
+        typed.to_owned()
     };
-    let Some(run) = read(&file, Some(&wanted.overrides)) else { return Ok(None) };
+    let Some(run) = read(&file, Some(overrides)) else { return Ok(None) };
     let action = if resumes { Action::Resume } else { Action::Train };
-    let directory = if resumes { wanted.run.clone() } else { directory_of(&run, wanted.dir.as_deref()) };
+    let directory = if resumes { typed.to_owned() } else { directory_of(&run, into) };
     let allowed = if run.ranks() > 1 { Allowed::Loopback } else { Allowed::Nothing };
     demand(&run, action, &[&directory], allowed)
+}
+
+/// Checking reads the data as training would. For a cluster Slurm is asked, which is outside.
+fn checking(typed: &Path, overrides: &Overrides) -> Result<Option<Demand>, Failure> {
+    let file = if typed.is_dir() { typed.join("run.toml") } else { typed.to_owned() };
+    let is_here = read(&file, Some(overrides)).is_some_and(|run| run.site.profile == LOCAL_SITE);
+    if is_here { training(typed, None, overrides) } else { Ok(None) }
 }
 
 /// An adapter leaves the run, or goes into its base.

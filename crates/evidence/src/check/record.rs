@@ -66,7 +66,7 @@ fn again(seen: &Seen<'_>) -> Vec<Finding> {
         }
     }
     let mut folders = BTreeSet::new();
-    for (name, _) in &seen.files.files {
+    for name in seen.files.files.keys() {
         if (name.starts_with(DECISIONS) || name.starts_with(CONFINEMENT)) && !derived.contains_key(name) {
             findings.push(Finding::new(name, "has no entry in the ledger"));
         }

@@ -37,7 +37,7 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
         match unseen.remove(name.as_str()) {
             None => findings.push(Finding::new(name, "was added: it is not signed")),
             Some(digest) if digest != BareDigest::of(bytes) => {
-                findings.push(Finding::new(name, "was changed: its bytes are not those that were signed"))
+                findings.push(Finding::new(name, "was changed: its bytes are not those that were signed"));
             }
             Some(_) => {}
         }

@@ -1,4 +1,5 @@
 //! A small run without training: asked, recorded, published, sealed. What is tested is the bundle made of it.
+#![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests fail as tests do; each file uses its part")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,22 +17,22 @@ use sirocco_signing::trust::Trust;
 use tempfile::TempDir;
 
 /// A report of a node on which nothing got through.
-pub const REPORT: &str =
+pub(crate) const REPORT: &str =
     r#"{"applied":{"level":"landlock"},"attempts":[{"name":"tcp","got_through":false}],"findings":[],"absent":[]}"#;
 const RULES: &str = "@id(\"most\")\npermit(principal, action, resource);\n\
                      @id(\"stays\")\nforbid(principal, action == Action::\"sendOut\", resource);\n";
 
 /// A run's directory with its keys.
-pub struct Run {
-    pub folder: TempDir,
-    pub custody: Custody,
-    pub keys: Keys,
-    pub book: Book,
+pub(crate) struct Run {
+    pub(crate) folder: TempDir,
+    pub(crate) custody: Custody,
+    pub(crate) keys: Keys,
+    pub(crate) book: Book,
 }
 
 impl Run {
     /// Nothing has been done yet.
-    pub fn new() -> Run {
+    pub(crate) fn new() -> Run {
         let folder = tempfile::tempdir().unwrap();
         let set = folder.path().join("rules");
         std::fs::create_dir(&set).unwrap();
@@ -49,7 +50,7 @@ impl Run {
         Run { folder, custody, keys, book }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -62,19 +63,19 @@ impl Run {
     }
 
     /// Asks; records the answer.
-    pub fn ask<V: sirocco_policy::Verb>(&self, action: Action, artefact: &str) -> bool {
+    pub(crate) fn ask<V: sirocco_policy::Verb>(&self, action: Action, artefact: &str) -> bool {
         let name: Name = artefact.parse().unwrap();
         let mut question = Question::new(action, name.clone(), self.lineage(&name));
         question.confinement = Some(Confinement::NetworkNamespace);
         self.custody.admit::<V, _>(question, name, &self.book).is_ok()
     }
 
-    pub fn did(&self, deed: Deed) {
+    pub(crate) fn did(&self, deed: Deed) {
         self.book.write(deed).unwrap();
     }
 
     /// Publishes a directory with weights under a name, and records it.
-    pub fn publishes(&self, verb: &str, artefact: &str, directory: &str) {
+    pub(crate) fn publishes(&self, verb: &str, artefact: &str, directory: &str) {
         let (made, path): (Name, PathBuf) = (artefact.parse().unwrap(), self.path(directory));
         std::fs::create_dir_all(&path).unwrap();
         std::fs::write(path.join("weights.safetensors"), vec![7; 5000]).unwrap();
@@ -97,19 +98,19 @@ impl Run {
         self.did(Deed::new(verb).output(artefact, Digest::from(digest)));
     }
 
-    pub fn seal(&self) {
+    pub(crate) fn seal(&self) {
         self.book.seal(&self.keys.ledger, "sirocco/demo/0123456789abcdef").unwrap();
     }
 
     /// The whole run, as programs record one.
-    pub fn whole() -> Run {
+    pub(crate) fn whole() -> Run {
         let run = Run::new();
         run.begins();
         run.ends();
         run
     }
 
-    pub fn begins(&self) {
+    pub(crate) fn begins(&self) {
         assert!(self.ask::<verb::Train>(Action::Train, "checkpoint:demo"));
         self.did(
             Deed::new("node.confined")
@@ -121,7 +122,7 @@ impl Run {
         self.seal();
     }
 
-    pub fn ends(&self) {
+    pub(crate) fn ends(&self) {
         self.did(Deed::new("run.ended"));
         assert!(self.ask::<verb::Export>(Action::Export, "adapter:demo"));
         self.publishes("artefact.exported", "adapter:demo", "demo-adapter");
@@ -129,14 +130,14 @@ impl Run {
         self.seal();
     }
 
-    pub fn texts(&self) -> PolicyTexts {
+    pub(crate) fn texts(&self) -> PolicyTexts {
         let read = self.custody.set();
         let set = read.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect();
         let own = read.own.iter().map(|file| ("000-mine.toml".to_owned(), file.text.clone())).collect();
         PolicyTexts { schema: SCHEMA.to_owned(), set, own }
     }
 
-    pub fn gather(&self, artefacts: &[&str]) -> Gathered {
+    pub(crate) fn gather(&self, artefacts: &[&str]) -> Gathered {
         let trust = self.keys.trust(None).unwrap();
         let mut gathered = self.gather_of(&Directory::new(self.path("ledger")), artefacts, &trust);
         gathered.add("index.html", b"<!doctype html><title>demo</title>\n".to_vec());
@@ -159,29 +160,29 @@ impl Run {
         Gathered::of(&parts).unwrap()
     }
 
-    pub fn all(&self) -> Gathered {
+    pub(crate) fn all(&self) -> Gathered {
         self.gather(&["checkpoints/step-00000004", "demo-adapter"])
     }
 
-    pub fn trusted(&self) -> Trusted {
+    pub(crate) fn trusted(&self) -> Trusted {
         Trusted::read(self.keys.path()).unwrap()
     }
 }
 
 /// The files of a bundle that is signed and written.
-pub fn written(run: &Run, gathered: &Gathered) -> Files {
+pub(crate) fn written(run: &Run, gathered: &Gathered) -> Files {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("bundle");
     gathered.write(&to, &run.keys.release).unwrap();
     Files::read(&to).unwrap()
 }
 
-pub fn check(files: &Files, trusted: &Trusted) -> Report {
+pub(crate) fn check(files: &Files, trusted: &Trusted) -> Report {
     verify(files, &Demand { trusted, earlier: Vec::new(), artefacts: Vec::new() })
 }
 
 /// The findings of all checks, as `check file: what`.
-pub fn findings(report: &Report) -> Vec<String> {
+pub(crate) fn findings(report: &Report) -> Vec<String> {
     let of = |check: &sirocco_evidence::Check| -> Vec<String> {
         check.findings.iter().map(|one| format!("{} {}: {}", check.check, one.file, one.what)).collect()
     };
@@ -189,11 +190,11 @@ pub fn findings(report: &Report) -> Vec<String> {
 }
 
 /// The names of the checks that failed.
-pub fn failed(report: &Report) -> Vec<&'static str> {
+pub(crate) fn failed(report: &Report) -> Vec<&'static str> {
     report.checks.iter().filter(|check| check.state == State::Failed).map(|check| check.check).collect()
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let done = std::process::Command::new("cp").arg("-R").arg(from).arg(to).status().unwrap();
     assert!(done.success());
 }
