@@ -8,6 +8,7 @@ use sirocco_signing::oms;
 use sirocco_signing::trust::role;
 
 use super::{Check, Finding, Seen};
+use crate::layout::RECORD;
 
 const NAME: &str = "signature";
 
@@ -24,6 +25,10 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
     let options = &signed.manifest.options;
     if options.method != Method::Files || options.ignore.iter().any(|entry| entry != oms::FILE && !entry.starts_with(".git")) {
         return failed(Finding::new(oms::FILE, "leaves files out, or covers parts of them: expected all files, whole"));
+    }
+    // With the same key other directories are signed, too.
+    if signed.manifest.resources.iter().all(|resource| resource.file != RECORD) {
+        return failed(Finding::new(oms::FILE, format!("is the signature of something else: it does not cover {RECORD}")));
     }
     let mut unseen: BTreeMap<&str, BareDigest> =
         signed.manifest.resources.iter().map(|resource| (resource.file.as_str(), resource.digest)).collect();
