@@ -76,7 +76,7 @@ impl RunPolicy {
     /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
     /// ledger, because the run has none yet, or none that it should begin with.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
-        self.ask_first(self.question(action, data, directory)?)?;
+        self.ask_first(Question { confinement: confinement(), ..self.question(action, data, directory)? })?;
         data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
     }
 
