@@ -169,6 +169,22 @@ impl Custody {
         lineage.uses(name, digest, Some(written))
     }
 
+    /// A lineage as it can travel: with the labels of everything that it begins with, which elsewhere no path and perhaps no fact tells.
+    #[must_use]
+    pub fn remembered(&self, lineage: &Lineage) -> Lineage {
+        let used = lineage.made.values().flatten().chain(lineage.digests.keys());
+        let begins: BTreeSet<&Name> = used.filter(|name| !lineage.made.contains_key(name)).collect();
+        let mut whole = lineage.clone();
+        for name in begins {
+            let asks = Action::ALL.into_iter().find(|action| action.takes().contains(&name.kind));
+            let Some(action) = asks else { continue };
+            // The labels stand in every answer, whatever it is.
+            let labels = self.gate().ask(&self.request(Question::new(action, name.clone(), lineage.clone()))).labels;
+            whole.recorded.insert(name.clone(), labels);
+        }
+        whole
+    }
+
     /// The whole question.
     pub fn request(&self, question: Question) -> Request {
         let Question { action, artefact, lineage, node, confinement, planned, approved_by, recipients } = question;

@@ -139,8 +139,14 @@ fn a_file_in_a_described_directory_has_its_labels_wherever_facts_begin_their_pat
             let (run, mut lineage) = ("checkpoint:run".parse::<Name>().unwrap(), Lineage::default());
             let used = custody.uses(&mut lineage, Kind::Data, &folder.path().join("texts/a.jsonl"), BareDigest::of(b"{}\n"));
             lineage.makes(&run, [used]);
-            let answer = custody.ask(Question::new(Action::Train, run, lineage));
+            let answer = custody.ask(Question::new(Action::Train, run.clone(), lineage.clone()));
             assert_eq!(answer.is_ok(), allowed, "{path} {site}: {answer:?}");
+            // What travels has no paths.
+            let text = serde_json::to_string(&custody.remembered(&lineage)).unwrap();
+            let mut elsewhere: Lineage = serde_json::from_str(&text).unwrap();
+            elsewhere.verified = elsewhere.recorded.keys().cloned().collect();
+            let answer = custody.ask(Question::new(Action::Export, run, elsewhere));
+            assert_eq!(answer.is_ok(), allowed, "{path} {site} elsewhere: {answer:?}");
         }
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn links_in_a_directory_are_odd_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a"), "1").unwrap();
+        fs::write(folder.path().join("a"), "1").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("b")).unwrap();
         let bundle = Files::read(folder.path()).unwrap();
         assert_eq!(bundle.files.len(), 1);
