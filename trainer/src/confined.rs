@@ -10,6 +10,8 @@ use sirocco_confine::canary::{Outcome, Plan, Try, attempt};
 use sirocco_confine::{environment, network};
 use sirocco_policy::Confinement;
 
+use crate::failure::Failure;
+
 /// The level that holds for this process: the lower of what was measured where it was started and of what it finds. `None`: variables
 /// that lead out were there.
 pub(crate) fn level() -> Option<Confinement> {
@@ -17,6 +19,17 @@ pub(crate) fn level() -> Option<Confinement> {
     let told = told.as_deref().and_then(parse).map(|(level, network, _)| (level, network));
     environment::left().ok().filter(Vec::is_empty)?;
     Some(told.map_or(Confinement::Environment, |(measured, outside)| measured.min(found(outside))))
+}
+
+/// Refuses a run whose file demands more than holds for this rank.
+pub(crate) fn expect(least: u8) -> Result<(), Failure> {
+    let found = level().map_or(0, Confinement::number);
+    if found >= least {
+        return Ok(());
+    }
+    let message = format!("[policy] confinement = {least}, and level {found} is what holds for this rank");
+    Err(Failure::machine(message)
+        .help("in a job of Slurm nothing above 0 is to be had; sirocco train confines itself on one machine"))
 }
 
 /// The account's name as it was found where this process was started; `None` where nobody says.
@@ -86,6 +99,7 @@ mod tests {
         // Nobody confines the tests.
         assert!(found("net:[1]") < Confinement::NetworkNamespace);
         assert!(!has_own_network(&network().unwrap()));
+        assert!(expect(0).is_ok() && expect(2).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use sirocco_config::{OPEN_POLICY, Run, environment, places};
 use sirocco_confine::Paths;
 
 use crate::failure::{Failure, Kind};
+use crate::gate::account;
 use crate::programs::Mpirun;
 
 /// Programs, libraries and what they read of the system. /tmp and its likes are not among them.
@@ -28,8 +29,9 @@ pub(super) fn lists(run: &Run, written: &[&Path]) -> Result<Paths, Failure> {
     let mut writable: Vec<PathBuf> = WRITTEN.into_iter().map(PathBuf::from).collect();
     writable.push(std::env::temp_dir());
     writable.extend(gpus());
-    let keys = run.policy.keys.clone().or_else(places::keys);
-    let own = [keys, places::ledger(), run.checkpoint.staging.clone()].into_iter().flatten();
+    // What signs is made now, because nothing can be made beside it later.
+    let keys = account::keys(run.policy.keys.as_deref())?.path().to_owned();
+    let own = [Some(keys), places::ledger(), run.checkpoint.staging.clone()].into_iter().flatten();
     for needed in written.iter().map(|path| (*path).to_owned()).chain(own) {
         std::fs::create_dir_all(&needed)
             .map_err(|error| Failure::new(Kind::Failed, format_args!("{}: cannot be made: {error}", needed.display())))?;

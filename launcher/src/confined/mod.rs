@@ -106,6 +106,11 @@ fn without_ways_out(demand: &Demand) -> Result<(), Failure> {
     Err(failed(&command.exec()))
 }
 
+/// The level that was measured; `None` where nothing needed that.
+pub(crate) fn measured() -> Option<Confinement> {
+    MEASURED.get().and_then(|_| level())
+}
+
 /// The level that holds for this process: what was measured, or else whether variables that lead out are gone. `None`: they are not.
 pub(crate) fn level() -> Option<Confinement> {
     let level = match MEASURED.get() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::measured::{Bytes, DataFile, data_of, is_missing};
 use super::{account, confinement};
+use crate::confined;
 use crate::failure::Failure;
 use crate::failure::Kind::Policy;
 use crate::output::say;
@@ -35,7 +36,7 @@ impl RunPolicy {
     pub(crate) fn open(run: &Run) -> Result<RunPolicy, Failure> {
         let (keys, trust) = (run.policy.keys.clone(), run.policy.trust.clone());
         let for_sets = account::trust_for_sets(trust.as_deref(), keys.as_deref())?;
-        let settings = Settings { account: crate::confined::account(), ..Settings::of_run(run) };
+        let settings = Settings { account: confined::account(), ..Settings::of_run(run) };
         let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
         Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust })
@@ -75,7 +76,7 @@ impl RunPolicy {
     /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
     /// ledger, because the run has none yet, or none that it should begin with.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
-        self.ask_first(self.question(action, data, directory)?)?;
+        self.ask_first(Question { confinement: confinement(), ..self.question(action, data, directory)? })?;
         data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
     }
 
@@ -149,7 +150,9 @@ impl RunPolicy {
         let model = self.base(&mut lineage)?;
         lineage.makes(&self.checkpoint, data.into_iter().chain([model]));
         let artefact = made_by(action, &self.checkpoint, &mut lineage);
-        let mut question = Question { planned: true, ..Question::new(action, artefact, lineage) };
+        // Where nothing was measured, what the site demands is assumed of the nodes.
+        let confinement = confined::measured();
+        let mut question = Question { planned: true, confinement, ..Question::new(action, artefact, lineage) };
         question.approved_by = self.approvals(action, &question.artefact, run)?;
         Ok(question)
     }

@@ -97,6 +97,12 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
 fn ask_early(arguments: &cli::Submit, run: &Run) -> Result<(), Failure> {
     let typed = &arguments.wanted.run;
     let (action, directory) = if typed.is_dir() { (Action::Resume, Some(typed.as_path())) } else { (Action::Train, None) };
+    if run.policy.confinement > 0 {
+        let message = format!("[policy] confinement = {}: 0 (environment) is possible in a job of Slurm", run.policy.confinement);
+        return Err(
+            Failure::new(Kind::Machine, message).help("sirocco train confines itself on one machine; docs/confinement.md")
+        );
+    }
     RunPolicy::open(run)?.plan_early(action, run, directory)?;
     Ok(())
 }
