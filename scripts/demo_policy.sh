@@ -17,7 +17,7 @@ cat >"$directory/rules/facts.toml" <<FACTS
 commercial = false
 
 [data.doda]                            # the sources, and what was prepared of them
-path = "data/sources"
+path = "data/sources/pydoda-1.0.3"
 residency = ["LU"]
 classification = "restricted"
 licence = "MIT"
@@ -36,7 +36,17 @@ personal_data = "none"
 purposes = ["public-administration"]
 expires = "never"
 
-[model.smollm2]                        # licence: the model's card
+[model.smollm2-as-downloaded]          # licence: the model's card
+path = "data/sources/smollm2"
+residency = "anywhere"
+classification = "public"
+licence = "Apache-2.0"
+commercial_use = true
+personal_data = "none"
+purposes = "any"
+expires = "never"
+
+[model.smollm2]
 path = "models/smollm2-135m"
 residency = "anywhere"
 classification = "public"
