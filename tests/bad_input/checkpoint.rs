@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{edit, place, refused, train};
-use sirocco_tests::program::{Finished, LIMIT, Running, path, run};
+use sirocco_tests::program::{Finished, LIMIT, Running, own_keys, path, run};
 use tempfile::TempDir;
 
 const STEP: &str = "run/checkpoints/step-00000005";
@@ -90,6 +90,7 @@ fn do_as_advised(place: &TempDir, finished: &Finished, begins: &str) -> Finished
     let programs = path("sirocco").parent().expect("the programs' directory").display().to_string();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("PATH={programs}:$PATH; {}", &help[at..])]).current_dir(place.path());
+    own_keys(&mut command, place.path());
     Running::start(command.env("OMP_NUM_THREADS", "1")).wait(LIMIT)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::{edit, place, refused, train};
-use sirocco_tests::program::{Finished, LIMIT, Running, path, signal, wait_for};
+use sirocco_tests::program::{Finished, LIMIT, Running, own_keys, path, signal, wait_for};
 use tempfile::TempDir;
 
 /// A workplace with a run of two ranks that has done one step.
@@ -28,6 +28,7 @@ fn under_mpirun(place: &Path, parts: &[(usize, &Path, &str)]) -> Finished {
         command.args(["run", "--comm", "mpi", "--threads", "1", "--dir"]).arg(place.join(run));
     }
     command.current_dir(place).env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
+    own_keys(&mut command, place);
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
     Running::start(&mut command).wait(LIMIT)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::{edit, place, refused, train};
-use sirocco_tests::program::{LIMIT, Running, path, run};
+use sirocco_tests::program::{LIMIT, Running, own_keys, path, run};
 
 #[test]
 fn a_directory_that_holds_another_run() {
@@ -28,6 +28,7 @@ fn a_disk_that_fills_during_a_checkpoint() {
     let resumed = "trap '' XFSZ; ulimit -f 32; exec \"$0\" train runs/tiny";
     let mut command = Command::new("bash");
     command.args(["-c", resumed]).arg(path("sirocco")).current_dir(place.path()).env("OMP_NUM_THREADS", "1");
+    own_keys(&mut command, place.path());
     refused(Running::start(&mut command).wait(LIMIT), 1, &["no space left", "step-00000010"]);
     let checkpoints = place.path().join("runs/tiny/checkpoints");
     assert_eq!(fs::read_to_string(checkpoints.join("LATEST")).expect("LATEST").trim(), "step-00000005");

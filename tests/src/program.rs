@@ -174,9 +174,13 @@ pub fn run(name: &str, args: &[&str], directory: &Path) -> Finished {
 pub fn command(name: &str, args: &[&str], directory: &Path) -> Command {
     let mut command = Command::new(path(name));
     command.args(args).current_dir(directory).env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
-    // Keys are the test's own: nobody's home is touched.
-    command.env("XDG_CONFIG_HOME", directory.join(CONFIG_HOME));
+    own_keys(&mut command, directory);
     command
+}
+
+/// Lets a command that runs in `directory` find the keys that others there have made: nobody's home is touched.
+pub fn own_keys(command: &mut Command, directory: &Path) {
+    command.env("XDG_CONFIG_HOME", directory.join(CONFIG_HOME));
 }
 
 /// Waits until `ready` gives a value.
