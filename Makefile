@@ -29,7 +29,7 @@ setup: ## find or install the compiler, MPI and libtorch; does nothing when they
 	@scripts/setup.sh
 
 build: setup verifier ## the programs, in $CARGO_TARGET_DIR/release
-	@cargo build --release --workspace --locked
+	@cargo build --release --workspace --exclude sirocco-verify --locked
 
 # Named for its target, it has a folder of its own: the flags of a static program would compile everything else again.
 VERIFIER_TARGET := $(shell uname -m)-unknown-linux-gnu
@@ -37,6 +37,7 @@ VERIFIER := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/$(VERIFIER_TARGET)/re
 verifier: setup ## sirocco-verify as one static file, which runs on any Linux
 	@cargo --config 'target.$(VERIFIER_TARGET).rustflags=["-C","target-feature=+crt-static","-C","strip=symbols"]' \
 		build --release --locked -p sirocco-verify --target $(VERIFIER_TARGET)
+	@install -m 755 "$(VERIFIER)" "$(PROGRAMS)/sirocco-verify"
 
 demo: export NEEDS_PYTHON := yes
 demo: build ## from nothing to a served fine-tune of a small real model
