@@ -9,8 +9,9 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 13] = [
+const WITHOUT_LIBTORCH: [&str; 14] = [
     "sirocco",
+    "sirocco-files",
     "sirocco-optim",
     "sirocco-config",
     "sirocco-plan",

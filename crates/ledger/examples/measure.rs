@@ -12,7 +12,7 @@ use sirocco_ledger::entry::{Author, Decision, Digest, Entry, Fact};
 use sirocco_ledger::key::{KeyType, SignerKey};
 use sirocco_ledger::tlog_proof::prove;
 use sirocco_ledger::verify::{Expected, verify};
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -62,7 +62,7 @@ fn main() -> Outcome<()> {
 
     let directory = Directory::new(&path);
     for (threads, actions) in [(1, true), (2, true), (2, false)] {
-        let mut expected = Expected::new(Policy::of_logs([key.verifier()])?);
+        let mut expected = Expected::new(TrustPolicy::of_logs([key.verifier()])?);
         (expected.threads, expected.actions) = (threads, actions);
         let start = Instant::now();
         let report = verify(&directory, &expected)?;

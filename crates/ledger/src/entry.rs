@@ -5,15 +5,13 @@
 //! has one text, so whoever reads an entry and writes it again gets the bytes that were hashed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+pub use sirocco_files::Digest;
 
 use crate::LedgerError;
 use crate::bundle::check_size;
 use crate::error::shown;
-use crate::hash::{HASH_BYTES, Hash, sha256};
 use crate::time::Time;
 
 const WHAT: &str = "entry";
@@ -23,46 +21,6 @@ pub const ENTRY_VERSION: u32 = 1;
 pub const INTEGER_LIMIT: i64 = (1 << 53) - 1;
 /// The verb of the entry that says what a power loss took.
 pub const RECOVERED: &str = "ledger.recovered";
-
-/// The SHA-256 of a file, a set of rules or a configuration, written `sha256:` and 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Digest(pub Hash);
-
-impl Digest {
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(sha256(bytes))
-    }
-
-    /// Reads what `Display` writes, and nothing else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 2 * HASH_BYTES)?;
-        let plain = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let bytes = hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        let bytes: Option<Vec<u8>> = bytes.collect();
-        bytes.filter(|_| plain).and_then(|bytes| Hash::from_bytes(&bytes)).map(Self)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no digest, expected sha256:<64 hex digits>")))
-    }
-}
 
 /// What the policy said to the action.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sirocco_files::FilesError;
+
 /// Everything that this library can fail with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,9 +135,9 @@ pub enum LedgerError {
         /// The system's own error.
         source: io::Error,
     },
-    /// A sync failed before, so that entries since the last good one may not be on disk; the log has to be opened anew.
-    #[error("{}: a sync failed before; what was appended since the last good one is not safe", .0.display())]
-    SyncLost(PathBuf),
+    /// A file is no regular one, too large, no text, or there although it should be new.
+    #[error(transparent)]
+    File(FilesError),
     /// The system refused something else.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -181,6 +183,16 @@ impl LedgerError {
             }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, source },
             _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+impl From<FilesError> for LedgerError {
+    fn from(error: FilesError) -> Self {
+        match error {
+            FilesError::Io { action, path, source } => Self::io(action, &path, source),
+            FilesError::OthersMayRead { path, mode } => Self::KeyReadable { path, mode },
+            other => Self::File(other),
         }
     }
 }

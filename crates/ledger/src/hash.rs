@@ -37,7 +37,7 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The plain SHA-256 of `bytes`, as [`Digest`](crate::Digest)s of files are.
+/// The plain SHA-256 of `bytes`, as a hash of this module.
 pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::LedgerError;
 use crate::base64;
@@ -192,10 +193,16 @@ impl SignerKey {
         if key.id == id { Ok(key) } else { Err(wrong_id(WHAT, name, id)) }
     }
 
-    /// The key as its file holds it, without newline.
-    pub fn secret_text(&self) -> String {
+    /// The key as its file holds it, without newline; wiped when dropped, and with room for one character more.
+    pub fn secret_text(&self) -> Zeroizing<String> {
         let label = self.verifier().label();
-        format!("{PRIVATE}{label}+{}", base64::encode(&with_type(self.kind, self.key.as_bytes())))
+        let bytes = Zeroizing::new(with_type(self.kind, self.key.as_bytes()));
+        let secret = Zeroizing::new(base64::encode(&bytes));
+        let parts = [PRIVATE, &label, "+", &secret];
+        // All of it at once: a text that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + 1));
+        parts.iter().for_each(|part| text.push_str(part));
+        text
     }
 
     /// Its public half.
@@ -247,7 +254,7 @@ fn with_type(kind: KeyType, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Name, id and the rest, decoded. The base64 may itself contain `+`.
-fn parts<'a>(what: &'static str, text: &'a str) -> Result<(&'a str, u32, Vec<u8>), LedgerError> {
+fn parts<'a>(what: &'static str, text: &'a str) -> Result<(&'a str, u32, Zeroizing<Vec<u8>>), LedgerError> {
     let wrong = |place: &str, expected: &str| LedgerError::malformed(what, place, "another text", expected);
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
@@ -258,7 +265,8 @@ fn parts<'a>(what: &'static str, text: &'a str) -> Result<(&'a str, u32, Vec<u8>
     if !is_key_name(name) {
         return Err(wrong("name", "a name without spaces or control characters"));
     }
-    Ok((name, id, base64::decode(rest).ok_or_else(|| wrong("key", "padded standard base64"))?))
+    let bytes = base64::decode(rest).ok_or_else(|| wrong("key", "padded standard base64"))?;
+    Ok((name, id, Zeroizing::new(bytes)))
 }
 
 /// The type and the 32 bytes after it.

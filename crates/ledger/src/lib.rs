@@ -14,7 +14,7 @@
 //! | [`entry`], [`record`] | this crate's own: FORMAT.md beside this folder |
 //!
 //! Only [`disk`] reads and writes files; everything else, [`verify`] too, sees a log through [`source::Source`] and so works on an archive or
-//! in memory. A separate verifier links this crate alone.
+//! in memory. A separate verifier links this crate and what it says of files, no other.
 
 mod base64;
 pub mod bundle;

@@ -86,6 +86,66 @@ pub fn next(bytes: &[u8]) -> Next<'_> {
     if leaf.0 == *hash { Next::Whole(Record { leaf, entry }) } else { Next::Wrong }
 }
 
+/// The whole records of a journal, each with the byte at which it begins, up to the first place that has none.
+pub fn records(journal: &[u8]) -> impl Iterator<Item = (usize, Record<'_>)> {
+    let mut at = HEADER_BYTES;
+    std::iter::from_fn(move || {
+        let Next::Whole(record) = next(journal.get(at..)?) else { return None };
+        let begin = at;
+        at += record.bytes();
+        Some((begin, record))
+    })
+}
+
+/// What the end of a journal is, from the first byte on that belongs to no whole record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// What a write leaves that a power loss or a kill interrupted: nothing of it was synced.
+    Torn,
+    /// Something that was whole before: so many bytes further on a whole record stands, or may stand.
+    Damaged(usize),
+}
+
+/// The smallest unit that disks and file systems write.
+const SECTOR: u64 = 512;
+
+/// What `rest` is, which begins at byte `at` of a journal and with no whole record.
+///
+/// A write reaches the disk in order but for a power loss, after which sectors that were not written read as zeros while later ones may be
+/// there. A record never has as many zeros. So whole records behind such a hole were not synced; behind any other bytes they were.
+pub fn end(rest: &[u8], at: u64) -> End {
+    let Some(later) = later_record(rest) else { return End::Torn };
+    if has_hole(rest.get(..later).unwrap_or_default(), at) { End::Torn } else { End::Damaged(later) }
+}
+
+/// Where a whole record begins, not at the first byte. Bytes that were made to look like many long records are taken for one, so that the
+/// search takes no longer than hashing everything a few times.
+fn later_record(rest: &[u8]) -> Option<usize> {
+    let mut work = rest.len().saturating_mul(16).saturating_add(64 << 20);
+    for (at, start) in rest.windows(4).enumerate().skip(1) {
+        // Lengths fit two of the four bytes.
+        let [0, 0, high, low] = start else { continue };
+        match next(rest.get(at..)?) {
+            Next::Whole(_) => return Some(at),
+            Next::Short => {}
+            Next::Wrong => work = work.saturating_sub(usize::from(u16::from_be_bytes([*high, *low]))),
+        }
+        if work == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Is there a sector of which nothing was written? The first one may have been written up to `at`.
+fn has_hole(bytes: &[u8], at: u64) -> bool {
+    let zeros = |part: &[u8]| part.iter().all(|byte| *byte == 0);
+    let first = (SECTOR - at % SECTOR) as usize;
+    let (begun, others) = bytes.split_at_checked(first).unwrap_or((&[], &[]));
+    // A length is never zero, but up to three zeros may be its first bytes.
+    (begun.len() > 3 && zeros(begun)) || others.chunks_exact(SECTOR as usize).any(zeros)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -114,6 +174,62 @@ mod tests {
         assert!(first_index(&header(u64::MAX)).is_err());
     }
 
+    #[test]
+    fn records_are_walked_up_to_the_first_that_is_none() {
+        let mut bytes = header(0).to_vec();
+        let begins: Vec<usize> = [&b"one"[..], b"two", b"three"]
+            .iter()
+            .map(|entry| {
+                let begin = bytes.len();
+                push(&mut bytes, entry).unwrap();
+                begin
+            })
+            .collect();
+        assert_eq!(records(&bytes).map(|(begin, _)| begin).collect::<Vec<_>>(), begins);
+        bytes[begins[2] + 5] ^= 1;
+        assert_eq!(records(&bytes).count(), 2);
+        assert_eq!(records(b"short").count(), 0);
+    }
+
+    fn three(length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        (0..3_u8).for_each(|number| push(&mut bytes, &vec![b'a' + number; length]).unwrap());
+        bytes
+    }
+
+    #[test]
+    fn whole_records_behind_a_changed_byte_are_damage_and_the_rest_of_a_write_is_not() {
+        let whole = three(100);
+        let record = whole.len() / 3;
+        for byte in 0..record {
+            let mut bytes = whole.clone();
+            bytes[byte] ^= 4;
+            assert_eq!(end(&bytes, 24), End::Damaged(record), "byte {byte}");
+            assert_eq!(end(&bytes[..record + 50], 24), End::Torn, "byte {byte}, and the write ended");
+        }
+        assert_eq!(end(&[0; 5000], 24), End::Torn);
+    }
+
+    #[test]
+    fn a_sector_that_was_never_written_is_what_a_power_loss_leaves() {
+        let mut bytes = three(2000);
+        // At byte 1000 of the file the sectors begin at 24, 536 and so on.
+        bytes[536..1048].fill(0);
+        assert_eq!(end(&bytes, 1000), End::Torn);
+        bytes[536] = 1;
+        assert_eq!(end(&bytes, 1000), End::Damaged(2036));
+        let mut bytes = three(2000);
+        bytes[..24].fill(0);
+        assert_eq!(end(&bytes, 1000), End::Torn, "the part of a sector whose beginning was synced");
+        assert_eq!(end(&bytes, 990), End::Damaged(2036), "zeros that are no whole sector");
+    }
+
+    #[test]
+    fn bytes_that_look_like_many_records_end_soon() {
+        let bytes: Vec<u8> = [0, 0, 0xff, 0xff].iter().copied().cycle().take(4 << 20).collect();
+        assert!(matches!(end(&bytes, 24), End::Damaged(_)));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_one_of_the_three(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
@@ -121,6 +237,7 @@ mod tests {
                 prop_assert!(record.bytes() <= bytes.len());
             }
             let _ = first_index(&bytes);
+            let _ = end(&bytes, 24);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::hash::{Hash, leaf};
 use crate::proof::{TileNodes, check_inclusion, inclusion};
 use crate::source::Source;
 use crate::tile::decimal;
-use crate::witness::{Accepted, Policy};
+use crate::witness::{Accepted, TrustPolicy};
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
 const WHAT: &str = "tlog-proof";
@@ -75,8 +75,8 @@ impl TlogProof {
     /// Is `entry` in a log that `policy` accepts?
     ///
     /// # Errors
-    /// Those of [`Policy::check`], and [`LedgerError::BadProof`].
-    pub fn verify(&self, entry: &[u8], policy: &Policy) -> Result<Accepted, LedgerError> {
+    /// Those of [`TrustPolicy::check`], and [`LedgerError::BadProof`].
+    pub fn verify(&self, entry: &[u8], policy: &TrustPolicy) -> Result<Accepted, LedgerError> {
         let accepted = policy.check(&self.checkpoint)?;
         let head = self.checkpoint.checkpoint.head();
         check_inclusion(&leaf(entry), self.index, head.size, &self.hashes, &head.root)?;

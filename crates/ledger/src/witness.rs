@@ -33,7 +33,7 @@ enum Member {
 
 /// A policy.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Policy {
+pub struct TrustPolicy {
     logs: Vec<Party>,
     witnesses: Vec<Party>,
     /// Witnesses and groups in the order of their lines, each with whether a group has it.
@@ -59,7 +59,7 @@ pub struct Accepted {
     pub witnesses: Vec<Cosigned>,
 }
 
-impl Policy {
+impl TrustPolicy {
     /// A policy that knows logs by their keys and asks for no witnesses.
     ///
     /// # Errors

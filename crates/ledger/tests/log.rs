@@ -16,7 +16,7 @@ use sirocco_ledger::record::HEADER_BYTES;
 use sirocco_ledger::source::{Source, entry};
 use sirocco_ledger::tlog_proof::prove;
 use sirocco_ledger::verify::{Wrong, verify};
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 use support::{ORIGIN, action, author, check, copy, expected, grown, in_memory, key};
 use tempfile::tempdir;
 
@@ -214,6 +214,28 @@ fn a_clock_that_runs_backwards_is_remarked_and_no_more() {
     assert_eq!((report.remarks.clock_backwards, report.remarks.first_backwards), (2, Some(2)));
 }
 
+/// Whoever verifies a log that grows sees tiles of one sealing, the journal of the next and the checkpoint of neither.
+#[test]
+fn a_log_that_is_sealed_meanwhile_is_never_accused() {
+    let folder = tempdir().unwrap();
+    let log = grown(folder.path(), &[100]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 100..900 {
+                log.append(&action(0, number)).unwrap();
+                if number % 3 == 0 {
+                    log.seal(&key()).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let report = check(&log.directory());
+            assert!(report.is_sound(), "{:?}", report.findings);
+        }
+    });
+    assert!(check(&log.directory()).size > 800);
+}
+
 #[test]
 fn witnesses_add_their_cosignatures_and_a_policy_counts_them() {
     let folder = tempdir().unwrap();
@@ -221,7 +243,7 @@ fn witnesses_add_their_cosignatures_and_a_policy_counts_them() {
     let witness = SignerKey::new("ministry", KeyType::Cosignature, &[3; 32]).unwrap();
     let policy = format!("log {}\nwitness m {}\nquorum m\n", key().verifier(), witness.verifier());
     let mut demanding = expected();
-    demanding.policy = Policy::parse(policy.as_bytes()).unwrap();
+    demanding.policy = TrustPolicy::parse(policy.as_bytes()).unwrap();
     let report = verify(&log.directory(), &demanding).unwrap();
     assert_eq!(report.findings.iter().map(|finding| finding.wrong).collect::<Vec<_>>(), [Wrong::Trust]);
     let signed = sirocco_ledger::tlog_proof::checkpoint(&log.directory()).unwrap();
@@ -283,4 +305,23 @@ fn a_writer_whose_journal_is_gone_says_so_and_keeps_its_entries() {
     std::fs::rename(folder.path().join("away"), folder.path().join("log/journal")).unwrap();
     writer.sync().unwrap();
     assert_eq!(log.len().unwrap(), 3);
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_writer_that_is_closed_gives_back_what_it_could_not_write() {
+    let folder = tempdir().unwrap();
+    let log = Arc::new(Log::create(&folder.path().join("log"), author()).unwrap());
+    let writer = Writer::start(log.clone()).unwrap();
+    writer.append(&action(0, 0)).unwrap();
+    writer.sync().unwrap();
+    std::fs::rename(folder.path().join("log/journal"), folder.path().join("away")).unwrap();
+    writer.append(&action(0, 1)).unwrap();
+    writer.append(&action(0, 2)).unwrap();
+    let left = writer.close().unwrap_err();
+    assert!(matches!(*left.error, LedgerError::Io { .. }) && left.unsynced == 0, "{left}");
+    let expected = [action(0, 1), action(0, 2)];
+    assert!(left.entries.iter().map(|text| Entry::parse(text).unwrap()).eq(expected));
+    std::fs::rename(folder.path().join("away"), folder.path().join("log/journal")).unwrap();
+    assert_eq!(log.append_all(&left.entries).unwrap(), 1..3);
 }

@@ -10,7 +10,7 @@ use sirocco_ledger::key::{KeyType, Seal, SignerKey, VerifierKey};
 use sirocco_ledger::note::{Note, SIGNATURE_LIMIT};
 use sirocco_ledger::proof::Head;
 use sirocco_ledger::tlog_proof::TlogProof;
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 
 // golang.org/x/mod (BSD-3-Clause), sumdb/note/note_test.go, commit fe2ec04f7c3c3aa6fad97631aafcff6e49e2d1db.
 const PETER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
@@ -37,7 +37,7 @@ fn note(lines: &str) -> Note {
 fn go_keys_are_read_and_every_mangled_one_is_refused() {
     for (text, read) in [
         (PETER, (|text| VerifierKey::parse(text).map(|key| key.to_string())) as fn(&str) -> Result<String, LedgerError>),
-        (PETER_PRIVATE, |text| SignerKey::parse(text).map(|key| key.secret_text())),
+        (PETER_PRIVATE, |text| SignerKey::parse(text).map(|key| key.secret_text().to_string())),
     ] {
         assert_eq!(read(text).unwrap(), text);
         for from in 0..text.len() {
@@ -136,23 +136,23 @@ fn go_refuses_these_notes_and_so_do_we() {
 fn a_real_checkpoint_with_real_witnesses_satisfies_its_policy() {
     let signed = SignedCheckpoint::parse(COSIGNED).unwrap();
     assert_eq!(signed.note.to_text().as_bytes(), COSIGNED);
-    let policy = Policy::parse(COSIGNED_POLICY.as_bytes()).unwrap();
+    let policy = TrustPolicy::parse(COSIGNED_POLICY.as_bytes()).unwrap();
     let accepted = policy.check(&signed).unwrap();
     let names: Vec<&str> = accepted.witnesses.iter().map(|by| by.witness.as_str()).collect();
     assert_eq!(names, ["garden", "remora", "smartit", "stagemole"]);
     assert!(accepted.witnesses.iter().all(|by| by.time == 0x6a12_2120));
 
     let stricter = COSIGNED_POLICY.replace("north 1", "north all");
-    let error = Policy::parse(stricter.as_bytes()).unwrap().check(&signed).unwrap_err();
+    let error = TrustPolicy::parse(stricter.as_bytes()).unwrap().check(&signed).unwrap_err();
     assert!(matches!(&error, LedgerError::NoQuorum { quorum, .. } if quorum == "both"), "{error}");
     let none = COSIGNED_POLICY.replace("quorum both", "quorum none");
-    assert!(Policy::parse(none.as_bytes()).unwrap().check(&signed).is_ok());
+    assert!(TrustPolicy::parse(none.as_bytes()).unwrap().check(&signed).is_ok());
 }
 
 #[test]
 fn a_changed_checkpoint_or_time_breaks_every_signature() {
     let text = String::from_utf8(COSIGNED.to_vec()).unwrap();
-    let policy = Policy::parse(COSIGNED_POLICY.as_bytes()).unwrap();
+    let policy = TrustPolicy::parse(COSIGNED_POLICY.as_bytes()).unwrap();
     for (from, to) in [("1432088532", "1432088533"), ("U7WM", "U7WN"), ("BqEiEgPlfF", "BqEiEhPlfF"), ("ui8GwCF1", "ui8GwCF2")] {
         let changed = SignedCheckpoint::parse(text.replacen(from, to, 1).as_bytes()).unwrap();
         assert!(matches!(policy.check(&changed), Err(LedgerError::BadSignature { .. })), "{from} → {to}");
@@ -188,12 +188,12 @@ fn wrong_policies_say_which_line() {
         ("logs\nquorum none\n".to_owned(), "line 1"),
     ];
     for (text, place) in rows {
-        let error = Policy::parse(text.as_bytes()).unwrap_err().to_string();
+        let error = TrustPolicy::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(&format!("{place}, ")) || error.contains(&format!("{place}:")), "{text}: {error}");
     }
-    let log_as_witness = Policy::parse(format!("witness w {PETER}\nquorum w\n").as_bytes());
+    let log_as_witness = TrustPolicy::parse(format!("witness w {PETER}\nquorum w\n").as_bytes());
     assert!(matches!(log_as_witness, Err(LedgerError::WrongKeyType { .. })));
-    let witness_as_log = Policy::parse(format!("log {witness}\nquorum none\n").as_bytes());
+    let witness_as_log = TrustPolicy::parse(format!("log {witness}\nquorum none\n").as_bytes());
     assert!(matches!(witness_as_log, Err(LedgerError::WrongKeyType { .. })));
 }
 
@@ -246,10 +246,10 @@ fn a_proof_file_is_written_as_the_specification_has_it() {
     let expected = format!("c2sp.org/tlog-proof@v1\nextra AQ==\nindex 1\n{}\n{}\n\n{body}", leaves[0], leaves[2]);
     assert_eq!(proof.to_text(), expected);
     assert_eq!(TlogProof::parse(expected.as_bytes()).unwrap(), proof);
-    let policy = Policy::of_logs([signer("runs", KeyType::Ed25519, 1).verifier()]).unwrap();
+    let policy = TrustPolicy::of_logs([signer("runs", KeyType::Ed25519, 1).verifier()]).unwrap();
     assert_eq!(proof.verify(&[1], &policy).unwrap().log, "runs");
     assert!(matches!(proof.verify(&[2], &policy), Err(LedgerError::BadProof { .. })));
-    let stranger = Policy::of_logs([signer("runs", KeyType::Ed25519, 9).verifier()]).unwrap();
+    let stranger = TrustPolicy::of_logs([signer("runs", KeyType::Ed25519, 9).verifier()]).unwrap();
     assert!(matches!(proof.verify(&[1], &stranger), Err(LedgerError::NotSigned { .. })));
 }
 
@@ -293,7 +293,7 @@ proptest! {
             if let Ok(proof) = TlogProof::parse(&text) {
                 prop_assert_eq!(proof.to_text().into_bytes(), text.clone());
             }
-            let _ = Policy::parse(&text);
+            let _ = TrustPolicy::parse(&text);
             let text = String::from_utf8_lossy(&text);
             let _ = (VerifierKey::parse(&text), SignerKey::parse(&text), sirocco_ledger::note::Signature::parse(&text));
         }

@@ -13,7 +13,7 @@ use sirocco_ledger::proof::{Head, Nodes, check_consistency, check_inclusion, con
 use sirocco_ledger::source::Memory;
 use sirocco_ledger::tlog_proof::prove;
 use sirocco_ledger::verify::{Expected, Wrong, verify};
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,7 +110,7 @@ fn a_log_of_tessera_verifies_with_all_its_checkpoints() {
     let (log, key, earlier) = tessera();
     assert_eq!(earlier.len(), 16);
     assert!(earlier.iter().all(|signed| signed.note.verify(&[&key]).is_ok()));
-    let mut expected = Expected::new(Policy::of_logs([key.clone()]).unwrap());
+    let mut expected = Expected::new(TrustPolicy::of_logs([key.clone()]).unwrap());
     expected.earlier = earlier.iter().map(|signed| signed.checkpoint.clone()).collect();
     expected.actions = false;
     let report = verify(&log, &expected).unwrap();

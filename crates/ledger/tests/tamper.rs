@@ -10,6 +10,7 @@ use sirocco_ledger::checkpoint::{Checkpoint, SignedCheckpoint};
 use sirocco_ledger::hash::{Hash, leaf, root};
 use sirocco_ledger::key::{KeyType, Seal, SignerKey};
 use sirocco_ledger::note::Note;
+use sirocco_ledger::record;
 use sirocco_ledger::source::Memory;
 use sirocco_ledger::tile::{Kind, TILE_WIDTH, Tile, items, new_tiles};
 use sirocco_ledger::verify::{Expected, Report, Wrong, verify};
@@ -20,16 +21,35 @@ use tempfile::tempdir;
 struct Victim {
     log: Memory,
     size: u64,
+    /// Its checkpoint before the last sealing.
+    before: Vec<u8>,
     expected: Expected,
 }
 
 fn victim(sizes: &[u64]) -> Victim {
     let folder = tempdir().unwrap();
-    let log = grown(folder.path(), sizes);
+    drop(grown(folder.path(), &sizes[..sizes.len() - 1]));
+    let before = std::fs::read(folder.path().join("checkpoint")).unwrap_or_default();
+    let log = grown(folder.path(), &sizes[sizes.len() - 1..]);
     let log = in_memory(&log.directory());
     let mut expected = expected();
     expected.earlier.push(SignedCheckpoint::parse(&log.0["checkpoint"]).unwrap().checkpoint);
-    Victim { size: *sizes.last().unwrap(), log, expected }
+    Victim { size: *sizes.last().unwrap(), log, before, expected }
+}
+
+impl Victim {
+    /// The same, of whose journal and of whose earlier checkpoints perhaps nothing is left.
+    fn bereft(&self, memory: bool, journal: bool) -> Self {
+        let Self { mut log, size, before, mut expected } =
+            Self { log: self.log.clone(), size: self.size, before: self.before.clone(), expected: self.expected.clone() };
+        if !memory {
+            expected.earlier.clear();
+        }
+        if !journal {
+            log.0.remove("journal");
+        }
+        Self { log, size, before, expected }
+    }
 }
 
 /// The files of a log with these entries and a signed checkpoint, as somebody with the key would make them.
@@ -200,6 +220,10 @@ fn tamper(kind: u64, v: &Victim, random: &mut Random) -> (Memory, String) {
             log = forged(&list, &thief);
             format!("entry {at} replaced, all files made anew and signed by another key of the same name")
         }
+        11 => {
+            log.0.insert("checkpoint".to_owned(), v.before.clone());
+            "the checkpoint before in the place of the last one".to_owned()
+        }
         _ => {
             let mut list = entries(&log, size);
             let old = log.0["checkpoint"].clone();
@@ -221,6 +245,9 @@ fn says_where(report: &Report) -> bool {
     })
 }
 
+/// Whatever is left to compare with: earlier checkpoints or none, the journal or none.
+const LEFT: [(bool, bool); 4] = [(true, true), (true, false), (false, true), (false, false)];
+
 #[test]
 fn every_tampering_is_found() {
     let victims = [
@@ -231,23 +258,41 @@ fn every_tampering_is_found() {
         victim(&[65_000, 65_536, 66_000]),
     ];
     let mut random = Random(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let mut made = 0;
+    let mut made = [0; LEFT.len()];
     for round in 0..60 {
-        for kind in 0..12 {
-            // The largest log is slow to forge as a whole: it gets a part of the rounds.
-            let pick = if round % 20 == 0 { 4 } else { random.below(4) as usize };
-            let v = &victims[pick];
-            let (log, what) = tamper(kind, v, &mut random);
+        // The largest log is slow to forge as a whole: it gets a part of the rounds.
+        let pick = if round % 20 == 0 { 4 } else { random.below(4) as usize };
+        let (memory, journal) = LEFT[round % LEFT.len()];
+        let v = victims[pick].bereft(memory, journal);
+        for kind in 0..13 {
+            // A whole other history that the log's own key has signed is a log like any other to whoever has never seen this one.
+            if (kind == 8 || kind == 9) && !memory {
+                continue;
+            }
+            let (log, what) = tamper(kind, &v, &mut random);
             if log.0 == v.log.0 {
                 continue;
             }
-            made += 1;
+            made[round % LEFT.len()] += 1;
             let report = verify(&log, &v.expected).unwrap();
-            assert!(!report.is_sound(), "kind {kind}, not found: {what}");
-            assert!(says_where(&report), "kind {kind}, {what}: {:?}", report.findings);
+            let left = format!("earlier checkpoints: {memory}, journal: {journal}");
+            assert!(!report.is_sound(), "kind {kind}, {left}, not found: {what}");
+            assert!(says_where(&report), "kind {kind}, {left}, {what}: {:?}", report.findings);
         }
     }
-    assert!(made >= 500, "only {made} tamperings were made");
+    assert!(made.iter().sum::<i32>() >= 500 && made.iter().all(|made| *made >= 100), "only {made:?} tamperings were made");
+}
+
+#[test]
+fn untouched_logs_are_never_accused() {
+    for sizes in [&[1, 3, 40][..], &[100, 255, 256], &[10, 256, 300, 700], &[65_000, 65_536, 66_000]] {
+        let all = victim(sizes);
+        for (memory, journal) in LEFT {
+            let v = all.bereft(memory, journal);
+            let report = verify(&v.log, &v.expected).unwrap();
+            assert!(report.is_sound(), "{sizes:?}: {:?}", report.findings);
+        }
+    }
 }
 
 #[test]
@@ -292,16 +337,48 @@ fn a_checkpoint_of_a_size_beyond_all_bounds_ends_soon() {
     }
 }
 
+/// A log of 150 entries with the checkpoint of its first 100, and its journal.
+fn put_back(journal: Option<Vec<u8>>) -> Memory {
+    let v = victim(&[100, 150]);
+    let mut log = v.bereft(false, false).log;
+    log.0.insert("checkpoint".to_owned(), v.before);
+    log.0.extend(journal.map(|journal| ("journal".to_owned(), journal)));
+    log
+}
+
+/// A journal from entry `first` to `end`, of which each is that of the log but for `change`.
+fn journal(first: u64, end: u64, change: impl Fn(u64) -> u64) -> Vec<u8> {
+    let mut bytes = record::header(first).to_vec();
+    (first..end).for_each(|index| record::push(&mut bytes, &action(change(index) - index, index).to_bytes().unwrap()).unwrap());
+    bytes
+}
+
 #[test]
-fn an_older_checkpoint_beside_its_newer_journal_or_tiles_is_seen_without_any_memory() {
-    let folder = tempdir().unwrap();
-    let log = grown(folder.path(), &[100]);
-    let old = std::fs::read(folder.path().join("checkpoint")).unwrap();
-    drop(log);
-    drop(grown(folder.path(), &[100, 150]));
-    std::fs::write(folder.path().join("checkpoint"), old).unwrap();
-    let log = in_memory(&sirocco_ledger::disk::Directory::new(folder.path()));
-    let report = verify(&log, &expected()).unwrap();
-    assert_eq!(report.findings.iter().map(|finding| finding.wrong).collect::<Vec<_>>(), [Wrong::Shorter]);
-    assert_eq!(report.remarks.beyond, ["tile/0/000.p/150", "tile/entries/000.p/150"]);
+fn an_older_checkpoint_beside_its_newer_tiles_is_found_without_any_memory() {
+    let lost: [(&str, Option<Vec<u8>>); 4] = [
+        ("no journal", None),
+        ("the journal of the newer checkpoint", Some(journal(150, 150, |index| index))),
+        ("a journal that ends before the tiles", Some(journal(90, 149, |index| index))),
+        ("a journal of another history", Some(journal(100, 160, |index| index + u64::from(index == 140)))),
+    ];
+    for (what, journal) in lost {
+        let report = verify(&put_back(journal), &expected()).unwrap();
+        let wrong: Vec<Wrong> = report.findings.iter().map(|finding| finding.wrong).collect();
+        assert!(
+            wrong.iter().all(|wrong| matches!(wrong, Wrong::Shorter | Wrong::Fork)) && !wrong.is_empty(),
+            "{what}: {wrong:?}"
+        );
+        assert!(report.findings.iter().all(|finding| finding.entry.is_some()), "{what}: {:?}", report.findings);
+        assert_eq!(report.remarks.beyond, ["tile/0/000.p/150", "tile/entries/000.p/150"]);
+    }
+}
+
+/// A sealing that stopped before its checkpoint leaves just this: the next one goes on from it, and nothing is lost.
+#[test]
+fn tiles_whose_entries_the_journal_still_has_are_only_remarked() {
+    for (first, end) in [(100, 150), (100, 170), (0, 150)] {
+        let report = verify(&put_back(Some(journal(first, end, |index| index))), &expected()).unwrap();
+        assert!(report.is_sound(), "{first} to {end}: {:?}", report.findings);
+        assert_eq!(report.remarks.beyond.len(), 2);
+    }
 }

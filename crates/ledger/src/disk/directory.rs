@@ -4,9 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::LedgerError;
 use crate::disk::files;
+use crate::disk::log::JOURNAL;
 use crate::source::Source;
+use crate::tlog_proof::CHECKPOINT;
 
-/// The files below one directory. Needs no right to write.
+/// The most that a bundle or a tile can have is 256 entries of 65,535 bytes; what is longer than this is not read to say so.
+const TILE_LIMIT: u64 = 32 << 20;
+/// A checkpoint of more than a few kilobytes has a great many witnesses.
+const CHECKPOINT_LIMIT: u64 = 1 << 20;
+/// More than a million entries that nobody has sealed.
+pub(super) const JOURNAL_LIMIT: u64 = 1 << 30;
+
+/// The files below one directory. Only regular ones are read, none beyond a limit. Needs no right to write.
 #[derive(Clone, Debug)]
 pub struct Directory(PathBuf);
 
@@ -24,7 +33,12 @@ impl Directory {
 
 impl Source for Directory {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, LedgerError> {
-        files::read(&self.0.join(path))
+        let limit = match path {
+            JOURNAL => JOURNAL_LIMIT,
+            CHECKPOINT => CHECKPOINT_LIMIT,
+            _ => TILE_LIMIT,
+        };
+        files::read(&self.0.join(path), limit)
     }
 
     fn tiles(&self) -> Result<Vec<String>, LedgerError> {

@@ -1,68 +1,81 @@
-//! Files that are there whole or not at all, and locks between processes.
+//! A log's files on disk: private to its owner, replaced as one step, locked between processes.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+use sirocco_files::{FilesError, read, replace};
 
 use crate::LedgerError;
 
-/// Names of unfinished files begin so; a crash may leave one behind, and the next write of the same file takes it over.
-const UNFINISHED: &str = ".unfinished-";
+/// Whoever may open a lock file can hold it for ever, and entries say who did what with which data: nobody but the owner has any right.
+/// Others are given a copy.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
-/// A file's bytes, or nothing when it is not there.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(LedgerError::io("read", path, error)),
+/// A regular file's bytes, or nothing when it is not there. More than `limit` are refused.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+    match read::bytes_if_there(path, limit) {
+        // A file stands where the path has a directory, so that the path's own file is not there.
+        Err(FilesError::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => Ok(None),
+        read => Ok(read?),
     }
 }
 
-/// Writes a file under another name and gives it its own when it is complete. `synced` puts it on disk before that; without it the
-/// caller syncs later. The directory is not synced.
-pub(super) fn replace(path: &Path, parts: &[&[u8]], synced: bool) -> Result<(), LedgerError> {
-    let (folder, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
-    let unfinished = folder.join(format!("{UNFINISHED}{}", name.to_string_lossy()));
-    let written = write_new(&unfinished, parts, synced);
-    if let Err(error) = written {
-        // Half a file is of no use, and on a full disk its room is.
-        let _ = std::fs::remove_file(&unfinished);
-        return Err(LedgerError::io("write", path, error));
-    }
-    std::fs::rename(&unfinished, path).map_err(|error| LedgerError::io("rename", path, error))
+/// Writes a file under another name, puts it on disk and gives it its own name. Its directory is made and not synced.
+pub(super) fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), LedgerError> {
+    let folder = replace::directory(path);
+    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(folder);
+    made.map_err(|error| LedgerError::io("create", folder, error))?;
+    Ok(replace::file(path, parts, FILE_MODE)?)
 }
 
-fn write_new(path: &Path, parts: &[&[u8]], synced: bool) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+/// Makes a log's directory. Those above it are made as any others.
+pub(super) fn create_directory(path: &Path) -> Result<(), LedgerError> {
+    let refused = |error| LedgerError::io("create", path, error);
+    let above = replace::directory(path);
+    std::fs::create_dir_all(above).map_err(refused)?;
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(refused(error)),
+        Ok(()) => Ok(replace::sync_directory(above)?),
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-    parts.iter().try_for_each(|part| file.write_all(part))?;
-    if synced { file.sync_all() } else { Ok(()) }
 }
 
-/// Puts a directory's names on disk.
-pub(super) fn sync_folder(path: &Path) -> Result<(), LedgerError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| LedgerError::io("sync", path, error))
+/// The directories from those of `files` up to `top`.
+fn directories<'a>(top: &Path, files: &'a [PathBuf]) -> BTreeSet<&'a Path> {
+    let above = |path: &'a PathBuf| path.ancestors().skip(1).take_while(|folder| folder.starts_with(top));
+    files.iter().flat_map(above).collect()
 }
 
-/// Puts `files` and the names that lead to them below `top` on disk. Many files share one sync of the file system.
-pub(super) fn sync_all(top: &Path, files: &[PathBuf]) -> Result<(), LedgerError> {
-    const MANY: usize = 32;
-    if files.len() > MANY {
-        let folder = File::open(top).map_err(|error| LedgerError::io("open", top, error))?;
-        return rustix::fs::syncfs(&folder).map_err(|error| LedgerError::io("sync", top, error.into()));
-    }
-    let mut folders: Vec<&Path> = Vec::new();
-    for path in files {
-        sync_folder(path)?;
-        let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(top));
-        folders.extend(above.filter(|folder| !folders.contains(folder)).collect::<Vec<_>>());
-    }
-    folders.into_iter().try_for_each(sync_folder)
+/// Puts the names of `files`, and those that lead to them below `top`, on disk. Each file has been synced by itself: only that says for
+/// certain that it was written (syncfs reports no write errors before Linux 5.8, syncfs(2)).
+pub(super) fn sync_names(top: &Path, files: &[PathBuf]) -> Result<(), LedgerError> {
+    directories(top, files).into_iter().try_for_each(|folder| Ok(replace::sync_directory(folder)?))
+}
+
+/// Removes what writers that died left beside `files`. The caller holds the lock that all of them took.
+pub(super) fn remove_unfinished(files: &[PathBuf]) -> Result<(), LedgerError> {
+    let folders: BTreeSet<&Path> = files.iter().map(|path| replace::directory(path)).collect();
+    folders.into_iter().try_for_each(|folder| Ok(replace::remove_unfinished(folder)?))
+}
+
+/// Opens a file of the log to write into it, and makes it if `create` says so. A link in its place is refused.
+pub(super) fn open(path: &Path, create: bool) -> Result<File, LedgerError> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let not_regular = |found| LedgerError::from(FilesError::NotRegular { path: path.to_path_buf(), found });
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false).mode(FILE_MODE).custom_flags(flags);
+    let file = options.open(path).map_err(|error| match error.kind() {
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => not_regular("a symbolic link"),
+        ErrorKind::IsADirectory => not_regular("a directory"),
+        _ => LedgerError::io("open", path, error),
+    })?;
+    let kind = file.metadata().map_err(|error| LedgerError::io("read", path, error))?.file_type();
+    if kind.is_file() { Ok(file) } else { Err(not_regular(read::kind(kind))) }
 }
 
 /// A file that processes lock in turn. It is made if it is missing and never removed.
@@ -73,9 +86,7 @@ pub(super) struct LockFile {
 
 impl LockFile {
     pub(super) fn open(path: PathBuf) -> Result<Self, LedgerError> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&path);
-        let file = file.map_err(|error| LedgerError::io("open", &path, error))?;
-        Ok(Self { path, file })
+        Ok(Self { file: open(&path, true)?, path })
     }
 
     /// Waits until nobody else holds it. Threads that share this value have to take turns by themselves.
@@ -111,21 +122,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole() {
+    fn a_file_is_replaced_whole_and_its_names_are_those_up_to_the_top() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b/c");
-        replace(&path, &[b"one", b" two"], true).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap(), b"one two");
-        replace(&path, &[b"three"], false).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap(), b"three");
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        sync_all(folder.path(), &[path]).unwrap();
+        let files = [folder.path().join("a/b/c"), folder.path().join("a/d")];
+        replace(&files[0], &[b"one", b" two"]).unwrap();
+        assert_eq!(read(&files[0], 10).unwrap().unwrap(), b"one two");
+        replace(&files[0], &[b"three"]).unwrap();
+        assert_eq!(read(&files[0], 10).unwrap().unwrap(), b"three");
+        let expected = [folder.path().to_path_buf(), folder.path().join("a"), folder.path().join("a/b")];
+        assert!(directories(folder.path(), &files).into_iter().eq(expected.iter().map(PathBuf::as_path)));
+        sync_names(folder.path(), &files).unwrap();
+        std::fs::write(folder.path().join("a/b/.unfinished-1"), "").unwrap();
+        remove_unfinished(&files[..1]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1);
     }
 
     #[test]
     fn what_is_missing_is_nothing_and_what_cannot_be_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read(&folder.path().join("none")).unwrap().is_none());
-        assert!(matches!(read(folder.path()), Err(LedgerError::Io { action: "read", .. })));
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert!(read(&folder.path().join("none"), 10).unwrap().is_none());
+        assert!(read(&path.join("below"), 10).unwrap().is_none());
+        assert!(matches!(read(folder.path(), 10), Err(LedgerError::File(FilesError::NotRegular { .. }))));
+        assert!(matches!(read(&path, 4), Err(LedgerError::File(FilesError::TooLarge { found: 5, .. }))));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_lock_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("lock"), folder.path().join("other"));
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(matches!(open(&path, true), Err(LedgerError::File(FilesError::NotRegular { found: "a symbolic link", .. }))));
+        assert!(!other.exists());
+        assert!(matches!(open(folder.path(), true), Err(LedgerError::File(FilesError::NotRegular { .. }))));
     }
 }

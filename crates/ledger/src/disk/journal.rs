@@ -1,6 +1,6 @@
 //! The journal on disk: where writers put entries first. Everything here happens under the log's lock.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,19 +23,21 @@ pub(super) struct Journal {
     pub(super) end: u64,
     /// Index of the entry that comes there.
     pub(super) next: u64,
+    /// After a write that failed and could not be taken back: how long it left the file.
+    left: Option<u64>,
 }
 
 impl Journal {
     /// Writes a journal whose first entry has index `first`, with `records` that are whole.
     pub(super) fn create(path: &Path, first: u64, records: &[u8]) -> Result<(), LedgerError> {
-        files::replace(path, &[&record::header(first), records], true)?;
-        files::sync_folder(path.parent().unwrap_or(Path::new(".")))
+        files::replace(path, &[&record::header(first), records])?;
+        Ok(sirocco_files::replace::sync_directory(sirocco_files::replace::directory(path))?)
     }
 
     /// Opens it; nothing but the header has been read.
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
         let refused = |error| LedgerError::io("open", path, error);
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
+        let file = files::open(path, false)?;
         let about = file.metadata().map_err(refused)?;
         let mut header = [0; HEADER_BYTES];
         let read = read_at(&file, &mut header, 0).map_err(|error| LedgerError::io("read", path, error))?;
@@ -46,7 +48,15 @@ impl Journal {
             expected: "a journal".to_owned(),
         })?;
         let inode = (about.dev(), about.ino());
-        Ok(Self { path: path.to_path_buf(), file: Arc::new(file), inode, first, end: HEADER_BYTES as u64, next: first })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: Arc::new(file),
+            inode,
+            first,
+            end: HEADER_BYTES as u64,
+            next: first,
+            left: None,
+        })
     }
 
     /// Sees what others have done: another journal in its place, or new records. Returns how many bytes after the last whole record are
@@ -56,8 +66,9 @@ impl Journal {
         if (about.dev(), about.ino()) != self.inode {
             *self = Self::open(&self.path)?;
         }
+        self.take_back()?;
         let mut seen = 0;
-        let length = if about.len() == self.end { self.end } else { self.length()? };
+        let length = self.length()?;
         if length > self.end {
             self.end = scan(&self.file, &self.path, self.end..length, |_| {
                 seen += 1;
@@ -77,15 +88,27 @@ impl Journal {
         Ok(length - self.end)
     }
 
+    /// Cuts off what a failed write left, if nobody has written since: none of it was reported as written.
+    fn take_back(&mut self) -> Result<(), LedgerError> {
+        let Some(left) = self.left else { return Ok(()) };
+        if self.length()? == left {
+            self.file.set_len(self.end).map_err(|error| LedgerError::io("shorten", &self.path, error))?;
+        }
+        self.left = None;
+        Ok(())
+    }
+
     fn length(&self) -> Result<u64, LedgerError> {
         Ok(self.file.metadata().map_err(|error| LedgerError::io("read", &self.path, error))?.len())
     }
 
-    /// Writes `count` records after the last one, all or none.
+    /// Writes `count` records after the last one. After an error there is none of them.
     pub(super) fn append(&mut self, records: &[u8], count: u64) -> Result<(), LedgerError> {
         if let Err(error) = self.file.write_all_at(records, self.end) {
-            // Should this fail too, whoever looks next finds the rest of a record and takes it away.
-            let _ = self.file.set_len(self.end);
+            if self.file.set_len(self.end).is_err() {
+                // Some of the records may be whole: before this handle looks for records again they go.
+                self.left = self.length().ok();
+            }
             return Err(LedgerError::io("write", &self.path, error));
         }
         self.end += records.len() as u64;
@@ -159,4 +182,36 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(path: &Path, entry: &[u8]) -> u64 {
+        let mut bytes = std::fs::read(path).unwrap();
+        record::push(&mut bytes, entry).unwrap();
+        std::fs::write(path, &bytes).unwrap();
+        bytes.len() as u64
+    }
+
+    #[test]
+    fn what_a_failed_write_left_is_taken_back_before_anybody_counts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        Journal::create(&path, 7, &[]).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        let mut records = Vec::new();
+        record::push(&mut records, b"one").unwrap();
+        journal.append(&records, 1).unwrap();
+        // As if the first of two records had been written, and cutting it off again had failed.
+        journal.left = Some(written(&path, b"two"));
+        assert_eq!(journal.refresh().unwrap(), 0);
+        assert_eq!((journal.next, std::fs::metadata(&path).unwrap().len()), (8, journal.end));
+
+        // Somebody else has taken it for an entry and gone on: now it is one.
+        journal.left = Some(written(&path, b"two"));
+        written(&path, b"three");
+        assert_eq!((journal.refresh().unwrap(), journal.next), (0, 10));
+    }
 }

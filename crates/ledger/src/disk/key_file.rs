@@ -1,12 +1,11 @@
 //! Keys as files: a private one for its owner's eyes only, and the public one beside it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use sirocco_files::secret::{self, New};
+use zeroize::Zeroizing;
 
 use crate::LedgerError;
-use crate::disk::files::sync_folder;
 use crate::key::{KeyType, SECRET_BYTES, SignerKey, VerifierKey};
 
 /// Longer than any key's line.
@@ -15,23 +14,22 @@ const LONGEST: u64 = 4096;
 /// Makes a new key: the private half at `path`, access mode 0600, the public half at `path` with `.pub` after it. Neither may exist.
 ///
 /// # Errors
-/// [`LedgerError::Malformed`] for the name; [`LedgerError::Io`] when a file exists or cannot be written.
+/// [`LedgerError::Malformed`] for the name; [`LedgerError::File`] when a file exists; [`LedgerError::Io`] when one cannot be written. Then
+/// there is neither.
 pub fn create_keys(path: &Path, name: &str, kind: KeyType) -> Result<VerifierKey, LedgerError> {
-    let mut secret = [0; SECRET_BYTES];
-    random(path, &mut secret)?;
-    let key = SignerKey::new(name, kind, &secret);
-    secret.fill(0);
-    let key = key?;
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    random(path, &mut *secret)?;
+    let key = SignerKey::new(name, kind, &secret)?;
     let verifier = key.verifier();
-    let public = public_path(path);
-    write(path, &format!("{}\n", key.secret_text()), 0o600)?;
-    write(&public, &format!("{verifier}\n"), 0o644)?;
-    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    let mut text = key.secret_text();
+    text.push('\n');
+    let public = format!("{verifier}\n");
+    secret::create_pair(New { path, text: &text }, New { path: &public_path(path), text: &public })?;
     Ok(verifier)
 }
 
 /// The path of the public half.
-fn public_path(path: &Path) -> std::path::PathBuf {
+fn public_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");
     name.into()
@@ -47,20 +45,9 @@ fn random(path: &Path, mut rest: &mut [u8]) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), LedgerError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|error| LedgerError::io("write", path, error))
-}
-
-fn line(path: &Path, file: File) -> Result<String, LedgerError> {
-    let mut text = String::new();
-    let read = file.take(LONGEST).read_to_string(&mut text);
-    read.map_err(|error| LedgerError::io("read", path, error))?;
-    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+/// A file has one line, with a newline or without.
+fn line(text: &str) -> &str {
+    text.strip_suffix('\n').unwrap_or(text)
 }
 
 /// A key's error with the file's name.
@@ -76,29 +63,28 @@ fn of_file(path: &Path, error: LedgerError) -> LedgerError {
 /// Reads a private key.
 ///
 /// # Errors
-/// [`LedgerError::KeyReadable`] when group or others have any right on the file; [`LedgerError::Malformed`]; [`LedgerError::Io`].
+/// [`LedgerError::KeyReadable`] when group or others have any right on the file; [`LedgerError::File`] when it is no regular file, or longer
+/// than a key; [`LedgerError::Malformed`]; [`LedgerError::Io`].
 pub fn read_private_key(path: &Path) -> Result<SignerKey, LedgerError> {
-    let refused = |error| LedgerError::io("read", path, error);
-    let file = File::open(path).map_err(refused)?;
-    // The open file is asked, not its name: what is read is what was looked at.
-    let mode = file.metadata().map_err(refused)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(LedgerError::KeyReadable { path: path.to_path_buf(), mode });
-    }
-    SignerKey::parse(&line(path, file)?).map_err(|error| of_file(path, error))
+    let text = secret::text(path, LONGEST)?;
+    SignerKey::parse(line(&text)).map_err(|error| of_file(path, error))
 }
 
 /// Reads a public key.
 ///
 /// # Errors
-/// [`LedgerError::Malformed`]; [`LedgerError::Io`].
+/// [`LedgerError::File`] when it is no regular file, or longer than a key; [`LedgerError::Malformed`]; [`LedgerError::Io`].
 pub fn read_verifier_key(path: &Path) -> Result<VerifierKey, LedgerError> {
-    let file = File::open(path).map_err(|error| LedgerError::io("read", path, error))?;
-    VerifierKey::parse(&line(path, file)?).map_err(|error| of_file(path, error))
+    let text = sirocco_files::read::text(path, LONGEST)?;
+    VerifierKey::parse(line(&text)).map_err(|error| of_file(path, error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use sirocco_files::FilesError;
+
     use super::*;
 
     #[test]
@@ -110,8 +96,17 @@ mod tests {
         assert_eq!(read_private_key(&path).unwrap().verifier(), verifier);
         assert_eq!(read_verifier_key(&folder.path().join("log.key.pub")).unwrap(), verifier);
         let again = create_keys(&path, "sirocco.example/runs", KeyType::Ed25519).unwrap_err();
-        assert!(matches!(again, LedgerError::Io { action: "write", .. }), "{again}");
+        assert!(matches!(again, LedgerError::File(FilesError::Exists(_))), "{again}");
         assert_eq!(read_private_key(&path).unwrap().verifier(), verifier, "the key that was there is untouched");
+    }
+
+    #[test]
+    fn where_the_public_half_cannot_be_written_there_is_no_private_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(public_path(&path), "another").unwrap();
+        assert!(create_keys(&path, "w", KeyType::Cosignature).is_err());
+        assert!(!path.exists());
     }
 
     #[test]
@@ -133,6 +128,24 @@ mod tests {
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
         assert!(read_private_key(&path).is_ok());
+    }
+
+    #[test]
+    fn long_files_and_pipes_are_no_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        create_keys(&path, "w", KeyType::Ed25519).unwrap();
+        for file in [&path, &public_path(&path)] {
+            let mut text = std::fs::read_to_string(file).unwrap();
+            text.extend(std::iter::repeat_n('\n', 5000));
+            std::fs::write(file, text).unwrap();
+        }
+        let long = |error| matches!(error, LedgerError::File(FilesError::TooLarge { limit: LONGEST, .. }));
+        assert!(long(read_private_key(&path).unwrap_err()) && long(read_verifier_key(&public_path(&path)).unwrap_err()));
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
+        let no_file = |error| matches!(error, LedgerError::File(FilesError::NotRegular { .. }));
+        assert!(no_file(read_private_key(&pipe).unwrap_err()) && no_file(read_verifier_key(&pipe).unwrap_err()));
     }
 
     #[test]

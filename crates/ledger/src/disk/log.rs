@@ -4,19 +4,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use crate::disk::Directory;
 use crate::disk::files::{self, LockFile};
 use crate::disk::journal::Journal;
-use crate::entry::{Author, Digest, Entry, Fact, RECOVERED};
+use crate::entry::{Author, Entry};
+use crate::record::HEADER_BYTES;
 use crate::tlog_proof::CHECKPOINT;
 use crate::{LedgerError, record};
 
 /// The journal's name in a log's directory.
 pub(crate) const JOURNAL: &str = "journal";
-/// What a power loss tore is kept here.
-const TORN: &str = "torn";
+/// The file that writers lock.
+pub(super) const LOCK: &str = "lock";
 
 /// A log's directory, open for writing.
 pub struct Log {
@@ -27,7 +27,8 @@ pub struct Log {
     pub(super) lock: LockFile,
     /// Held while tiles and the checkpoint change. Whoever needs both takes this one first.
     pub(super) sealing: Mutex<LockFile>,
-    sync_lost: AtomicBool,
+    /// A sync has failed since the journal was last written as a whole.
+    pub(super) sync_lost: AtomicBool,
 }
 
 pub(super) struct State {
@@ -40,9 +41,9 @@ impl Log {
     /// # Errors
     /// [`LedgerError::ReadOnly`], [`LedgerError::DiskFull`], [`LedgerError::NoLocks`], [`LedgerError::Damaged`], [`LedgerError::Io`].
     pub fn create(path: &Path, author: Author) -> Result<Self, LedgerError> {
-        std::fs::create_dir_all(path).map_err(|error| LedgerError::io("create", path, error))?;
+        files::create_directory(path)?;
         let journal = path.join(JOURNAL);
-        let lock = LockFile::open(path.join("lock"))?;
+        let lock = LockFile::open(path.join(LOCK))?;
         let held = lock.hold()?;
         if !journal.exists() {
             // A journal that is gone may have had entries; a new one would hide that.
@@ -59,14 +60,15 @@ impl Log {
     /// Opens the log at `path`.
     ///
     /// # Errors
-    /// [`LedgerError::NoLog`] when there is none, and those of [`create`](Self::create).
+    /// [`LedgerError::NoLog`] when there is none, and those of [`create`](Self::create). [`LedgerError::Damaged`] of the journal has a way out,
+    /// [`open_damaged`](Self::open_damaged).
     pub fn open(path: &Path, author: Author) -> Result<Self, LedgerError> {
         let journal = path.join(JOURNAL);
         if !journal.exists() {
             return Err(LedgerError::NoLog(path.to_path_buf()));
         }
         let state = Mutex::new(State { journal: Journal::open(&journal)? });
-        let lock = LockFile::open(path.join("lock"))?;
+        let lock = LockFile::open(path.join(LOCK))?;
         let sealing = Mutex::new(LockFile::open(path.join("seal.lock"))?);
         let log = Self { path: path.to_path_buf(), author, state, lock, sealing, sync_lost: AtomicBool::new(false) };
         log.len()?;
@@ -113,10 +115,12 @@ impl Log {
         Ok(self.append_all(&[entry.to_bytes()?])?.start)
     }
 
-    /// Appends texts of entries, all or none, and returns their indices: with one write, however many they are.
+    /// Appends texts of entries and returns their indices: with one write, however many they are. A kill or a power loss in the middle of it
+    /// leaves the first of them.
     ///
     /// # Errors
-    /// Those of [`append`](Self::append).
+    /// Those of [`append`](Self::append): none of them is in the log then. (Should the system refuse the write and then also to cut the
+    /// journal back, this handle does so before it goes on; a process that writes before that takes those that are whole for entries.)
     pub fn append_all<T: AsRef<[u8]>>(&self, entries: &[T]) -> Result<Range<u64>, LedgerError> {
         let mut records = Vec::new();
         for entry in entries {
@@ -131,19 +135,39 @@ impl Log {
 
     /// Puts on disk what this handle, or anybody else on this machine, has appended before the call.
     ///
+    /// Where the system cannot sync the journal, it may have dropped what it could not write, and would say nothing of it the next time.
+    /// Then the journal is written again as a whole, to another place of the disk, at once and if need be by the next call.
+    ///
     /// # Errors
-    /// [`LedgerError::DiskFull`] or [`LedgerError::Io`]; and [`LedgerError::SyncLost`] ever after such a failure, because the system
-    /// may have dropped what it could not write. Opening the log anew finds out what is there.
+    /// [`LedgerError::DiskFull`], [`LedgerError::Io`]; [`LedgerError::Damaged`] when entries were dropped.
     pub fn sync(&self) -> Result<(), LedgerError> {
         let file = self.state().journal.file.clone();
-        if self.sync_lost.load(Ordering::Acquire) {
-            return Err(LedgerError::SyncLost(self.path.clone()));
-        }
-        // If the journal was sealed meanwhile, the sealer has put this file's entries on disk before it took the file away.
-        file.sync_data().map_err(|error| {
+        let mut failed = None;
+        if !self.sync_lost.load(Ordering::Acquire) {
+            // If the journal was sealed meanwhile, the sealer has put this file's entries on disk before it took the file away.
+            let Err(error) = file.sync_data() else { return Ok(()) };
             self.sync_lost.store(true, Ordering::Release);
-            LedgerError::io("sync", &self.path.join(JOURNAL), error)
-        })
+            failed = Some(LedgerError::io("sync", &self.path.join(JOURNAL), error));
+        }
+        self.write_again().map_err(|error| failed.unwrap_or(error))
+    }
+
+    fn write_again(&self) -> Result<(), LedgerError> {
+        let path = self.path.join(JOURNAL);
+        self.changing(|state| {
+            let journal = &mut state.journal;
+            let mut bytes = record::header(journal.first).to_vec();
+            bytes.extend(journal.rest(HEADER_BYTES as u64)?);
+            let count = record::records(&bytes).count() as u64;
+            if journal.first.saturating_add(count) != journal.next {
+                let (found, expected) = (format!("{count} whole entries"), (journal.next - journal.first).to_string());
+                return Err(LedgerError::Damaged { path: path.clone(), place: "entries".to_owned(), found, expected });
+            }
+            Journal::create(&path, journal.first, bytes.get(HEADER_BYTES..).unwrap_or_default())?;
+            journal.refresh().map(drop)
+        })?;
+        self.sync_lost.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,28 +181,62 @@ impl Log {
         let _held = self.lock.hold()?;
         let torn = state.journal.refresh()?;
         if torn > 0 {
-            self.recover(&mut state.journal)?;
+            self.recover(&mut state.journal, torn)?;
         }
         change(&mut state)
     }
+}
 
-    /// After a power loss or a kill in the middle of a write: what stands after the last whole record is kept in a file of its own, taken
-    /// off the journal, and recorded there. Entries that were synced are whole, so none of them is in it.
-    fn recover(&self, journal: &mut Journal) -> Result<(), LedgerError> {
-        let torn = journal.rest(journal.end)?;
-        let now = crate::time::Time::from(SystemTime::now());
-        let name = format!("{TORN}/{:012}-{}", journal.next, now.millis());
-        let path = self.path.join(&name);
-        files::replace(&path, &[&torn], true)?;
-        files::sync_all(&self.path, &[path])?;
-        let mut entry = self.author.entry(RECOVERED, now);
-        entry.facts.insert("bytes".to_owned(), Fact::Number(i64::try_from(torn.len()).unwrap_or(i64::MAX)));
-        entry.facts.insert("file".to_owned(), Fact::Text(name));
-        entry.inputs.insert("torn".to_owned(), Digest::of(&torn));
-        let mut record = Vec::new();
-        record::push(&mut record, &entry.to_bytes()?)?;
-        journal.cut_torn()?;
-        journal.append(&record, 1)?;
-        journal.file.sync_data().map_err(|error| LedgerError::io("sync", &self.path.join(JOURNAL), error))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Digest;
+    use crate::record::records;
+
+    fn inode(path: &Path) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(path).unwrap().ino()
+    }
+
+    /// What no test can make a disk do: the sync before has failed.
+    #[test]
+    fn after_a_failed_sync_the_journal_is_written_again_and_all_of_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let author = Author { identity: "i".to_owned(), host: "h".to_owned(), binary: Digest::of(b"") };
+        let log = Log::create(&path, author.clone()).unwrap();
+        let other = Log::open(&path, author.clone()).unwrap();
+        for number in 0..5 {
+            log.append(&author.entry("test", crate::time::Time::from_millis(number))).unwrap();
+        }
+        let before = (inode(&path.join(JOURNAL)), std::fs::read(path.join(JOURNAL)).unwrap());
+        log.sync_lost.store(true, Ordering::Release);
+
+        // As long as it cannot be written again, nothing is safe, and it is tried again.
+        std::fs::rename(path.join(JOURNAL), path.join("away")).unwrap();
+        assert!(matches!(log.sync(), Err(LedgerError::Io { .. })));
+        std::fs::rename(path.join("away"), path.join(JOURNAL)).unwrap();
+        log.sync().unwrap();
+        let after = (inode(&path.join(JOURNAL)), std::fs::read(path.join(JOURNAL)).unwrap());
+        assert!(before.0 != after.0 && before.1 == after.1);
+        log.sync().unwrap();
+        assert_eq!(inode(&path.join(JOURNAL)), after.0, "once is enough");
+        assert_eq!(other.append(&author.entry("test", crate::time::Time::from_millis(5))).unwrap(), 5, "other handles go on");
+        assert_eq!(records(&std::fs::read(path.join(JOURNAL)).unwrap()).count(), 6);
+    }
+
+    #[test]
+    fn entries_that_the_system_dropped_are_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let author = Author { identity: "i".to_owned(), host: "h".to_owned(), binary: Digest::of(b"") };
+        let log = Log::create(folder.path(), author.clone()).unwrap();
+        log.append(&author.entry("test", crate::time::Time::from_millis(1))).unwrap();
+        let journal = folder.path().join(JOURNAL);
+        let mut bytes = std::fs::read(&journal).unwrap();
+        bytes[HEADER_BYTES..].fill(0);
+        std::fs::write(&journal, &bytes).unwrap();
+        log.sync_lost.store(true, Ordering::Release);
+        assert!(matches!(log.sync(), Err(LedgerError::Damaged { .. })));
+        assert_eq!(std::fs::read(&journal).unwrap(), bytes);
     }
 }

@@ -5,6 +5,7 @@ mod files;
 mod journal;
 mod key_file;
 mod log;
+mod recover;
 mod seal;
 mod writer;
 
@@ -12,4 +13,4 @@ pub use directory::Directory;
 pub use key_file::{create_keys, read_private_key, read_verifier_key};
 pub use log::Log;
 pub use seal::Sealed;
-pub use writer::{BACKLOG_LIMIT, Writer};
+pub use writer::{BACKLOG_LIMIT, Unwritten, Writer};

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use crate::LedgerError;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::disk::journal::{Journal, scan};
-use crate::disk::log::{JOURNAL, Log};
+use crate::disk::log::{JOURNAL, Log, State};
 use crate::disk::{Directory, files};
 use crate::edge::Edge;
 use crate::key::{Seal, SignerKey};
@@ -90,12 +90,15 @@ impl Log {
     }
 
     fn cut(&self) -> Result<Cut, LedgerError> {
-        let cut = self.changing(|state| {
+        let at = |state: &State| {
             let journal = &state.journal;
-            Ok(Cut { file: journal.file.clone(), first: journal.first, next: journal.next, end: journal.end })
-        })?;
+            Cut { file: journal.file.clone(), first: journal.first, next: journal.next, end: journal.end }
+        };
+        let cut = self.changing(|state| Ok(at(state)))?;
         self.sync()?;
-        Ok(cut)
+        // The sync may have had to write the journal again, the same bytes into another file.
+        let file = self.changing(|state| Ok(state.journal.file.clone()))?;
+        Ok(Cut { file, ..cut })
     }
 
     fn last_checkpoint(&self, key: &SignerKey) -> Result<Option<SignedCheckpoint>, LedgerError> {
@@ -114,7 +117,7 @@ impl Log {
         let mut written: Vec<PathBuf> = Vec::new();
         let mut out = |tile: Tile, bytes: &[u8]| {
             let path = self.path().join(tile.path());
-            files::replace(&path, &[bytes], false)?;
+            files::replace(&path, &[bytes])?;
             written.push(path);
             Ok(())
         };
@@ -133,7 +136,8 @@ impl Log {
             let found = format!("{} whole entries", edge.size());
             return Err(self.damaged(JOURNAL, "entries", found, cut.next.to_string()));
         }
-        files::sync_all(self.path(), &written)?;
+        files::remove_unfinished(&written)?;
+        files::sync_names(self.path(), &written)?;
         let origin = key.verifier().name().to_owned();
         let checkpoint = Checkpoint { origin, size: edge.size(), root: edge.root(), extensions: Vec::new() };
         let mut note = Note::new(checkpoint.to_text())?;
@@ -145,8 +149,8 @@ impl Log {
     }
 
     fn write_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), LedgerError> {
-        files::replace(&self.path().join(CHECKPOINT), &[checkpoint.note.to_text().as_bytes()], true)?;
-        files::sync_folder(self.path())
+        files::replace(&self.path().join(CHECKPOINT), &[checkpoint.note.to_text().as_bytes()])?;
+        Ok(sirocco_files::replace::sync_directory(self.path())?)
     }
 
     /// Partial tiles go whose full tile is there, and those that a sealing left which never came to its checkpoint. The log does not
@@ -175,6 +179,8 @@ impl Log {
         }
         let path = self.path().join(JOURNAL);
         self.changing(|state| {
+            // Whoever writes in this directory holds one of the two locks, and both are held here.
+            sirocco_files::replace::remove_unfinished(self.path())?;
             let rest = state.journal.rest(cut.end)?;
             Journal::create(&path, cut.next, &rest)?;
             state.journal.refresh().map(drop)
@@ -195,11 +201,7 @@ impl Directory {
     pub fn pending(&self, sealed: u64) -> Result<u64, LedgerError> {
         let Some(bytes) = self.read(JOURNAL)? else { return Ok(0) };
         let first = crate::record::first_index(&bytes)?;
-        let (mut at, mut next) = (HEADER_BYTES, first);
-        while let crate::record::Next::Whole(record) = crate::record::next(bytes.get(at..).unwrap_or_default()) {
-            at += record.bytes();
-            next += 1;
-        }
+        let next = first.saturating_add(crate::record::records(&bytes).count() as u64);
         Ok(next.saturating_sub(sealed))
     }
 }

@@ -13,7 +13,23 @@ pub const BACKLOG_LIMIT: usize = 64 << 20;
 /// After a failure the thread tries again so often by itself; [`Writer::sync`] asks it at once.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Hands entries to a thread. Dropping it writes what is left, if the journal takes it.
+/// So often the thread tries to write what is left when nobody can ask it again.
+const LAST_ATTEMPTS: u32 = 3;
+
+/// Entries that a [`Writer`] could not bring into the journal, for whoever closed it.
+#[derive(Debug, thiserror::Error)]
+#[error("{} entries were not written, {unsynced} more not synced: {error}", entries.len())]
+pub struct Unwritten {
+    /// Their texts, in order, as [`Log::append_all`] takes them.
+    pub entries: Vec<Vec<u8>>,
+    /// Entries that are in the journal and may not be on disk.
+    pub unsynced: u64,
+    /// Why.
+    pub error: Arc<LedgerError>,
+}
+
+/// Hands entries to a thread. [`close`](Self::close) says whether all of them were written. Dropping it tries as often to write them and
+/// can say nothing: what the journal still does not take is lost.
 pub struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -82,6 +98,31 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes what is left, ends the thread, and says what could not be written: after a few attempts, a second apart.
+    ///
+    /// # Errors
+    /// [`Unwritten`], with the entries.
+    pub fn close(mut self) -> Result<(), Unwritten> {
+        self.end();
+        let mut queue = self.shared.queue();
+        let entries = Vec::from(std::mem::take(&mut queue.waiting));
+        if queue.unsynced == 0 && entries.is_empty() {
+            return Ok(());
+        }
+        let ended = || LedgerError::io("write", self.log().path(), std::io::Error::other("the thread that writes has ended"));
+        let error = queue.error.take().unwrap_or_else(|| Arc::new(ended()));
+        Err(Unwritten { entries, unsynced: queue.unsynced, error })
+    }
+
+    fn end(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by the thread.
+            let _ = thread.join();
+        }
+    }
+
     /// Waits until everything handed over before is on disk.
     ///
     /// # Errors
@@ -106,12 +147,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by the thread.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -129,6 +165,7 @@ impl Shared {
 
     fn run(&self) {
         let mut queue = self.queue();
+        let mut last_attempts = LAST_ATTEMPTS;
         loop {
             let idle = queue.waiting.is_empty() && queue.unsynced == 0;
             if idle && queue.closed {
@@ -140,7 +177,8 @@ impl Shared {
                 continue;
             }
             let failed_before = queue.error.is_some();
-            if failed_before && !queue.urgent && !queue.closed {
+            let may_wait = !queue.urgent && (!queue.closed || last_attempts < LAST_ATTEMPTS);
+            if failed_before && may_wait {
                 queue = self.wait(queue, Some(RETRY));
             }
             queue.urgent = false;
@@ -152,7 +190,10 @@ impl Shared {
             queue.account(batch, written, result);
             self.changed.notify_all();
             if queue.closed && queue.error.is_some() {
-                return;
+                last_attempts -= 1;
+                if last_attempts == 0 {
+                    return;
+                }
             }
         }
     }

@@ -27,12 +27,14 @@ pub enum Wrong {
     Tile,
     /// The entries do not lead to the checkpoint's root.
     Root,
-    /// The log has fewer entries than it had, or its journal begins after them.
+    /// The log has fewer entries than it had: earlier checkpoints, its journal or its tiles know of more.
     Shorter,
     /// The log continues another history than the one that was seen before.
     Fork,
     /// A partial tile of an earlier size is not the beginning of the tile of today.
     Partial,
+    /// The journal has bytes that are no record, and whole records after them.
+    Journal,
 }
 
 impl Wrong {
@@ -50,6 +52,7 @@ impl Wrong {
             Self::Shorter => "entries are gone",
             Self::Fork => "the history is another",
             Self::Partial => "a partial tile was changed",
+            Self::Journal => "the journal is damaged",
         }
     }
 }
@@ -93,8 +96,7 @@ pub struct Remarks {
     pub first_backwards: Option<u64>,
     /// Entries that record what a power loss took.
     pub recovered: Vec<u64>,
-    /// Tiles beyond the checkpoint: a sealing that did not end, or an older checkpoint put in place of a newer one. Only somebody who
-    /// remembers a checkpoint, a witness for one, can tell which.
+    /// Tiles beyond the checkpoint. Without a finding they are those of a sealing that did not end, whose entries the journal still has.
     pub beyond: Vec<String>,
     /// Files below `tile/` that are no tiles.
     pub stray: Vec<String>,

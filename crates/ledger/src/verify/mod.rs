@@ -4,6 +4,7 @@
 //! has to be kept elsewhere: by a witness, in another log, on paper.
 
 mod finding;
+mod journal;
 mod levels;
 mod sweep;
 
@@ -14,9 +15,10 @@ use crate::hash::Hash;
 use crate::source::{Source, hashes, read_tile};
 use crate::tile::{Kind, TILE_WIDTH, Tile, items};
 use crate::tlog_proof::CHECKPOINT;
-use crate::witness::Policy;
+use crate::witness::TrustPolicy;
 
 pub use finding::{Finding, Remarks, Report, Wrong};
+use journal::{Beyond, Journal, compare_beyond};
 use levels::Levels;
 
 /// After so many findings the rest of a log is not looked at.
@@ -26,7 +28,7 @@ pub const FINDING_LIMIT: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Expected {
     /// Whose signatures count.
-    pub policy: Policy,
+    pub policy: TrustPolicy,
     /// Checkpoints of this log that were seen before; the caller vouches for them.
     pub earlier: Vec<Checkpoint>,
     /// Is every entry an action of this crate's format? Other logs have other entries.
@@ -37,13 +39,13 @@ pub struct Expected {
 
 impl Expected {
     /// A log of actions that `policy` trusts, without memory of it.
-    pub fn new(policy: Policy) -> Self {
+    pub fn new(policy: TrustPolicy) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { policy, earlier: Vec::new(), actions: true, threads }
     }
 }
 
-/// Verifies the log in `source`.
+/// Verifies the log in `source`. Others may write and seal it meanwhile: the report is about the checkpoint that was there at first.
 ///
 /// # Errors
 /// Only when a file is there and cannot be read; what is wrong with the log is in the report.
@@ -63,6 +65,7 @@ pub fn verify(source: &dyn Source, expected: &Expected) -> Result<Report, Ledger
     report.complete = swept.complete;
     report.findings.extend(swept.findings);
     report.remarks = swept.remarks;
+    let mut beyond = Vec::new();
     if report.complete {
         let (levels, findings) = Levels::compare(source, report.size, swept.roots, swept.tail)?;
         report.findings.extend(findings);
@@ -72,9 +75,15 @@ pub fn verify(source: &dyn Source, expected: &Expected) -> Result<Report, Ledger
             let finding = compare_earlier(source, &levels, &signed.checkpoint, earlier)?;
             report.findings.extend(finding);
         }
-        other_files(source, &mut report)?;
+        beyond = other_files(source, &mut report)?;
     }
-    compare_journal(source, &mut report)?;
+    // In the reverse order of a sealing, which writes tiles, then the checkpoint, and takes entries off the journal last.
+    let journal = Journal::read(source, &mut report)?;
+    let sealed = latest_size(source, expected, &signed)?;
+    if let Some(journal) = &journal {
+        journal.compare(sealed, &mut report);
+    }
+    compare_beyond(source, journal.as_ref(), &Beyond { tiles: &beyond, sealed }, &mut report)?;
     Ok(report)
 }
 
@@ -84,17 +93,20 @@ fn whole(wrong: Wrong, file: &str, found: impl Into<String>, expected: impl Into
 }
 
 fn read_checkpoint(source: &dyn Source, report: &mut Report) -> Result<Option<SignedCheckpoint>, LedgerError> {
-    let Some(bytes) = source.read(CHECKPOINT)? else {
-        report.findings.push(whole(Wrong::Checkpoint, CHECKPOINT, "no such file", "a signed checkpoint"));
-        return Ok(None);
+    let error = match source.read(CHECKPOINT)?.as_deref().map(SignedCheckpoint::parse) {
+        Some(Ok(signed)) => return Ok(Some(signed)),
+        Some(Err(error)) => error.to_string(),
+        None => "no such file".to_owned(),
     };
-    match SignedCheckpoint::parse(&bytes) {
-        Ok(signed) => Ok(Some(signed)),
-        Err(error) => {
-            report.findings.push(whole(Wrong::Checkpoint, CHECKPOINT, error.to_string(), "a signed checkpoint"));
-            Ok(None)
-        }
-    }
+    report.findings.push(whole(Wrong::Checkpoint, CHECKPOINT, error, "a signed checkpoint"));
+    Ok(None)
+}
+
+/// The size of the checkpoint that is there by now, if the log was sealed since `first` was read.
+fn latest_size(source: &dyn Source, expected: &Expected, first: &SignedCheckpoint) -> Result<u64, LedgerError> {
+    let now = source.read(CHECKPOINT)?.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
+    let trusted = |now: &SignedCheckpoint| now.checkpoint.origin == first.checkpoint.origin && expected.policy.check(now).is_ok();
+    Ok(now.filter(trusted).map_or(0, |now| now.checkpoint.size).max(first.checkpoint.size))
 }
 
 fn compare_root(checkpoint: &Checkpoint, report: &mut Report) {
@@ -138,10 +150,12 @@ fn leaves(source: &dyn Source, size: u64, now: u64) -> Result<Vec<Hash>, LedgerE
     }
 }
 
-/// Files that the tree of today does not need: partial tiles of earlier sizes have to be beginnings of today's tiles.
-fn other_files(source: &dyn Source, report: &mut Report) -> Result<(), LedgerError> {
+/// Files that the tree of today does not need: partial tiles of earlier sizes have to be beginnings of today's tiles. Returns the tiles
+/// beyond today's.
+fn other_files(source: &dyn Source, report: &mut Report) -> Result<Vec<Tile>, LedgerError> {
     let mut paths = source.tiles()?;
     paths.sort_unstable();
+    let mut beyond = Vec::new();
     for path in paths {
         let Ok(tile) = Tile::parse(&path) else {
             report.remarks.stray.push(path);
@@ -151,6 +165,7 @@ fn other_files(source: &dyn Source, report: &mut Report) -> Result<(), LedgerErr
         let end = tile.index.saturating_mul(TILE_WIDTH).saturating_add(u64::from(tile.width));
         if end > total {
             report.remarks.beyond.push(path);
+            beyond.push(tile);
             continue;
         }
         let today = Tile::holding(tile.kind, end - 1, report.size).filter(|today| *today != tile);
@@ -164,7 +179,7 @@ fn other_files(source: &dyn Source, report: &mut Report) -> Result<(), LedgerErr
             report.findings.push(Finding { byte, ..whole(Wrong::Partial, &path, found, expected) });
         }
     }
-    Ok(())
+    Ok(beyond)
 }
 
 /// Bytes that the first items of `tile`'s width take in the tile that has grown out of it.
@@ -177,19 +192,4 @@ fn beginning(tile: Tile, all: &[u8]) -> usize {
             entries.map(|(_, entry)| bundle::LENGTH_BYTES + entry.len()).sum()
         }
     }
-}
-
-/// A journal that begins after the sealed entries knows of a longer log than the checkpoint.
-fn compare_journal(source: &dyn Source, report: &mut Report) -> Result<(), LedgerError> {
-    const JOURNAL: &str = "journal";
-    let Some(bytes) = source.read(JOURNAL)? else { return Ok(()) };
-    match crate::record::first_index(&bytes) {
-        Ok(first) if first > report.size => {
-            let (found, expected) = (format!("{} sealed entries", report.size), format!("{first}, where the journal begins"));
-            report.findings.push(Finding { entry: Some(report.size), ..whole(Wrong::Shorter, JOURNAL, found, expected) });
-        }
-        Ok(_) => {}
-        Err(error) => report.findings.push(whole(Wrong::Length, JOURNAL, error.to_string(), "a journal")),
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use sirocco_ledger::key::{KeyType, SignerKey};
 use sirocco_ledger::source::{Memory, Source};
 use sirocco_ledger::time::Time;
 use sirocco_ledger::verify::{Expected, Report, verify};
-use sirocco_ledger::witness::Policy;
+use sirocco_ledger::witness::TrustPolicy;
 
 /// The name of the tests' logs.
 pub(crate) const ORIGIN: &str = "sirocco.example/runs";
@@ -31,7 +31,7 @@ pub(crate) fn action(writer: u64, number: u64) -> Entry {
 }
 
 pub(crate) fn expected() -> Expected {
-    Expected::new(Policy::of_logs([key().verifier()]).unwrap())
+    Expected::new(TrustPolicy::of_logs([key().verifier()]).unwrap())
 }
 
 pub(crate) fn check(source: &dyn Source) -> Report {

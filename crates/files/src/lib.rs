@@ -1,0 +1,12 @@
+//! What several crates ask of files, once: digests and their text, reading with a limit, replacing as one step, secrets for one reader.
+//!
+//! Nothing here knows a format. It links little, because the separate verifier links it.
+
+pub mod digest;
+mod error;
+pub mod read;
+pub mod replace;
+pub mod secret;
+
+pub use digest::{BareDigest, Digest, Digester};
+pub use error::FilesError;
