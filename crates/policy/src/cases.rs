@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::confinement::Confinement;
 use crate::day::Day;
 use crate::decision::Decision;
 use crate::digest::Sha256Digest;
@@ -14,7 +15,7 @@ use crate::labels::Labels;
 use crate::name::Name;
 use crate::request::{Action, Request, Who};
 use crate::source::{Place, Source};
-use crate::tables::{ladder, read};
+use crate::tables::read;
 
 /// The answer that a case expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub struct Case {
     pub rule: Option<String>,
     /// Facts that have to be missing, as `residency of data:circulars`.
     pub missing: BTreeSet<String>,
+    /// What whoever asks describes in a file of their own.
+    pub own_facts: Option<Source>,
 }
 
 /// A table of cases.
@@ -74,16 +77,19 @@ struct Entry {
     artefact: Option<Name>,
     made: Option<BTreeMap<Name, BTreeSet<Name>>>,
     recorded: Option<BTreeMap<Name, Labels>>,
+    verified_records: Option<BTreeSet<Name>>,
     digests: Option<BTreeMap<Name, Sha256Digest>>,
+    paths: Option<BTreeMap<Name, String>>,
     site: Option<String>,
     node: Option<String>,
-    #[serde(deserialize_with = "ladder")]
-    confinement: Option<u8>,
+    confinement: Option<Confinement>,
     planned: Option<bool>,
     purpose: Option<String>,
     day: Option<Day>,
     approved_by: Option<BTreeSet<Who>>,
     recipients: Option<BTreeSet<String>>,
+    /// The text of a file of the user's own.
+    own_facts: Option<String>,
     /// Keys of `[usual]` that this case is without.
     without: BTreeSet<String>,
 }
@@ -138,8 +144,16 @@ impl Cases {
 
 impl Case {
     fn run(&self, gate: &Gate) -> Outcome<'_> {
-        let decision = gate.ask(&self.request);
         let mut differences = Vec::new();
+        let own = self.own_facts.as_ref().map(|own| gate.facts().clone().with_own(std::slice::from_ref(own)));
+        let decision = match own {
+            None => gate.ask(&self.request),
+            Some(Ok(facts)) => gate.with_facts(facts).ask(&self.request),
+            Some(Err(error)) => {
+                differences.push(error.to_string());
+                gate.ask(&self.request)
+            }
+        };
         if decision.allowed != (self.expect == Expected::Allow) {
             let word = if decision.allowed { "allow" } else { "deny" };
             let expected = if self.expect == Expected::Allow { "allow" } else { "deny" };
@@ -171,7 +185,9 @@ fn entry_to_case(at: &Place, entry: Entry, mut usual: Entry) -> Result<Case, Pol
         artefact: entry.artefact.or(usual.artefact).ok_or_else(|| need("artefact", "\"checkpoint:NAME\""))?,
         made: entry.made.or(usual.made).unwrap_or_default(),
         recorded: entry.recorded.or(usual.recorded).unwrap_or_default(),
+        verified_records: entry.verified_records.or(usual.verified_records).unwrap_or_default(),
         digests: entry.digests.or(usual.digests).unwrap_or_default(),
+        paths: entry.paths.or(usual.paths).unwrap_or_default(),
         site: entry.site.or(usual.site).ok_or_else(|| need("site", "\"NAME\""))?,
         node: entry.node.or(usual.node),
         confinement: entry.confinement.or(usual.confinement),
@@ -188,6 +204,7 @@ fn entry_to_case(at: &Place, entry: Entry, mut usual: Entry) -> Result<Case, Pol
         expect: entry.expect.ok_or_else(|| named("expect", "\"allow\" or \"deny\""))?,
         rule: entry.rule,
         missing: entry.missing,
+        own_facts: entry.own_facts.or(usual.own_facts).map(|text| Source::new(format!("own_facts at {at}"), text)),
         at: at.clone(),
     })
 }
@@ -199,11 +216,14 @@ fn leave_out(usual: &mut Entry, key: &str) -> Result<(), String> {
         "purpose" => usual.purpose = None,
         "made" => usual.made = None,
         "recorded" => usual.recorded = None,
+        "verified_records" => usual.verified_records = None,
         "digests" => usual.digests = None,
+        "paths" => usual.paths = None,
+        "own_facts" => usual.own_facts = None,
         "approved_by" => usual.approved_by = None,
         "recipients" => usual.recipients = None,
         _ => {
-            let expected = "node, confinement, purpose, made, recorded, digests, approved_by or recipients";
+            let expected = "node, confinement, purpose, made, recorded, verified_records, digests, paths, own_facts, approved_by or recipients";
             return Err(format!("without = [{key:?}]: expected {expected}"));
         }
     }

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::confinement::Confinement;
 use crate::country::Country;
 use crate::error::PolicyError;
 use crate::facts::{Described, Facts};
@@ -12,7 +13,6 @@ use crate::labels::{Classification, Expiry, Labels, Licences, PersonalData, Purp
 use crate::lineage::{Lineage, ToldBy};
 use crate::name::{Kind, Name};
 use crate::request::{Request, WhoKind};
-use crate::tables::TOP_STEP;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -40,7 +40,8 @@ pub(crate) fn candidates(facts: &Facts, request: &Request) -> Result<Vec<Candida
     let lineage = Lineage::of(request, facts)?;
     let mut missing = Vec::new();
     let mut owners = Vec::new();
-    for origin in lineage.origins.iter().filter(|origin| origin.told_by == ToldBy::Facts || origin.told_by == ToldBy::Nobody) {
+    let open = [ToldBy::Facts, ToldBy::Nobody, ToldBy::Unverified];
+    for origin in lineage.origins.iter().filter(|origin| open.contains(&origin.told_by)) {
         for (name, known, from, to, labels) in other_labels(&origin.labels, request, facts) {
             let Some(facts) = with_labels(facts, &origin.name, labels) else { continue };
             let what = format!("{name} of {}", origin.name);
@@ -80,12 +81,12 @@ fn circumstances(facts: &Facts, request: &Request) -> Vec<Candidate> {
         };
         found.push(asked("site", &from, &to, elsewhere, request));
     }
-    let from = request.confinement.map_or_else(|| "not measured".to_owned(), |step| step.to_string());
-    let mut steps: Vec<u8> = (0..=TOP_STEP).filter(|step| request.confinement != Some(*step)).collect();
-    steps.sort_by_key(|step| request.confinement.map_or(*step, |now| now.abs_diff(*step)));
-    for step in steps {
+    let from = request.confinement.map_or_else(|| "not measured".to_owned(), |level| level.to_string());
+    let mut levels: Vec<_> = Confinement::ALL.into_iter().filter(|level| request.confinement != Some(*level)).collect();
+    levels.sort_by_key(|level| request.confinement.map_or(level.number(), |now| now.number().abs_diff(level.number())));
+    for level in levels {
         let mut candidate =
-            asked("measured confinement", &from, &step.to_string(), |request| request.confinement = Some(step), request);
+            asked("measured confinement", &from, &level.to_string(), |request| request.confinement = Some(level), request);
         candidate.subject = "measured confinement".to_owned();
         found.push(candidate);
     }

@@ -8,6 +8,7 @@ use crate::digest::Sha256Digest;
 use crate::labels::Labels;
 use crate::name::Name;
 use crate::request::{Action, Who};
+use crate::set::Signer;
 use crate::source::Place;
 
 /// What a rule does where it applies.
@@ -117,6 +118,8 @@ pub struct Decision {
     pub faults: Vec<String>,
     /// What it was made from.
     pub digests: Digests,
+    /// Whose signature the rules and the set's facts had.
+    pub signed_by: Option<Signer>,
 }
 
 impl Decision {

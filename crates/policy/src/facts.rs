@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::confinement::Confinement;
 use crate::country::Country;
 use crate::digest::Sha256Digest;
 use crate::error::PolicyError;
@@ -11,16 +12,17 @@ use crate::labels::{Classification, Expiry, Labels, Licences, PersonalData, Purp
 use crate::name::{Kind, Name};
 use crate::request::{Who, WhoKind};
 use crate::source::Source;
-use crate::tables::{self, Tables};
+use crate::tables::Tables;
 use crate::written::{label, licences};
 
 /// Something that others made and the ministry labels: a data source, a model or an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "DescribedAsWritten")]
 pub struct Described {
-    /// Where it lies, for programs that look it up; rules do not see it.
+    /// Where it lies, a file or a directory; rules do not see it.
     pub path: Option<String>,
-    /// The digest of its bytes. Bytes with another digest are not what the labels speak of.
+    /// The digest of its bytes: of the file, or of the directory as [`crate::Manifest::digest`] has it. Bytes with another digest are not
+    /// what the labels speak of.
     pub sha256: Option<Sha256Digest>,
     /// Its labels.
     pub labels: Labels,
@@ -93,9 +95,11 @@ pub struct SiteFacts {
     /// The highest classification that may be there.
     #[serde(default, deserialize_with = "label")]
     pub accredited: Option<Classification>,
-    /// The step of the confinement ladder that it demands, 0 to 5.
-    #[serde(default, deserialize_with = "tables::ladder")]
-    pub confinement: Option<u8>,
+    /// The level of confinement that it demands.
+    pub confinement: Option<Confinement>,
+    /// Does it take only policies that are signed? What the set says of itself can only be an addition to [`crate::Demands`].
+    #[serde(default)]
+    pub signed_policies: bool,
     /// Its nodes by name; one that ends in `*` stands for all that begin so.
     pub nodes: Option<Vec<String>>,
 }
@@ -136,6 +140,8 @@ pub struct RecipientFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub(crate) tables: Tables,
+    /// What a user's own files describe.
+    own: BTreeSet<Name>,
     digest: Sha256Digest,
 }
 
@@ -145,7 +151,26 @@ impl Facts {
     /// # Errors
     /// Text that is not TOML, an unknown key, a value of the wrong form, one thing described twice.
     pub fn parse(sources: &[Source]) -> Result<Facts, PolicyError> {
-        Ok(Facts { tables: Tables::parse(sources)?, digest: Sha256Digest::of_texts(sources) })
+        Ok(Facts { tables: Tables::parse(sources)?, own: BTreeSet::new(), digest: Sha256Digest::of_texts(sources) })
+    }
+
+    /// The same with descriptions of data, models and adapters by whoever asks. They add; they replace nothing: what is described twice is
+    /// refused, and bytes or places that several descriptions speak of have the strictest labels of all.
+    ///
+    /// # Errors
+    /// Those of [`Facts::parse`]; anything but data, models and adapters; a description with neither `path` nor `sha256`.
+    pub fn with_own(mut self, sources: &[Source]) -> Result<Facts, PolicyError> {
+        self.own.extend(self.tables.add_own(sources)?);
+        if !sources.is_empty() {
+            let text = format!("sirocco own facts v1\n{}\n{}\n", self.digest, Sha256Digest::of_texts(sources));
+            self.digest = Sha256Digest::of(text.as_bytes());
+        }
+        Ok(self)
+    }
+
+    /// Does the description of this artefact stand in a user's own file?
+    pub fn is_own(&self, name: &Name) -> bool {
+        self.own.contains(name)
     }
 
     /// The digest of the texts that these facts were read from.
@@ -156,16 +181,6 @@ impl Facts {
     /// What is known about a data source, a model or an adapter.
     pub fn described(&self, name: &Name) -> Option<&Described> {
         self.kind(name.kind)?.get(&name.name)
-    }
-
-    /// The artefact that lies at this path, as the facts write it.
-    pub fn at_path(&self, path: &str) -> Option<Name> {
-        self.find(|described| described.path.as_deref() == Some(path))
-    }
-
-    /// The artefact whose bytes have this digest.
-    pub fn with_digest(&self, digest: &Sha256Digest) -> Option<Name> {
-        self.find(|described| described.sha256.as_ref() == Some(digest))
     }
 
     /// What is known about a site.
@@ -216,10 +231,11 @@ impl Facts {
         }
     }
 
-    fn find(&self, is: impl Fn(&Described) -> bool) -> Option<Name> {
-        Kind::ALL.into_iter().find_map(|kind| {
-            let (name, _) = self.kind(kind)?.iter().find(|(_, described)| is(described))?;
-            Some(Name::new(kind, name.as_str()))
-        })
+    /// Everything that is described, the set's before a user's own.
+    pub(crate) fn every(&self) -> impl Iterator<Item = (Name, &Described)> {
+        let of =
+            |kind: Kind| self.kind(kind).into_iter().flatten().map(move |(name, known)| (Name::new(kind, name.as_str()), known));
+        let all = || Kind::ALL.into_iter().flat_map(of);
+        all().filter(|(name, _)| !self.is_own(name)).chain(all().filter(|(name, _)| self.is_own(name)))
     }
 }

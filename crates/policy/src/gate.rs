@@ -1,19 +1,22 @@
-//! The one decision point: every action asks it, and only it makes [`Admitted`].
+//! The one decision point: every action asks it. Only a [`Guard`](crate::Guard) around it lets something pass.
 
 use std::collections::BTreeSet;
 
 use cedar_policy::{AuthorizationError, Authorizer, Response};
 use thiserror::Error;
 
-use crate::admitted::Admitted;
 use crate::decision::{Decision, Digests, Fact, Missing, RuleRef};
 use crate::facts::Facts;
 use crate::labels::Labels;
 use crate::request::Request;
 use crate::rules::{Rule, Rules};
+use crate::set::Signer;
 use crate::world::World;
 
 /// Rules and facts, ready to be asked.
+///
+/// Anybody can make one, with whatever rules: an answer is words. What admits is a [`Guard`](crate::Guard), which is made of a whole
+/// [`PolicySet`](crate::PolicySet) under the demands of the place.
 ///
 /// ```
 /// use sirocco_policy::{Facts, Gate, Rules, Source};
@@ -34,14 +37,9 @@ use crate::world::World;
 pub struct Gate {
     rules: Rules,
     facts: Facts,
-}
-
-/// The gate said no, or said yes to a plan only.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{decision}")]
-pub struct Refused {
-    /// What it said.
-    pub decision: Box<Decision>,
+    signer: Option<Signer>,
+    /// Does it refuse for want of a signature where the facts of a site demand one?
+    on_guard: bool,
 }
 
 /// A recorded decision that does not come out again.
@@ -50,7 +48,7 @@ pub enum ReplayError {
     /// It was made from other rules, other facts or another request.
     #[error("{what}: the decision was made with {recorded}, here is {here}")]
     Digest {
-        /// Rules, facts or request.
+        /// Rules, facts, request or the signer of the set.
         what: &'static str,
         /// The recorded digest.
         recorded: String,
@@ -68,7 +66,17 @@ pub enum ReplayError {
 impl Gate {
     /// A gate with these rules and facts.
     pub fn new(rules: Rules, facts: Facts) -> Gate {
-        Gate { rules, facts }
+        Gate { rules, facts, signer: None, on_guard: false }
+    }
+
+    /// The same of a set that somebody signed.
+    pub(crate) fn signed_by(self, signer: Option<Signer>) -> Gate {
+        Gate { signer, ..self }
+    }
+
+    /// The same where what it says is done.
+    pub(crate) fn on_guard(self) -> Gate {
+        Gate { on_guard: true, ..self }
     }
 
     /// Its rules.
@@ -83,7 +91,7 @@ impl Gate {
 
     /// The same rules with other facts.
     pub fn with_facts(&self, facts: Facts) -> Gate {
-        Gate { rules: self.rules.clone(), facts }
+        Gate { rules: self.rules.clone(), facts, signer: self.signer.clone(), on_guard: self.on_guard }
     }
 
     /// May this be done? Always an answer: what cannot be decided is refused, and the answer says why.
@@ -101,25 +109,18 @@ impl Gate {
             labels: Labels::default(),
             faults: Vec::new(),
             digests: Digests::new(*self.rules.digest(), *self.facts.digest(), request.digest()),
+            signed_by: self.signer.clone(),
         };
+        let demanded = self.facts.site(&request.site).is_some_and(|site| site.signed_policies);
+        if self.on_guard && demanded && self.signer.is_none() {
+            let fault = format!("site:{} takes only signed policies: found a set without a signature", request.site);
+            decision.faults.push(fault);
+        }
         match World::new(request, &self.facts) {
             Ok(world) => self.decide(request, world, &mut decision),
             Err(fault) => decision.faults.push(fault.to_string()),
         }
         decision
-    }
-
-    /// Lets `thing` pass if what `request` says about it is allowed.
-    ///
-    /// # Errors
-    /// The decision, if it is a refusal, or if it rests on assumptions of a plan.
-    pub fn admit<T>(&self, request: &Request, thing: T) -> Result<Admitted<T>, Refused> {
-        let mut decision = self.ask(request);
-        if request.planned {
-            decision.faults.push("a plan was asked about: expected what was measured where it is done".to_owned());
-            decision.allowed = false;
-        }
-        if decision.allowed { Ok(Admitted::new(thing, decision)) } else { Err(Refused { decision: Box::new(decision) }) }
     }
 
     /// Does the recorded decision follow from this request, these rules and these facts?
@@ -129,6 +130,11 @@ impl Gate {
     pub fn replay(&self, recorded: &Decision, request: &Request) -> Result<(), ReplayError> {
         let here = self.ask(request);
         let (theirs, ours) = (&recorded.digests, &here.digests);
+        if recorded.signed_by != here.signed_by {
+            let words = |signer: &Option<Signer>| signer.as_ref().map_or_else(|| "nobody".to_owned(), Signer::to_string);
+            let (recorded, here) = (words(&recorded.signed_by), words(&here.signed_by));
+            return Err(ReplayError::Digest { what: "signer of the set", recorded, here });
+        }
         for (what, recorded, here) in
             [("rules", theirs.rules, ours.rules), ("facts", theirs.facts, ours.facts), ("request", theirs.request, ours.request)]
         {

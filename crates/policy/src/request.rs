@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::confinement::Confinement;
 use crate::day::Day;
 use crate::digest::Sha256Digest;
 use crate::labels::Labels;
 use crate::name::{Kind, Name};
-use crate::tables::ladder;
 
 /// What is done. Each takes certain kinds of artefact: what is used as it is, or what will come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,20 +156,27 @@ pub struct Request {
     /// Lineage: what each artefact is made from, down to those that the facts describe.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub made: BTreeMap<Name, BTreeSet<Name>>,
-    /// Labels that were recorded with an artefact when it was made; they can only make it stricter.
+    /// Labels that were recorded with an artefact when it was made; they can only make it stricter. Of an artefact of which neither facts
+    /// nor `made` say anything they are believed only if it is among `verified_records`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recorded: BTreeMap<Name, Labels>,
-    /// Digests of bytes at hand, where they were measured.
+    /// Artefacts whose record was signed by somebody whom this site trusts. The program that asks has verified the signature.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub verified_records: BTreeSet<Name>,
+    /// Digests of bytes at hand, where they were measured. What the facts describe with the same digest has a say in the labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub digests: BTreeMap<Name, Sha256Digest>,
+    /// Where bytes at hand lie, written as the facts write it, links resolved. What the facts describe there has a say in the labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paths: BTreeMap<Name, String>,
     /// The site, by its name in the facts.
     pub site: String,
     /// The node, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The step of the confinement ladder that was measured here, 0 to 5.
-    #[serde(default, deserialize_with = "ladder", skip_serializing_if = "Option::is_none")]
-    pub confinement: Option<u8>,
+    /// The level of confinement that was measured here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// True before queueing: what can only be measured on the nodes is assumed to be as the facts promise. Nothing is admitted on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub planned: bool,

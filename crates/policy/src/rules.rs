@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 
+use crate::bounds;
 use crate::decision::{Effect, RuleRef};
 use crate::digest::Sha256Digest;
 use crate::error::PolicyError;
@@ -14,11 +15,6 @@ use crate::source::{Place, Source};
 
 /// What rules may speak of, in Cedar's schema language.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
-
-/// Longer texts and deeper brackets are refused before they are parsed.
-const LONGEST_TEXT: usize = 256 * 1024;
-const DEEPEST: usize = 100;
-const LONGEST_RULE: usize = 16 * 1024;
 
 /// What a rule may carry besides its `@id`.
 const ANNOTATIONS: [&str; 3] = ["id", "advice", "source"];
@@ -128,7 +124,7 @@ fn offset(diagnostic: &dyn Diagnostic) -> Option<usize> {
 
 /// Reads one file's rules in the order of the file.
 fn read(source: &Source) -> Result<Vec<(Rule, Policy)>, PolicyError> {
-    check_size(source)?;
+    bounds::check(source)?;
     let set: PolicySet = source.text.parse().map_err(|errors: cedar_policy::ParseErrors| syntax(source, &errors))?;
     if let Some(template) = set.templates().next() {
         let at = source.place(source.text.find(&template.to_cedar()).unwrap_or(0));
@@ -153,44 +149,6 @@ fn read(source: &Source) -> Result<Vec<(Rule, Policy)>, PolicyError> {
         rules.push(rule(policy, text, source.place(start))?);
     }
     Ok(rules)
-}
-
-/// Long or deeply nested text would make recursive readers use up the stack.
-fn check_size(source: &Source) -> Result<(), PolicyError> {
-    let refuse = |offset: usize, message: String, expected: String| {
-        Err(PolicyError::Syntax { at: source.place(offset), message, expected: Some(expected) })
-    };
-    if source.text.len() > LONGEST_TEXT {
-        let found = format!("the file has {} bytes", source.text.len());
-        return refuse(0, found, format!("expected at most {LONGEST_TEXT}: use several files"));
-    }
-    match too_deep(&source.text) {
-        Some(offset) => refuse(offset, format!("more than {DEEPEST} brackets inside each other"), "expected fewer".to_owned()),
-        None => Ok(()),
-    }
-}
-
-/// Where brackets are nested too deeply, outside of strings and comments.
-fn too_deep(text: &str) -> Option<usize> {
-    let (mut depth, mut string, mut comment, mut previous) = (0usize, false, false, b' ');
-    for (offset, byte) in text.bytes().enumerate() {
-        match byte {
-            b'\n' => comment = false,
-            _ if comment => {}
-            b'"' if previous != b'\\' => string = !string,
-            _ if string => {}
-            b'/' if previous == b'/' => comment = true,
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return Some(offset);
-        }
-        // An escaped backslash escapes nothing.
-        previous = if byte == b'\\' && previous == b'\\' { b' ' } else { byte };
-    }
-    None
 }
 
 fn syntax(source: &Source, errors: &cedar_policy::ParseErrors) -> PolicyError {
@@ -222,9 +180,6 @@ fn rule(policy: &Policy, text: String, at: Place) -> Result<(Rule, Policy), Poli
     }
     if let Some((unknown, _)) = policy.annotations().find(|(name, _)| !ANNOTATIONS.contains(name)) {
         return Err(form(format!("@{unknown}"), "only @id, @advice and @source"));
-    }
-    if text.len() > LONGEST_RULE {
-        return Err(form(format!("{} bytes", text.len()), &format!("at most {LONGEST_RULE}: make several rules of it")));
     }
     let json = policy.to_json().map_err(|error| form(error.to_string(), "a rule that Cedar can write as JSON"))?;
     let reads = Reads::of(&json);

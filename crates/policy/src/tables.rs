@@ -1,15 +1,13 @@
 //! The tables of a facts file, and what keeps several files from contradicting each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::error::PolicyError;
 use crate::facts::{Described, PrincipalFacts, Purpose, RecipientFacts, SiteFacts};
+use crate::name::{Kind, Name};
 use crate::source::Source;
-
-/// The highest step of the confinement ladder.
-pub(crate) const TOP_STEP: u8 = 5;
 
 /// A facts file: `[data.NAME]`, `[site.NAME]` and so on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -23,25 +21,63 @@ pub(crate) struct Tables {
     pub(crate) person: BTreeMap<String, PrincipalFacts>,
     pub(crate) service: BTreeMap<String, PrincipalFacts>,
     pub(crate) recipient: BTreeMap<String, RecipientFacts>,
+    /// What stands in which file.
+    #[serde(skip)]
+    seen: BTreeMap<String, String>,
+}
+
+/// A file of a user's own: it may describe artefacts, and nothing that the set describes.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OwnTables {
+    data: BTreeMap<String, Described>,
+    model: BTreeMap<String, Described>,
+    adapter: BTreeMap<String, Described>,
 }
 
 impl Tables {
     /// Reads all files into one set of tables.
     pub(crate) fn parse(sources: &[Source]) -> Result<Tables, PolicyError> {
-        let (mut all, mut seen) = (Tables::default(), BTreeMap::new());
+        let mut all = Tables::default();
         for source in sources {
-            let one: Tables = read(source)?;
-            one.note(source, &mut seen)?;
-            all.purpose.extend(one.purpose);
-            all.data.extend(one.data);
-            all.model.extend(one.model);
-            all.adapter.extend(one.adapter);
-            all.site.extend(one.site);
-            all.person.extend(one.person);
-            all.service.extend(one.service);
-            all.recipient.extend(one.recipient);
+            all.take(source, read(source)?)?;
         }
         Ok(all)
+    }
+
+    /// Adds files of a user's own, and says which artefacts they describe.
+    pub(crate) fn add_own(&mut self, sources: &[Source]) -> Result<BTreeSet<Name>, PolicyError> {
+        let mut names = BTreeSet::new();
+        for source in sources {
+            let OwnTables { data, model, adapter } = read(source).map_err(own)?;
+            let one = Tables { data, model, adapter, ..Tables::default() };
+            for (kind, table) in [(Kind::Data, &one.data), (Kind::Model, &one.model), (Kind::Adapter, &one.adapter)] {
+                for (name, described) in table {
+                    let name = Name::new(kind, name.as_str());
+                    if described.path.is_none() && described.sha256.is_none() {
+                        let message =
+                            format!("{name} has neither path nor sha256: expected one of them, or nothing is known by it");
+                        return Err(PolicyError::Toml { at: source.place(0), message });
+                    }
+                    names.insert(name);
+                }
+            }
+            self.take(source, one)?;
+        }
+        Ok(names)
+    }
+
+    fn take(&mut self, source: &Source, one: Tables) -> Result<(), PolicyError> {
+        one.note(source, &mut self.seen)?;
+        self.purpose.extend(one.purpose);
+        self.data.extend(one.data);
+        self.model.extend(one.model);
+        self.adapter.extend(one.adapter);
+        self.site.extend(one.site);
+        self.person.extend(one.person);
+        self.service.extend(one.service);
+        self.recipient.extend(one.recipient);
+        Ok(())
     }
 
     /// Remembers in which file each thing is described, and refuses a second description.
@@ -72,18 +108,22 @@ impl Tables {
     }
 }
 
+/// What a file of a user's own may hold, added to what is wrong with it.
+fn own(error: PolicyError) -> PolicyError {
+    match error {
+        PolicyError::Toml { at, message } => {
+            let rest =
+                "facts of one's own describe data, models and adapters; sites, people, recipients and purposes are the set's";
+            PolicyError::Toml { at, message: format!("{message} ({rest})") }
+        }
+        other => other,
+    }
+}
+
 /// Reads a TOML text; an error has its place.
 pub(crate) fn read<T: for<'de> Deserialize<'de>>(source: &Source) -> Result<T, PolicyError> {
     toml::from_str(&source.text).map_err(|error| {
         let at = source.place(error.span().map_or(0, |span| span.start));
         PolicyError::Toml { at, message: error.message().replace('\n', "; ") }
     })
-}
-
-/// Reads a step of the confinement ladder.
-pub(crate) fn ladder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
-    let step = Option::<i64>::deserialize(deserializer)?;
-    let step = step.map(|step| u8::try_from(step).ok().filter(|step| *step <= TOP_STEP).ok_or(step));
-    step.transpose()
-        .map_err(|step| serde::de::Error::custom(format!("confinement {step}: expected a step of the ladder, 0 to {TOP_STEP}")))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 
 use crate::attributes::{Known, Sheet, level, text, texts};
+use crate::confinement::Confinement;
 use crate::decision::{Fact, Missing};
 use crate::error::PolicyError;
 use crate::facts::Facts;
@@ -36,14 +37,16 @@ impl World {
         let resource = resource(asked, &lineage, &mut assumed);
         let principal = principal(&asked.who, facts);
         let site = site(asked, facts);
-        let context = context(asked, facts, &mut assumed)?;
+        let node = node(asked, facts, &mut assumed);
+        let context = context(asked, facts, node.as_deref(), &mut assumed)?;
         // All that it was made from, at whatever distance: Cedar would follow a long lineage by recursion.
         let ancestors = lineage.parents.keys().filter(|name| **name != asked.artefact).map(artefact_uid);
         let ancestors = ancestors.collect::<Result<HashSet<_>, _>>()?;
         entities.push(entity(artefact_uid(&asked.artefact)?, resource.values.clone(), ancestors)?);
         let site_uid = uid("Site", &asked.site)?;
-        if let Some(node) = &asked.node {
-            let known = facts.site(&asked.site).is_some_and(|site| site.has_node(node));
+        if let Some(node) = &node {
+            // The node that a plan assumes is one of those that are listed.
+            let known = asked.node.is_none() || facts.site(&asked.site).is_some_and(|site| site.has_node(node));
             entities.push(entity(uid("Node", node)?, HashMap::new(), known.then(|| site_uid.clone()).into_iter().collect())?);
         }
         entities.push(entity(site_uid, site.values.clone(), HashSet::new())?);
@@ -106,6 +109,7 @@ fn resource(asked: &Request, lineage: &Lineage, assumed: &mut Vec<String>) -> Sh
                 ToldBy::Facts => "the facts do not say it",
                 ToldBy::Record => "its record does not say it",
                 ToldBy::OtherBytes => "the bytes at hand have another digest than the facts name",
+                ToldBy::Unverified => "only a record says it, whose signature was not verified",
                 ToldBy::Nobody => "no fact describes it, and nothing says what it was made from",
             };
             sheet.tell(label.attribute, &origin.name.to_string(), label.words, own.map(|known| known.words).ok_or(why));
@@ -122,7 +126,9 @@ fn resource(asked: &Request, lineage: &Lineage, assumed: &mut Vec<String>) -> Sh
         assumed.push(format!("the bytes that {about} is made from have the digests that the facts name"));
     }
     let verified = lineage.verified.unwrap_or(true);
-    sheet.set("verified", &about, "verified digests", Ok(Known::new(RestrictedExpression::new_bool(verified), verified)));
+    let flag = |flag: bool| Ok(Known::new(RestrictedExpression::new_bool(flag), flag));
+    sheet.set("verified", &about, "verified digests", flag(verified));
+    sheet.set("describedByUser", &about, "whether a user describes a part of it", flag(lineage.by_user));
     sheet
 }
 
@@ -158,12 +164,22 @@ fn site(asked: &Request, facts: &Facts) -> Sheet {
     sheet
 }
 
-fn context(asked: &Request, facts: &Facts, assumed: &mut Vec<String>) -> Result<Sheet, PolicyError> {
+/// The node, or one that a plan assumes: the queue will choose it among those that the facts list for the site.
+fn node(asked: &Request, facts: &Facts, assumed: &mut Vec<String>) -> Option<String> {
+    let listed = || facts.site(&asked.site).and_then(|site| site.nodes.as_ref()).is_some_and(|nodes| !nodes.is_empty());
+    if asked.node.is_none() && asked.planned && listed() {
+        assumed.push(format!("the node is one of those that the facts list for site:{}", asked.site));
+        return Some(format!("a node of {}", asked.site));
+    }
+    asked.node.clone()
+}
+
+fn context(asked: &Request, facts: &Facts, node: Option<&str>, assumed: &mut Vec<String>) -> Result<Sheet, PolicyError> {
     let mut sheet = Sheet::new("context");
     sheet.values.insert("site".to_owned(), RestrictedExpression::new_entity_uid(uid("Site", &asked.site)?));
-    if let Some(node) = &asked.node {
+    if let Some(node) = node {
         sheet.values.insert("node".to_owned(), RestrictedExpression::new_entity_uid(uid("Node", node)?));
-        sheet.tell("node", &format!("site:{}", asked.site), "node", Ok(node.clone()));
+        sheet.tell("node", &format!("site:{}", asked.site), "node", Ok(node.to_owned()));
     }
     let now = RestrictedExpression::new_datetime(asked.day.to_string());
     sheet.set("now", "the request", "day", Ok(Known::new(now, asked.day)));
@@ -184,13 +200,13 @@ fn confinement(sheet: &mut Sheet, asked: &Request, facts: &Facts, assumed: &mut 
     let demanded = facts.site(&asked.site).and_then(|site| site.confinement);
     let measured = asked.confinement.or_else(|| {
         let promised = demanded.filter(|_| asked.planned)?;
-        assumed.push(format!("confinement of {site} reaches step {promised}, as it demands"));
+        assumed.push(format!("the confinement of {site} is {promised}, as it demands"));
         Some(promised)
     });
-    let step = |step: u8| Known::new(RestrictedExpression::new_long(i64::from(step)), step);
+    let level = |level: Confinement| Known::new(RestrictedExpression::new_long(i64::from(level.number())), level);
     let mut record = Sheet::new("context.confinement");
-    record.set("demanded", &site, "demanded confinement", demanded.map(step).ok_or("the facts do not say it"));
-    record.set("measured", &site, "measured confinement", measured.map(step).ok_or("it was not measured"));
+    record.set("demanded", &site, "demanded confinement", demanded.map(level).ok_or("the facts do not say it"));
+    record.set("measured", &site, "measured confinement", measured.map(level).ok_or("it was not measured"));
     sheet.adopt("confinement", record).map_err(broken)
 }
 

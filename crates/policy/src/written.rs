@@ -65,11 +65,12 @@ pub(crate) fn licences<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lic
 }
 
 impl FromWritten for Residency {
-    const EXPECTED: &str = "\"anywhere\" or a list of countries (two capital letters of ISO 3166-1) such as [\"LU\", \"FR\"]";
+    const EXPECTED: &str = "\"anywhere\", a country (two capital letters of ISO 3166-1) such as \"LU\", or a list of countries such as [\"LU\", \"FR\"]";
 
     fn from_written(written: Written) -> Option<Residency> {
         match written {
             Written::Word(word) if word == "anywhere" => Some(Residency::Anywhere),
+            Written::Word(code) => Country::parse(&code).map(|country| Residency::In([country].into())),
             Written::List(codes) => {
                 codes.iter().map(|code| Country::parse(code)).collect::<Option<BTreeSet<_>>>().map(Residency::In)
             }

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::bare;
-use sirocco_policy::{Cases, Facts, Gate, Rules, explain};
+use sirocco_policy::{Cases, Confinement, Demands, Facts, Gate, Rules, explain};
 
 /// The fenced blocks of the document: what stands behind the fence, and the text.
 fn blocks() -> Vec<(String, String)> {
@@ -35,10 +35,48 @@ fn cases() -> Cases {
 #[test]
 fn every_block_is_of_a_kind_that_is_tested() {
     let heads: Vec<_> = blocks().into_iter().map(|(head, _)| head).collect();
-    assert_eq!(
-        heads,
-        ["toml", "cedar", "cedar refused \"`has` is asked of resource.expires\"", "toml cases", "explain and not in Italy"]
-    );
+    let expected = [
+        "toml",
+        "sh",
+        "toml own",
+        "cedar",
+        "cedar refused \"`has` is asked of resource.expires\"",
+        "toml cases",
+        "explain and not in Italy",
+        "toml demands",
+        "rust",
+    ];
+    assert_eq!(heads, expected);
+}
+
+#[test]
+fn own_facts_and_demands_are_read() {
+    let facts = gate().facts().clone().with_own(&bare("own.toml", &of("toml own"))).unwrap_or_else(|error| panic!("{error}"));
+    assert!(facts.is_own(&"data:interviews".parse().unwrap()));
+    let text = of("toml demands").replace("DIGEST", &"1".repeat(64));
+    let demands = Demands::parse(&bare("site.toml", &text)[0]).unwrap_or_else(|error| panic!("{error}"));
+    assert!(demands.signed_policies && demands.policy_set.is_some());
+}
+
+/// The table of levels, the schema's comment and the program have the same numbers and words.
+#[test]
+fn levels_of_confinement_are_the_same_everywhere() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path);
+    let (document, schema) = (read("../../docs/policy.md"), read("src/schema.cedarschema"));
+    for level in Confinement::ALL {
+        assert!(document.contains(&format!("\n| {} | `{}` |", level.number(), level.word())), "{level}");
+        assert!(schema.contains(&format!(" {} {}", level.number(), level.word())), "{level}");
+    }
+}
+
+/// What the page shows of the library is what `tests/admission.rs` calls.
+#[test]
+fn the_names_for_programs_exist() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/admission.rs");
+    let calls = std::fs::read_to_string(path).expect("tests/admission.rs");
+    for name in ["PolicySet::parse_signed(", ".with_own(", ".guard(", ".admit::<verb::Train, _>("] {
+        assert!(of("rust").contains(name) && calls.contains(name), "{name}");
+    }
 }
 
 #[test]

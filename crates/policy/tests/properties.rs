@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use proptest::bool::weighted;
 use proptest::collection::btree_set;
 use proptest::option;
 use proptest::prelude::*;
@@ -11,8 +12,8 @@ use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sirocco_policy::{
-    Action, Cases, Classification, Country, Day, Expiry, Facts, Gate, Labels, Licences, Manifest, Name, PersonalData, Purposes,
-    Request, Residency, Rules, Source, explain,
+    Action, Cases, Classification, Confinement, Country, Day, Demands, Expiry, Facts, Gate, Labels, Licences, Manifest, Name,
+    PersonalData, PolicySet, Purposes, Request, Residency, Rules, Sha256Digest, Source, explain,
 };
 
 const PURPOSES: [&str; 3] = ["public-administration", "product", "research"];
@@ -101,11 +102,12 @@ fn request(labels: [Labels; 2]) -> impl Strategy<Value = Request> {
         select(who.clone()),
         option::of(select(PURPOSES.to_vec())),
         day(),
-        0..=5u8,
+        select(Confinement::ALL.to_vec()),
         any::<bool>(),
         recipients,
+        (weighted(0.8), weighted(0.8)),
     )
-        .prop_flat_map(move |(action, site, asks, purpose, day, step, planned, recipients)| {
+        .prop_flat_map(move |(action, site, asks, purpose, day, level, planned, recipients, verified)| {
             let labels = labels.clone();
             (select(action.takes().to_vec()), subsequence(who.clone(), 0..=who.len())).prop_map(move |(kind, approved)| {
                 let artefact = Name::new(kind, "made");
@@ -116,10 +118,16 @@ fn request(labels: [Labels; 2]) -> impl Strategy<Value = Request> {
                     made: [(artefact.clone(), inputs.clone().into())].into(),
                     artefact,
                     recorded: inputs.into_iter().zip(labels.clone()).collect(),
+                    verified_records: [("data:one", verified.0), ("model:two", verified.1)]
+                        .into_iter()
+                        .filter(|(_, verified)| *verified)
+                        .map(|(name, _)| name.parse().expect("a name"))
+                        .collect(),
                     digests: Default::default(),
+                    paths: Default::default(),
                     site: site.clone(),
                     node: None,
-                    confinement: Some(step).filter(|_| !planned),
+                    confinement: Some(level).filter(|_| !planned),
                     planned,
                     purpose: purpose.map(str::to_owned),
                     day,
@@ -146,7 +154,8 @@ fn near() -> impl Strategy<Value = Request> {
         request.who = who.parse().expect("who");
         request.approved_by = ["person:officer".parse().expect("who")].into();
         request.purpose = Some(PURPOSES[0].to_owned());
-        (request.planned, request.confinement) = (false, Some(5));
+        (request.planned, request.confinement) = (false, Some(Confinement::Site));
+        request.verified_records = request.recorded.keys().cloned().collect();
         request.recipients = ["sister-ministry".to_owned()].into();
         request
     })
@@ -222,11 +231,58 @@ proptest! {
         prop_assert!(!GATE.ask(&strict).allowed || GATE.ask(&request).allowed);
     }
 
+    /// A record whose signature nobody verified may refuse, and allows nothing that would be refused without it.
+    #[test]
+    fn an_unverified_record_never_allows_more(request in any_request()) {
+        let unverified = Request { verified_records: Default::default(), ..request.clone() };
+        let without = Request { recorded: Default::default(), ..unverified.clone() };
+        prop_assert!(!GATE.ask(&unverified).allowed || GATE.ask(&without).allowed);
+        prop_assert!(!GATE.ask(&unverified).allowed || GATE.ask(&request).allowed);
+    }
+
+    /// A further description of the same bytes, or of where they lie, under whatever name and by whomever, never allows more.
+    #[test]
+    fn another_name_for_the_same_bytes_never_allows_more(one in mild(), other in labels(), own in any::<bool>(), place in any::<bool>()) {
+        let digest = Sha256Digest::of(b"bytes");
+        // Facts refuse a licence that contradicts its flag.
+        let fits = |labels: Labels| match labels.licences.names.contains("CC-BY-NC-4.0") {
+            true => Labels { commercial_use: Some(false), ..labels },
+            false => labels,
+        };
+        let (one, other) = (fits(one), fits(other));
+        let table = |name: &str, labels: &Labels| {
+            let known = if place { "path = \"data/x\"".to_owned() } else { format!("sha256 = \"{digest}\"") };
+            Source::new(format!("{name}.toml"), format!("[data.{name}]\n{known}\n{}", toml::to_string(labels).unwrap()))
+        };
+        let home = luxembourg("facts.toml");
+        let with = |files: &[Source]| GATE.with_facts(Facts::parse(files).unwrap());
+        let less = with(&[home.clone(), table("one", &one)]);
+        let more = match own {
+            true => GATE.with_facts(less.facts().clone().with_own(&[table("other", &other)]).unwrap()),
+            false => with(&[home, table("one", &one), table("other", &other)]),
+        };
+        let mut asked = toml::from_str::<Request>(
+            "who = \"person:engineer\"\naction = \"train\"\nartefact = \"checkpoint:c\"\nsite = \"meluxina\"\nconfinement = \"landlock\"\n\
+             purpose = \"public-administration\"\nday = 2026-11-22\nmade = { \"checkpoint:c\" = [\"data:one\"] }\n",
+        ).unwrap();
+        let name: Name = "data:one".parse().unwrap();
+        asked.digests.insert(name.clone(), digest);
+        asked.paths.insert(name, "data/x".to_owned());
+        let (before, after) = (less.ask(&asked), more.ask(&asked));
+        prop_assert!(!after.allowed || before.allowed);
+        prop_assert!(after.labels.at_least(&one) && after.labels.at_least(&other));
+        // Whatever the bytes are called: a name that nothing describes gets the same labels.
+        let renamed = serde_json::to_string(&asked).unwrap().replace("data:one", "data:copy");
+        prop_assert_eq!(more.ask(&serde_json::from_str(&renamed).unwrap()).labels, after.labels);
+    }
+
     #[test]
     fn readers_never_panic(text in prop_oneof![".{0,200}", fragments()]) {
         let source = [Source::new("any", text.as_str())];
         let _ = (Rules::parse(&source).is_ok(), Facts::parse(&source).is_ok(), Cases::parse(&source[0]).is_ok());
-        let _ = (Manifest::parse(&text).is_ok(), text.parse::<Day>().is_ok(), text.parse::<Name>().is_ok());
+        let _ = (PolicySet::parse(&source).is_ok(), text.parse::<Day>().is_ok(), text.parse::<Name>().is_ok());
+        let _ = (Manifest::of(&[Source::new(text.as_str(), "")]).is_ok(), Demands::parse(&source[0]).is_ok());
+        let _ = GATE.facts().clone().with_own(&source).is_ok();
         let _ = (serde_json::from_str::<Request>(&text).is_ok(), toml::from_str::<Labels>(&text).is_ok());
     }
 }
@@ -243,7 +299,7 @@ proptest! {
             match change.what.as_str() {
                 "purpose" => other.purpose = Some(change.to),
                 "who asks" => other.who = change.to.parse().unwrap(),
-                "measured confinement" => other.confinement = Some(change.to.parse().unwrap()),
+                "measured confinement" => other.confinement = Confinement::ALL.into_iter().find(|level| level.to_string() == change.to),
                 "site" => other.site = change.to.split(' ').next().unwrap_or_default().to_owned(),
                 _ => continue,
             }
