@@ -12,6 +12,7 @@ use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_dir::file_digest;
 use crate::model_writer::FileDigest;
+use crate::seal::{self, SealError};
 use crate::staging::Staging;
 use crate::tensor_file::{OwnedTensor, TensorFile, TensorFileWriter, TensorSpec};
 
@@ -54,6 +55,20 @@ pub(crate) fn parse_peft_name(name: &str) -> Option<(&str, Factor)> {
 /// # Errors
 /// Where names, ranks and targets do not fit the configuration, `dir` is occupied, or the disk is full.
 pub fn write_adapter(dir: &Path, config: &AdapterConfig, tensors: &[(String, TensorView<'_>)]) -> Result<Vec<FileDigest>> {
+    write_adapter_sealed(dir, config, tensors, seal::open)
+}
+
+/// The same, and before the directory gets its name `seal` may add files to it, synced: it is called with the directory and the digests of both
+/// files when they are written.
+///
+/// # Errors
+/// As for [`write_adapter`], and [`CheckpointError::Unsealed`] where `seal` fails: nothing is published then.
+pub fn write_adapter_sealed(
+    dir: &Path,
+    config: &AdapterConfig,
+    tensors: &[(String, TensorView<'_>)],
+    seal: impl FnOnce(&Path, &[FileDigest]) -> Result<(), SealError>,
+) -> Result<Vec<FileDigest>> {
     let specs: Vec<TensorSpec> = tensors.iter().map(|(n, t)| TensorSpec::new(n, t.dtype(), t.shape())).collect();
     check(&dir.join(WEIGHTS), config, specs.iter())?;
     let staging = Staging::start(dir)?;
@@ -62,9 +77,12 @@ pub fn write_adapter(dir: &Path, config: &AdapterConfig, tensors: &[(String, Ten
     for (name, tensor) in tensors {
         writer.write(name, tensor.data())?;
     }
-    writer.finish()?;
+    let (bytes, sha256) = writer.finish()?;
+    let weights = FileDigest { name: WEIGHTS.to_string(), bytes, sha256 };
+    let written = vec![file_digest(&staging.path().join(CONFIG))?, weights];
+    seal::seal(staging.path(), &written, seal)?;
     staging.publish()?;
-    [CONFIG, WEIGHTS].iter().map(|name| file_digest(&dir.join(name))).collect()
+    Ok(written)
 }
 
 /// Every module is a target with one A and one B of the configured rank.
@@ -195,6 +213,16 @@ mod tests {
         let first = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
         assert_eq!(adapter.tensor_bytes(first).unwrap(), (Dtype::F32, vec![2, 3], data[..24].to_vec()));
         assert!(matches!(write_adapter(&dir, &config(), &tensors), Err(CheckpointError::Occupied { .. })));
+        let sealed = dir.with_file_name("sealed");
+        let refused = write_adapter_sealed(&sealed, &config(), &tensors, |_, _| Err("no key".into())).unwrap_err();
+        assert!(refused.to_string().contains("is not published: no key") && !sealed.exists(), "{refused}");
+        let seal = |dir: &Path, known: &[FileDigest]| {
+            assert!(known.iter().all(|file| file_digest(&dir.join(&file.name)).unwrap() == *file) && known.len() == 2);
+            Ok(std::fs::write(dir.join("model.sig"), "signed")?)
+        };
+        write_adapter_sealed(&sealed, &config(), &tensors, seal).unwrap();
+        assert_eq!(std::fs::read(sealed.join("model.sig")).unwrap(), b"signed");
+        AdapterDir::open(&sealed).unwrap();
     }
 
     #[test]

@@ -103,6 +103,14 @@ pub enum CheckpointError {
         /// The step of the newest checkpoint that can be used.
         good: Option<u64>,
     },
+    /// A directory was written and is not published, because what should have been added to it last could not be.
+    #[error("{} is not published: {source}", path.display())]
+    Unsealed {
+        /// The directory, under its temporary name.
+        path: PathBuf,
+        /// What whoever publishes it could not do.
+        source: crate::seal::SealError,
+    },
     /// The caller of a writer gave it something inconsistent: a tensor out of turn, too few bytes, a name twice.
     #[error("writing {}: {part}: found {found}, expected {expected}", path.display())]
     Misuse {
@@ -170,7 +178,7 @@ impl CheckpointError {
             | Self::Unsupported { .. }
             | Self::Altered { .. }
             | Self::BadLatest { .. } => ErrorClass::File,
-            Self::Io { .. } | Self::DiskFull { .. } | Self::Misuse { .. } => ErrorClass::Running,
+            Self::Io { .. } | Self::DiskFull { .. } | Self::Unsealed { .. } | Self::Misuse { .. } => ErrorClass::Running,
             Self::Occupied { .. } => ErrorClass::Usage,
         }
     }

@@ -10,6 +10,7 @@ use crate::error::{CheckpointError, Result};
 use crate::files;
 use crate::model_dir::{CONFIG, ModelDir};
 use crate::model_writer::{FileDigest, ModelWriter};
+use crate::seal::{self, SealError};
 use crate::staging::Staging;
 use crate::tensor_file::TensorSpec;
 
@@ -71,7 +72,17 @@ impl ModelExport {
     /// # Errors
     /// Where tensors are missing, or the system fails to write.
     pub fn finish(self) -> Result<Vec<FileDigest>> {
+        self.finish_sealed(seal::open)
+    }
+
+    /// The same, and before the directory gets its name `seal` may add files to it, synced: it is called with the directory and the digests of
+    /// the files of weights when all is written.
+    ///
+    /// # Errors
+    /// As for [`ModelExport::finish`], and [`CheckpointError::Unsealed`] where `seal` fails: nothing is published then.
+    pub fn finish_sealed(self, seal: impl FnOnce(&Path, &[FileDigest]) -> Result<(), SealError>) -> Result<Vec<FileDigest>> {
         let digests = self.writer.finish()?;
+        seal::seal(self.staging.path(), &digests, seal)?;
         self.staging.publish()?;
         Ok(digests)
     }
@@ -101,6 +112,10 @@ fn config_text(base: &ModelDir, dtype: Option<Dtype>) -> String {
 mod tests {
     use super::*;
 
+    fn specs_of_one() -> Vec<TensorSpec> {
+        vec![TensorSpec::new("w", Dtype::BF16, [1])]
+    }
+
     #[test]
     fn carries_configuration_and_tokenizer_over() {
         let dir = tempfile::tempdir().unwrap();
@@ -122,6 +137,23 @@ mod tests {
         assert_eq!(copy.config_text(), base.config_text());
         assert_eq!(copy.tensor("w").unwrap().data, [3, 4]);
         assert!(out.join("tokenizer.json").exists() && !out.join("modeling.py").exists());
+        let mut sealed = ModelExport::start(&base, &dir.path().join("sealed"), specs_of_one()).unwrap();
+        sealed.write("w", &[3, 4]).unwrap();
+        let refused = sealed.finish_sealed(|_, _| Err("no key".into())).unwrap_err();
+        assert!(matches!(&refused, CheckpointError::Unsealed { .. }) && refused.to_string().contains("no key"), "{refused}");
+        assert!(!dir.path().join("sealed").exists(), "nothing is published");
+        let mut sealed = ModelExport::start(&base, &dir.path().join("sealed"), specs_of_one()).unwrap();
+        sealed.write("w", &[3, 4]).unwrap();
+        let seal = |dir: &Path, known: &[FileDigest]| {
+            assert!(known.iter().map(|file| file.name.as_str()).eq(["model.safetensors"]));
+            Ok(fs::write(dir.join("model.sig"), fs::read_dir(dir)?.count().to_string())?)
+        };
+        sealed.finish_sealed(seal).unwrap();
+        assert_eq!(
+            fs::read(dir.path().join("sealed/model.sig")).unwrap(),
+            b"3",
+            "configuration, tokenizer and weights were there"
+        );
         let wide = ModelExport::start(&base, &dir.path().join("wide"), vec![TensorSpec::new("w", Dtype::F32, [1])]).unwrap();
         assert!(fs::read_to_string(wide.staging.path().join(CONFIG)).unwrap().contains(r#""dtype": "float32""#));
     }

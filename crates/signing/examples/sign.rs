@@ -3,9 +3,11 @@
 //! ```text
 //! sign keys DIR NAME                                  a new pair, DIR/NAME.key and DIR/NAME.pub
 //! sign sign MODEL KEY [--shards BYTES] [--links] [--ignore PATH]...   writes MODEL/model.sig
-//! sign verify MODEL TRUST [SIGNATURE]                 TRUST is a directory of public keys; prints the signer and the root digest
+//! sign verify MODEL TRUST [SIGNATURE]                 TRUST is a directory of public keys; prints the signer and the digest
 //! sign state MODEL KEY                                writes MODEL/provenance.intoto.jsonl with facts that are made up
 //! sign stated MODEL TRUST                             verifies it
+//! sign publish MODEL KEY                              writes both files as a program does
+//! sign use MODEL TRUST ROLE                           verifies both; the key must have the role
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a program")]
 
@@ -13,6 +15,7 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use sirocco_signing::artefact::{self, Claim, Demand};
 use sirocco_signing::keys::PrivateKey;
 use sirocco_signing::manifest::{Method, Options};
 use sirocco_signing::provenance::{self, Build, Facts, Input, Role};
@@ -34,18 +37,18 @@ fn run() -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["keys", dir, name] => {
-            let (private, public) = PrivateKey::generate()?.write_pair(Path::new(dir), name)?;
+            let (_, private, public) = PrivateKey::create(Path::new(dir), name)?;
             println!("{} {}", private.display(), public.display());
         }
         ["sign", model, key, rest @ ..] => {
             let manifest = oms::sign(Path::new(model), &PrivateKey::read(Path::new(key))?, options(rest)?)?;
-            println!("{}", manifest.root_digest());
+            println!("{}", manifest.digest());
         }
         ["verify", model, trust, rest @ ..] => {
             let (model, trust) = (Path::new(model), Trust::read(Path::new(trust))?);
             let signature = rest.first().map_or_else(|| model.join(oms::FILE), Into::into);
             let verified = oms::read(&signature, &trust)?.check(model)?;
-            println!("{} {} {:?}", verified.signer.name, verified.root, verified.coverage);
+            println!("{} {} {:?}", verified.signer.name, verified.digest, verified.coverage);
         }
         ["state", model, key] => {
             provenance::write(Path::new(model), &facts(), &PrivateKey::read(Path::new(key))?)?;
@@ -54,7 +57,17 @@ fn run() -> Result<(), Box<dyn Error>> {
             let attested = provenance::verify(Path::new(model), &Trust::read(Path::new(trust))?)?;
             println!("{} statements hold", attested.len());
         }
-        _ => return Err("usage: sign keys|sign|verify|state|stated …; see the head of this example".into()),
+        ["publish", model, key] => {
+            let claim = Claim { name: "an example", known: &[], facts: &facts() };
+            println!("{}", artefact::sign(Path::new(model), &claim, &PrivateKey::read(Path::new(key))?)?.digest());
+        }
+        ["use", model, trust, role] => {
+            let trust = Trust::read(Path::new(trust))?;
+            let demand = Demand { trust: &trust, role, digest: None, known: &[] };
+            let verified = artefact::verify(Path::new(model), &demand)?;
+            println!("{} {} {} statements", verified.signer.name, verified.digest, verified.statements.len());
+        }
+        _ => return Err("usage: sign keys|sign|verify|state|stated|publish|use …; see the head of this example".into()),
     }
     Ok(())
 }

@@ -1,12 +1,16 @@
 //! DSSE envelopes: a payload, what it is, and signatures over both.
 //!
 //! The reader is stricter than DSSE's own rules: a field that it does not know is refused, because nothing outside the payload is signed and a
-//! field that nobody reads could be changed unnoticed. OMS v1.0 demands the same in its schemas. Base64 may be of the standard or of the
-//! URL-safe alphabet, as DSSE wants, and must be padded and canonical.
+//! field that nobody reads could be changed unnoticed. OMS v1.0 demands the same in its schemas. Base64 is of the standard alphabet, padded and
+//! canonical, so that the same bytes have one text: DSSE lets writers choose the URL-safe alphabet, and none that is known here does.
+//!
+//! Signers are counted by key. A signature may stand in an envelope twice, and every ECDSA signature has a twin of other bytes that verifies as
+//! well, which anybody can compute.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use base64ct::{Base64, Base64Url, Encoding};
+use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
@@ -16,6 +20,9 @@ use crate::trust::{Trust, TrustedKey};
 
 /// What the payload of every envelope here is: an in-toto statement as JSON.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// No envelope has more signatures: each costs a verification.
+const MOST_SIGNATURES: usize = 100;
 
 /// A payload with the signatures over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +93,10 @@ impl Envelope {
 
     pub(crate) fn from_text(path: &Path, text: EnvelopeText) -> Result<Self> {
         let payload = decode(path, "payload", &text.payload)?;
+        if text.signatures.len() > MOST_SIGNATURES {
+            let found = text.signatures.len().to_string();
+            return Err(malformed(path, "signatures", found, format!("at most {MOST_SIGNATURES}")));
+        }
         let signatures = text.signatures.into_iter().map(|signature| {
             let bytes = decode(path, "signatures.sig", &signature.sig)?;
             Ok(Signature { key_id: signature.keyid.unwrap_or_default(), bytes })
@@ -113,8 +124,9 @@ impl Envelope {
         written.map_err(|error| malformed(Path::new("envelope"), "the envelope", error.to_string(), "JSON"))
     }
 
-    /// Verifies the signatures and says whose they are. A signature that names a key counts for that key alone; one that names none is tried
-    /// with each. Signatures of keys that are not trusted are passed over as long as one of a trusted key is there.
+    /// Verifies the signatures and says whose they are: each key once, however many of them are its own. A signature that names a key counts for
+    /// that key alone; one that names none is tried with each. Signatures of keys that are not trusted are passed over as long as one of a
+    /// trusted key is there.
     ///
     /// # Errors
     ///
@@ -122,17 +134,17 @@ impl Envelope {
     /// trusted key; [`Error::Malformed`] for a payload of another type.
     pub fn verify<'a>(&self, path: &Path, payload_type: &str, trust: &'a Trust) -> Result<Vec<&'a TrustedKey>> {
         self.check_type(path, payload_type)?;
-        let mut signers = Vec::new();
+        let mut signers = BTreeMap::new();
         for signature in &self.signatures {
             match self.signer(path, signature, trust) {
-                Ok(signer) => signers.push(signer),
+                Ok(signer) => drop(signers.insert(signer.key.fingerprint(), signer)),
                 Err(Error::UnknownKey { .. }) => {}
                 Err(other) => return Err(other),
             }
         }
         match (signers.is_empty(), self.signatures.first()) {
             (true, Some(first)) => Err(unknown_key(path, &first.key_id, trust)),
-            _ => Ok(signers),
+            _ => Ok(signers.into_values().collect()),
         }
     }
 
@@ -175,10 +187,9 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
 }
 
-/// Base64 of either alphabet, padded and canonical.
+/// Base64 of the standard alphabet, padded and canonical.
 pub(crate) fn decode(path: &Path, part: &str, text: &str) -> Result<Vec<u8>> {
-    let decoded = if text.contains(['-', '_']) { Base64Url::decode_vec(text) } else { Base64::decode_vec(text) };
-    decoded.map_err(|error| malformed(path, part, error.to_string(), "base64, padded"))
+    Base64::decode_vec(text).map_err(|error| malformed(path, part, error.to_string(), "base64 of the standard alphabet, padded"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// A file grew, shrank or vanished while it was read.
     #[error("{}: changed while it was read: found {found} bytes, expected {expected}", path.display())]
-    Moved {
+    ChangedMeanwhile {
         /// The file.
         path: PathBuf,
         /// Bytes that could be read.
@@ -122,12 +122,28 @@ pub enum Error {
         /// File by file.
         differences: Box<Differences>,
     },
+    /// A directory is not what its writer says of it: a file is missing, or has another size than was written.
+    #[error("{}: differs from what its writer recorded: {differences}", path.display())]
+    NotAsRecorded {
+        /// The directory.
+        path: PathBuf,
+        /// File by file.
+        differences: Box<Differences>,
+    },
+    /// The signature is good and leaves out files that lie there and could be used.
+    #[error("{}: does not cover {}, expected a signature of every file", path.display(), files.join(", "))]
+    Uncovered {
+        /// The file with the signature.
+        path: PathBuf,
+        /// The files that nobody signed; a directory ends with `/`.
+        files: Vec<String>,
+    },
     /// The signature is good and covers another model than the one that was asked for.
-    #[error("{}: signs a model with root digest {found}, expected the one with root digest {expected}", path.display())]
+    #[error("{}: signs the model with digest {found}, expected the one with digest {expected}", path.display())]
     OtherModel {
         /// The file with the signature.
         path: PathBuf,
-        /// The signed root digest.
+        /// The digest of what is signed ([`crate::manifest::Manifest::digest`]).
         found: Digest,
         /// The one the caller wanted.
         expected: Digest,
@@ -151,6 +167,12 @@ pub enum Error {
     KeyExists {
         /// The file that is in the way.
         path: PathBuf,
+    },
+    /// A name that no key can have.
+    #[error("name of a key {name:?}: expected letters, digits and any of - _ . @ +, beginning with a letter or digit")]
+    BadKeyName {
+        /// The name.
+        name: String,
     },
     /// The system gave no randomness.
     #[error("no randomness from the operating system: {reason}")]

@@ -1,27 +1,27 @@
-//! P-256 key pairs in PEM: the private key as PKCS#8, the public key as SubjectPublicKeyInfo.
+//! Key pairs in PEM: the private key as PKCS#8, the public key as SubjectPublicKeyInfo. We sign with P-256; P-384 is verified, too.
 //!
 //! A private key is a file that only its owner can read. One that is encrypted is refused: a job on a cluster has nobody to type a password, and
 //! one that stands in a script protects nothing. Sites that need more keep the key in a device and sign elsewhere.
 
-use std::fmt::{Debug, Display, Formatter};
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+mod public;
+
+use std::fmt::{Debug, Formatter};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use p256::ecdsa::signature::{Signer, Verifier};
-use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
+use p256::SecretKey;
+use p256::ecdsa::signature::Signer;
+use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::rand_core::{OsRng, RngCore};
 use p256::elliptic_curve::zeroize::Zeroizing;
-use p256::pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
-use p256::pkcs8::{
-    DecodePrivateKey, DecodePublicKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfo, SecretDocument,
-};
-use p256::{PublicKey as Point, SecretKey};
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding, PrivateKeyInfo, SecretDocument};
 
-use crate::Digest;
+pub use self::public::{Fingerprint, PublicKey};
+use self::public::{is_p256, kind_of};
 use crate::error::{Error, Result, io_error, malformed};
-use crate::files::{read_small, sync_parent};
+use crate::files::{open, read_whole, sync_parent};
 
 /// Ends the name of a private key's file.
 pub const PRIVATE: &str = "key";
@@ -30,91 +30,11 @@ pub const PUBLIC: &str = "pub";
 
 /// No PEM file of one key is longer, in bytes.
 const LONGEST: u64 = 1 << 16;
+/// Memory for such a file, and for what reading it needs besides.
+const ROOM: usize = (1 << 16) + 64;
 /// Bits of a file's mode that let somebody else than its owner in.
 const OTHERS: u32 = 0o077;
 const EXPECTED: &str = "a private key on the curve P-256, in PEM (PKCS#8 or SEC1), not encrypted";
-
-/// What names a key: SHA-256 of its public half, written as PEM. The reference implementation of OMS calls it the key's hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint(pub Digest);
-
-impl Display for Fingerprint {
-    fn fmt(&self, to: &mut Formatter<'_>) -> std::fmt::Result {
-        Display::fmt(&self.0, to)
-    }
-}
-
-/// The half of a key pair that verifies.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    key: VerifyingKey,
-    pem: String,
-}
-
-impl PublicKey {
-    fn new(path: &Path, point: &Point) -> Result<Self> {
-        let pem = point.to_public_key_pem(LineEnding::LF);
-        let pem = pem.map_err(|error| malformed(path, "the key", error.to_string(), "a point on the curve P-256"))?;
-        Ok(Self { key: VerifyingKey::from(point), pem })
-    }
-
-    /// Reads the text of a PEM file; `path` is for messages.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Malformed`] or [`Error::Unsupported`]: not PEM, a private key, a key of another kind.
-    pub fn from_pem(path: &Path, text: &str) -> Result<Self> {
-        let expected = "a public key on the curve P-256, in PEM";
-        match label(text) {
-            Some("PUBLIC KEY") => {}
-            Some(other) => return Err(malformed(path, "the file", format!("PEM with a {other}"), expected)),
-            None => return Err(malformed(path, "the file", "no PEM", expected)),
-        }
-        let document = Document::from_pem(text).map(|(_, document)| document);
-        let document = document.map_err(|error| malformed(path, "the key", error.to_string(), expected))?;
-        let info = document.decode_msg::<SubjectPublicKeyInfoRef<'_>>();
-        if let Some(found) = info.ok().and_then(|info| other_kind(&info.algorithm)) {
-            return Err(Error::Unsupported { path: path.to_owned(), part: "the key", found, expected });
-        }
-        let point = Point::from_public_key_der(document.as_bytes());
-        Self::new(path, &point.map_err(|error| malformed(path, "the key", error.to_string(), expected))?)
-    }
-
-    /// Reads a PEM file.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`PublicKey::from_pem`], and a file that cannot be read.
-    pub fn read(path: &Path) -> Result<Self> {
-        let missing = || io_error("read", path)(ErrorKind::NotFound.into());
-        Self::from_pem(path, &text_of(path, read_small(path, LONGEST, missing)?)?)
-    }
-
-    /// The key as PEM, as OpenSSL writes it.
-    #[must_use]
-    pub fn pem(&self) -> &str {
-        &self.pem
-    }
-
-    /// What names the key.
-    #[must_use]
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(Digest::of(self.pem.as_bytes()))
-    }
-
-    /// Whether `signature` (ECDSA over SHA-256, in DER) is this key's over `message`.
-    #[must_use]
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let signature = DerSignature::from_bytes(signature);
-        signature.is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
-    }
-}
-
-impl Debug for PublicKey {
-    fn fmt(&self, to: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(to, "PublicKey({})", self.fingerprint())
-    }
-}
 
 /// The half of a key pair that signs. Its memory is wiped when it is dropped, and it is never printed.
 pub struct PrivateKey {
@@ -124,7 +44,18 @@ pub struct PrivateKey {
 
 impl PrivateKey {
     fn new(path: &Path, secret: &SecretKey) -> Result<Self> {
-        Ok(Self { public: PublicKey::new(path, &secret.public_key())?, key: SigningKey::from(secret) })
+        Ok(Self { public: PublicKey::of_p256(path, &secret.public_key())?, key: SigningKey::from(secret) })
+    }
+
+    /// A new pair, written as [`PrivateKey::write_pair`] does: the key, the private file and the public file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PrivateKey::generate`] and [`PrivateKey::write_pair`].
+    pub fn create(directory: &Path, name: &str) -> Result<(Self, PathBuf, PathBuf)> {
+        let key = Self::generate()?;
+        let (private, public) = key.write_pair(directory, name)?;
+        Ok((key, private, public))
     }
 
     /// A new key from the system's randomness.
@@ -149,34 +80,35 @@ impl PrivateKey {
     ///
     /// [`Error::KeyMissing`]; [`Error::KeyExposed`]; an encrypted key or one of another kind ([`Error::Unsupported`]); no key at all.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::KeyMissing { path: path.to_owned() },
-            _ => io_error("read", path)(error),
-        })?;
-        let mode = file.metadata().map_err(io_error("read", path))?.permissions().mode() & 0o7777;
+        let (file, metadata) = open(path, || Error::KeyMissing { path: path.to_owned() })?;
+        let mode = metadata.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             return Err(Error::KeyExposed { path: path.to_owned(), mode });
         }
-        let mut text = Zeroizing::new(Vec::new());
-        (&mut file).take(LONGEST).read_to_end(&mut text).map_err(io_error("read", path))?;
+        // Room for the whole from the start: a vector that grows leaves copies of the secret behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(ROOM));
+        read_whole(path, file, LONGEST, &mut text)?;
         let text = str::from_utf8(&text).map_err(|_| malformed(path, "the file", "bytes that are no text", EXPECTED))?;
         Self::new(path, &secret_from_pem(path, text)?)
     }
 
-    /// Writes the pair as `NAME.key` (mode 600) and `NAME.pub` into a directory, and says where. Nothing is replaced.
+    /// Writes the pair as `NAME.key` (mode 600) and `NAME.pub` into a directory, and says where. Nothing is replaced. The public half is
+    /// written first: what a power cut leaves is then never a private key whose public half nobody has.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyExists`], or a directory that cannot be written.
+    /// [`Error::KeyExists`], [`Error::BadKeyName`], or a directory that cannot be written. Nothing of the pair is left then.
     pub fn write_pair(&self, directory: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+        check_name(name)?;
         let (private, public) = (directory.join(format!("{name}.{PRIVATE}")), directory.join(format!("{name}.{PUBLIC}")));
-        if public.exists() {
-            return Err(Error::KeyExists { path: public });
-        }
-        let pem = SecretKey::from(self.key.as_nonzero_scalar()).to_pkcs8_pem(LineEnding::LF);
+        let secret = SecretKey::from(self.key.as_nonzero_scalar());
+        let pem = secret.to_pkcs8_pem(LineEnding::LF);
         let pem = pem.map_err(|error| malformed(&private, "the key", error.to_string(), "a key that can be written"))?;
-        write_new(&private, pem.as_bytes(), 0o600)?;
-        write_new(&public, self.public.pem.as_bytes(), 0o644)?;
+        write_new(&public, self.public.pem().as_bytes(), 0o644)?;
+        write_new(&private, pem.as_bytes(), 0o600).inspect_err(|_| {
+            // The error on its way says what is wrong; this file is ours, of a moment ago.
+            let _ = fs::remove_file(&public);
+        })?;
         sync_parent(&private)?;
         Ok((private, public))
     }
@@ -188,11 +120,11 @@ impl PrivateKey {
     }
 
     /// Signs with ECDSA over SHA-256 and writes the signature in DER. The same message gives the same signature (RFC 6979): no randomness of
-    /// the moment can give the key away.
+    /// the moment can give the key away. Of the two forms that every signature has, the one with the lower `s`.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signature: DerSignature = self.key.sign(message);
-        signature.as_bytes().to_vec()
+        let signature: Signature = self.key.sign(message);
+        signature.normalize_s().unwrap_or(signature).to_der().as_bytes().to_vec()
     }
 }
 
@@ -206,21 +138,6 @@ impl Debug for PrivateKey {
 fn label(text: &str) -> Option<&str> {
     let begins = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
     begins.into_iter().find(|label| *label != "EC PARAMETERS")
-}
-
-/// What kind of key an algorithm is, when it is not the one that is supported here.
-fn other_kind(algorithm: &AlgorithmIdentifierRef<'_>) -> Option<String> {
-    let oid = algorithm.parameters_oid().unwrap_or(algorithm.oid).to_string();
-    let name = match oid.as_str() {
-        "1.2.840.10045.3.1.7" => return None,
-        "1.3.132.0.34" => "P-384",
-        "1.3.132.0.35" => "P-521",
-        "1.3.132.0.10" => "secp256k1",
-        "1.3.101.112" => "Ed25519",
-        "1.2.840.113549.1.1.1" => "RSA",
-        _ => return Some(format!("a key of algorithm {oid}")),
-    };
-    Some(format!("a key of kind {name}"))
 }
 
 fn secret_from_pem(path: &Path, text: &str) -> Result<SecretKey> {
@@ -239,14 +156,16 @@ fn secret_from_pem(path: &Path, text: &str) -> Result<SecretKey> {
             let document = SecretDocument::from_pem(text).map(|(_, document)| document);
             let document = document.map_err(|error| malformed(path, "the private key", error.to_string(), EXPECTED))?;
             let info = document.decode_msg::<PrivateKeyInfo<'_>>();
-            if let Some(found) = info.ok().and_then(|info| other_kind(&info.algorithm)) {
-                return Err(unsupported(&found));
+            if let Some(info) = info.ok().filter(|info| !is_p256(&info.algorithm)) {
+                return Err(unsupported(&kind_of(&info.algorithm)));
             }
             SecretKey::from_pkcs8_der(document.as_bytes()).map_err(|error| error.to_string())
         }
         Some("EC PRIVATE KEY") => {
             let start = text.find("-----BEGIN EC PRIVATE KEY-----").and_then(|at| text.get(at..)).unwrap_or(text);
-            SecretKey::from_sec1_pem(start).map_err(|error| error.to_string())
+            let document = SecretDocument::from_pem(start).map(|(_, document)| document);
+            let document = document.map_err(|error| malformed(path, "the private key", error.to_string(), EXPECTED))?;
+            SecretKey::from_sec1_der(document.as_bytes()).map_err(|error| error.to_string())
         }
         Some(other) => return Err(unsupported(&format!("PEM with a {other}"))),
         None => return Err(malformed(path, "the file", "no PEM", EXPECTED)),
@@ -259,13 +178,26 @@ pub(crate) fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| malformed(path, "the file", "bytes that are no text", "text (UTF-8)"))
 }
 
+/// A name that is one part of a path and no hidden file: it becomes the name of a trusted key.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.@+".contains(character);
+    if !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(Error::BadKeyName { name: name.to_owned() })
+}
+
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file = file.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Error::KeyExists { path: path.to_owned() },
         _ => io_error("write", path)(error),
     })?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", path))
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", path));
+    written.inspect_err(|_| {
+        // Half a key is no key. The error on its way says what is wrong.
+        let _ = fs::remove_file(path);
+    })
 }
 
 #[cfg(test)]

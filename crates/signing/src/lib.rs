@@ -6,7 +6,8 @@
 //! | [`dsse`] | a payload and signatures over it | DSSE v1.0 |
 //! | [`oms`] | `model.sig`: a manifest, signed | OpenSSF Model Signing v1.0, method `key` |
 //! | [`provenance`] | `provenance.intoto.jsonl`: what made a directory, out of what | in-toto Statement v1, SLSA provenance v1 |
-//! | [`keys`] | P-256 key pairs in PEM | PKCS#8, SubjectPublicKeyInfo |
+//! | [`artefact`] | both files of a directory that programs publish and use | FORMAT.md beside this folder |
+//! | [`keys`] | key pairs in PEM: P-256, and P-384 to verify with | PKCS#8, SubjectPublicKeyInfo |
 //! | [`trust`] | a directory of public keys, with names and roles | – |
 //!
 //! A signature is believed because of a public key that the caller has in a file, never because of anything that travels with the signature.
@@ -16,8 +17,10 @@
 //! OMS: <https://github.com/ossf/model-signing-spec>; DSSE: <https://github.com/secure-systems-lab/dsse>; in-toto:
 //! <https://github.com/in-toto/attestation>; SLSA: <https://slsa.dev/spec/v1.0/provenance>.
 
+pub mod artefact;
 mod differences;
 mod digest;
+mod distinct;
 pub mod dsse;
 mod error;
 mod files;

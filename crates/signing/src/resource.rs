@@ -31,6 +31,25 @@ impl Resource {
     }
 }
 
+/// A file whose digest its writer or reader knows, so that it need not be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// Path relative to the directory, with `/` between its parts.
+    pub file: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of all of them.
+    pub digest: Digest,
+}
+
+impl KnownFile {
+    /// From a digest as 64 lowercase hexadecimal digits; nothing where it is none.
+    #[must_use]
+    pub fn from_hex(file: impl Into<String>, bytes: u64, sha256: &str) -> Option<Self> {
+        Some(Self { file: file.into(), bytes, digest: Digest::from_hex(sha256)? })
+    }
+}
+
 /// A number written the one way in which a signer writes it: digits only, no zero in front.
 fn decimal(text: &str) -> Option<u64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
@@ -44,6 +63,10 @@ pub(crate) fn path_problem(path: &str) -> Option<&'static str> {
     }
     if path.contains('\0') {
         return Some("a path with a NUL character");
+    }
+    // Digests of names are over lines: see Manifest::digest.
+    if path.contains('\n') {
+        return Some("a path with a line break");
     }
     path.split('/').find_map(|part| match part {
         "" => Some("a path that begins or ends with / or has // in it"),
@@ -79,7 +102,7 @@ mod tests {
         for good in ["a", "a/b.c", "...", "a b", "é/ü", "a:b", "a\\b", ".hidden"] {
             assert_eq!(path_problem(good), None, "{good}");
         }
-        for bad in ["", "/a", "a/", "a//b", "./a", "a/./b", "../a", "a/..", "a\0b"] {
+        for bad in ["", "/a", "a/", "a//b", "./a", "a/./b", "../a", "a/..", "a\0b", "a\nb"] {
             assert!(path_problem(bad).is_some(), "{bad}");
         }
     }

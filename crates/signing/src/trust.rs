@@ -6,19 +6,32 @@
 //! { "ministry": ["policy", "release"], "training-cluster": ["checkpoint"] }
 //! ```
 //!
-//! A key that it does not mention has no role. To withdraw trust, remove the file.
+//! A key that it does not mention has no role. To withdraw trust, remove the file. The programs ask for the roles in [`role`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::distinct::Distinct;
 use crate::error::{Error, Result, io_error, malformed};
 use crate::files::read_small;
 use crate::keys::{Fingerprint, PUBLIC, PublicKey};
 
 /// The file of roles.
 pub const ROLES: &str = "roles.json";
+
+/// What keys are for, as the programs ask for it.
+pub mod role {
+    /// Checkpoints of a run: what a run goes on from and what is exported.
+    pub const CHECKPOINT: &str = "checkpoint";
+    /// Adapters and models that are handed on: exports, and what is served.
+    pub const RELEASE: &str = "release";
+    /// Base models and adapters that came from elsewhere.
+    pub const IMPORT: &str = "import";
+    /// Directories of rules.
+    pub const POLICY: &str = "policy";
+}
 
 /// No file of roles is longer, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -38,6 +51,8 @@ pub struct TrustedKey {
 #[derive(Clone, Debug)]
 pub struct Trust {
     keys: BTreeMap<Fingerprint, TrustedKey>,
+    /// Where they came from, for messages.
+    source: PathBuf,
 }
 
 impl Trust {
@@ -45,8 +60,8 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// A file that is no public key (a private key has no business there); one key under two names; roles of a key that is not there; no
-    /// key at all.
+    /// A file that is no public key (a private key has no business there); one key under two names; one name with two keys; roles of a key that
+    /// is not there, or twice; no key at all.
     pub fn read(directory: &Path) -> Result<Self> {
         let mut paths = Vec::new();
         for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
@@ -56,40 +71,49 @@ impl Trust {
             }
         }
         paths.sort_unstable();
-        let mut keys = BTreeMap::new();
+        let (mut keys, mut names) = (BTreeMap::new(), BTreeSet::new());
         for path in paths {
             let trusted = TrustedKey { name: name_of(&path)?, key: PublicKey::read(&path)?, roles: BTreeSet::new() };
             let name = trusted.name.clone();
+            if !names.insert(name.clone()) {
+                let found = format!("a second file for the name {name}");
+                return Err(Error::BadTrust { path, found, expected: "NAME.pub or NAME.pem, not both" });
+            }
             if let Some(other) = keys.insert(trusted.key.fingerprint(), trusted) {
                 let found = format!("the key of {} under the name {name} as well", other.name);
                 return Err(Error::BadTrust { path, found, expected: "one file for each key" });
             }
         }
         let expected = "at least one public key in PEM, NAME.pub or NAME.pem";
-        let mut trust = Self::of(directory, keys.into_values(), expected)?;
+        if keys.is_empty() {
+            return Err(Error::BadTrust { path: directory.to_owned(), found: "no key".to_owned(), expected });
+        }
+        let mut trust = Self { keys, source: directory.to_owned() };
         trust.take_roles(&directory.join(ROLES))?;
         Ok(trust)
     }
 
-    /// One key alone, say from a file that was named on a command line.
+    /// One key alone, say from a file that was named on a command line. It has no role.
     #[must_use]
     pub fn only(name: impl Into<String>, key: PublicKey) -> Self {
         let trusted = TrustedKey { name: name.into(), roles: BTreeSet::new(), key };
-        Self { keys: BTreeMap::from([(trusted.key.fingerprint(), trusted)]) }
+        let source = PathBuf::from(&trusted.name);
+        Self { keys: BTreeMap::from([(trusted.key.fingerprint(), trusted)]), source }
     }
 
     /// Those keys of the set that have a role.
     ///
     /// # Errors
     ///
-    /// [`Error::BadTrust`] when none has it: `path` says where the roles came from.
-    pub fn with_role(&self, role: &str, path: &Path) -> Result<Self> {
-        let keys = self.keys.values().filter(|key| key.roles.contains(role)).cloned();
-        Self::of(path, keys, "a key with the role that is needed").map_err(|_| Error::BadTrust {
-            path: path.to_owned(),
-            found: format!("no key with the role {role}"),
-            expected: "at least one",
-        })
+    /// [`Error::BadTrust`] when none has it.
+    pub fn with_role(&self, role: &str) -> Result<Self> {
+        let keys = self.keys.iter().filter(|(_, key)| key.roles.contains(role));
+        let keys: BTreeMap<_, _> = keys.map(|(fingerprint, key)| (*fingerprint, key.clone())).collect();
+        if keys.is_empty() {
+            let found = format!("no key with the role {role}");
+            return Err(Error::BadTrust { path: self.source.clone(), found, expected: "at least one, named in roles.json" });
+        }
+        Ok(Self { keys, source: self.source.clone() })
     }
 
     /// The keys, by fingerprint.
@@ -103,14 +127,6 @@ impl Trust {
         self.keys.get(fingerprint)
     }
 
-    fn of(path: &Path, keys: impl Iterator<Item = TrustedKey>, expected: &'static str) -> Result<Self> {
-        let keys: BTreeMap<_, _> = keys.map(|key| (key.key.fingerprint(), key)).collect();
-        if keys.is_empty() {
-            return Err(Error::BadTrust { path: path.to_owned(), found: "no key".to_owned(), expected });
-        }
-        Ok(Self { keys })
-    }
-
     fn take_roles(&mut self, path: &Path) -> Result<()> {
         if !path.try_exists().map_err(io_error("read", path))? {
             return Ok(());
@@ -118,7 +134,7 @@ impl Trust {
         let bytes = read_small(path, LONGEST, || Error::Unsigned { path: path.to_owned() })?;
         let expected = "an object: name of a key → list of its roles";
         let parsed = serde_json::from_slice(&bytes);
-        let roles: BTreeMap<String, BTreeSet<String>> =
+        let Distinct(roles): Distinct<BTreeSet<String>> =
             parsed.map_err(|error| malformed(path, "the file", error.to_string(), expected))?;
         for (name, roles) in roles {
             let key = self.keys.values_mut().find(|key| key.name == name).ok_or_else(|| Error::BadTrust {

@@ -78,9 +78,25 @@ fn a_signature_moved_to_another_directory_is_refused() {
 }
 
 #[test]
-fn a_key_on_another_curve_is_refused_by_its_name() {
+fn a_signature_on_p_384_verifies_with_its_own_key_alone() {
     let dir = tempfile::tempdir().unwrap();
-    fs::copy(oracle("p384.pem"), dir.path().join("other.pem")).unwrap();
-    let error = Trust::read(dir.path()).unwrap_err();
-    assert!(matches!(&error, Error::Unsupported { found, .. } if found == "a key of kind P-384"), "{error}");
+    let (keys, model) = (dir.path().join("keys"), dir.path().join("model"));
+    fs::create_dir(&keys).unwrap();
+    fs::copy(oracle("p384.pem"), keys.join("other.pem")).unwrap();
+    fs::copy(oracle("trust/reference.pub"), keys.join("reference.pub")).unwrap();
+    copy(&oracle("p384"), &model);
+    let both = Trust::read(&keys).unwrap();
+    assert_eq!(oms::verify(&model, &both).unwrap().signer.name, "other");
+    assert!(matches!(oms::verify(&model, &trust()), Err(Error::UnknownKey { .. })));
+
+    let (path, good) = (model.join(oms::FILE), fs::read(model.join(oms::FILE)).unwrap());
+    for bit in (0..good.len() * 8).step_by(7) {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        // Blanks between fields are nobody's.
+        assert!(oms::read_bytes(&path, &bad, &both).is_err() || good[bit / 8].is_ascii_whitespace(), "bit {bit}");
+    }
+    fs::write(model.join("config.json"), "[]").unwrap();
+    let Err(Error::Differs { differences, .. }) = oms::verify(&model, &both) else { panic!("differs") };
+    assert_eq!(differences.changed, ["config.json"]);
 }

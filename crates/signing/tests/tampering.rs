@@ -209,21 +209,21 @@ fn every_single_bit_of_a_statement_of_provenance_counts() {
 }
 
 #[test]
-fn an_older_signature_beside_newer_files_is_refused_and_an_older_model_by_its_root_digest() {
+fn an_older_signature_beside_newer_files_is_refused_and_an_older_model_by_its_digest() {
     let key = PrivateKey::generate().unwrap();
     let trust = Trust::only("signer", key.public().clone());
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     model(old.path(), 0);
     model(new.path(), 1);
     oms::sign(old.path(), &key, Options::default()).unwrap();
-    let newest = oms::sign(new.path(), &key, Options::default()).unwrap().root_digest();
+    let newest = oms::sign(new.path(), &key, Options::default()).unwrap().digest();
 
     fs::copy(old.path().join(oms::FILE), new.path().join(oms::FILE)).unwrap();
     let Err(Error::Differs { differences, .. }) = oms::verify(new.path(), &trust) else { panic!("differs") };
     assert_eq!(differences.changed, FILES.map(|(name, _)| name.to_owned()));
 
     let whole_old_model = oms::read(&old.path().join(oms::FILE), &trust).unwrap();
-    assert!(matches!(whole_old_model.expect_root(newest), Err(Error::OtherModel { expected, .. }) if expected == newest));
+    assert!(matches!(whole_old_model.expect(newest), Err(Error::OtherModel { expected, .. }) if expected == newest));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn signing_again_replaces_and_a_directory_that_cannot_be_written_is_an_error() {
     let (key, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
     let dir = tempfile::tempdir().unwrap();
     model(dir.path(), 0);
-    fs::write(dir.path().join("model.sig.unfinished"), "left by a crash").unwrap();
+    fs::write(dir.path().join("model.sig.17-0.unfinished"), "left by a crash").unwrap();
     oms::sign(dir.path(), &other, Options::default()).unwrap();
     oms::sign(dir.path(), &key, Options::default()).unwrap();
     let verified = oms::verify(dir.path(), &Trust::only("signer", key.public().clone())).unwrap();

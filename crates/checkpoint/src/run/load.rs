@@ -10,6 +10,7 @@ use safetensors::Dtype;
 use super::manifest::{MANIFEST, Manifest, RunState, ShardRecord};
 use crate::error::{CheckpointError, Result};
 use crate::files;
+use crate::model_writer::FileDigest;
 use crate::piece::{Piece, overlaps};
 use crate::tensor_file::{OwnedTensor, TensorFile, TensorSpec, check_wanted};
 
@@ -80,6 +81,16 @@ fn open_shard(dir: &Path, manifest: &Manifest, shard: &ShardRecord) -> Result<Te
 }
 
 impl Checkpoint {
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The shards' files, with the digests recorded when they were written: what [`Checkpoint::verify`] compares.
+    pub fn files(&self) -> impl Iterator<Item = &FileDigest> {
+        self.manifest.shards.iter().map(|shard| &shard.file)
+    }
+
     /// The run's state when it was saved.
     pub fn state(&self) -> &RunState {
         &self.manifest.state

@@ -12,6 +12,7 @@ use crate::files;
 use crate::model_writer::FileDigest;
 use crate::pace::Pace;
 use crate::piece::Piece;
+use crate::seal::{self, SealError};
 use crate::tensor_file::{TensorSpec, write_at_once};
 
 /// A piece of a tensor to be saved.
@@ -121,7 +122,22 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Where shards are missing or contradict each other, or the system fails to write. LATEST is then as it was.
-    pub fn publish(&self, mut writer: CheckpointWriter, shards: Vec<ShardRecord>, state: RunState) -> Result<PathBuf> {
+    pub fn publish(&self, writer: CheckpointWriter, shards: Vec<ShardRecord>, state: RunState) -> Result<PathBuf> {
+        self.publish_sealed(writer, shards, state, seal::open)
+    }
+
+    /// The same, and before the directory gets its name `seal` may add files to it, synced: it is called with the directory and the shards'
+    /// digests when all is written. Readers pass over files that the manifest does not name.
+    ///
+    /// # Errors
+    /// As for [`Checkpoints::publish`], and [`CheckpointError::Unsealed`] where `seal` fails: nothing is published then.
+    pub fn publish_sealed(
+        &self,
+        mut writer: CheckpointWriter,
+        shards: Vec<ShardRecord>,
+        state: RunState,
+        seal: impl FnOnce(&Path, &[FileDigest]) -> Result<(), SealError>,
+    ) -> Result<PathBuf> {
         if state.step != writer.step {
             let found = format!("state of step {}", state.step);
             return Err(CheckpointError::misuse(&writer.dir, "state", found, format!("state of step {}", writer.step)));
@@ -131,6 +147,8 @@ impl Checkpoints {
             check_present(&writer.dir, shard)?;
         }
         manifest.write(&writer.dir)?;
+        let written: Vec<FileDigest> = manifest.shards.iter().map(|shard| shard.file.clone()).collect();
+        seal::seal(&writer.dir, &written, seal)?;
         files::sync_dir(&writer.dir)?;
         let target = self.step_path(writer.step);
         let replaced = self.dir.join(Leftover::Replaced.name(writer.step));

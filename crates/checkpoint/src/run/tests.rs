@@ -7,6 +7,7 @@ use std::process::Command;
 use safetensors::Dtype;
 
 use super::*;
+use crate::model_writer::FileDigest;
 use crate::pace::Pace;
 use crate::piece::Piece;
 
@@ -62,6 +63,34 @@ fn what_was_saved_is_loaded_from_whichever_shard() {
     assert_eq!(loaded.tensor("weight.1").unwrap().data, [2; 40]);
     assert_eq!(loaded.tensor("half.0").unwrap().shape, [3]);
     assert!(matches!(loaded.tensor("weight.2"), Err(CheckpointError::MissingTensor { .. })));
+}
+
+#[test]
+fn what_is_added_before_publication_is_published_and_without_it_nothing_is() {
+    let run = tempfile::tempdir().unwrap();
+    let all = Checkpoints::new(run.path());
+    let written = |writer: &CheckpointWriter| vec![shard(writer, 0, 10).unwrap()];
+    let first = all.begin(40).unwrap();
+    let shards = written(&first);
+    let seal = |dir: &Path, known: &[FileDigest]| {
+        assert!(known.iter().eq(shards.iter().map(|shard| &shard.file)));
+        assert!(dir.join("manifest.json").exists() && dir.join("manifest.sha256").exists() && !all.step_path(40).exists());
+        Ok(fs::write(dir.join("model.sig"), "signed")?)
+    };
+    all.publish_sealed(first, shards.clone(), state(40), seal).unwrap();
+    let loaded = all.load_latest().unwrap().unwrap();
+    assert!(loaded.files().eq(shards.iter().map(|shard| &shard.file)));
+    assert_eq!(fs::read(loaded.path().join("model.sig")).unwrap(), b"signed");
+
+    let second = all.begin(60).unwrap();
+    let shards = written(&second);
+    let error = all.publish_sealed(second, shards, state(60), |_, _| Err("no key".into())).unwrap_err();
+    assert!(
+        matches!(&error, CheckpointError::Unsealed { .. }) && error.to_string().ends_with("is not published: no key"),
+        "{error}"
+    );
+    assert_eq!(listing(all.path()), ["LATEST", "step-00000040"]);
+    assert_eq!(all.latest().unwrap(), Some(40));
 }
 
 #[test]

@@ -54,12 +54,12 @@ fn an_envelope_is_read_as_it_was_written() {
 }
 
 #[test]
-fn either_alphabet_is_read_and_only_whole_canonical_base64() {
+fn only_whole_canonical_base64_of_one_alphabet_is_read() {
     let text = |payload: &str| format!(r#"{{"payload":"{payload}","payloadType":"x","signatures":[{{"sig":"AA=="}}]}}"#);
     let payload = |text: String| Envelope::parse(at(), text.as_bytes()).map(|envelope| envelope.payload);
-    assert_eq!(payload(text("+/+/")).unwrap(), payload(text("-_-_")).unwrap());
+    assert_eq!(payload(text("+/+/")).unwrap(), [0xfb, 0xff, 0xbf]);
     assert_eq!(payload(text("")).unwrap(), b"");
-    for bad in ["AA", "AB==", "A===", "+/-_", "AA==\\n", "AA= =", "é"] {
+    for bad in ["AA", "AB==", "A===", "+/-_", "-_-_", "AA==\\n", "AA= =", "é"] {
         let error = payload(text(bad)).unwrap_err().to_string();
         assert!(error.contains("a.dsse: payload") && error.contains("base64"), "{error}");
     }
@@ -99,6 +99,53 @@ fn keys_that_are_not_trusted_and_signatures_that_are_not_theirs_are_told_apart()
     assert_eq!(both.verify(at(), TYPE, &trust).unwrap().len(), 1, "one trusted signature among others is enough");
     both.signatures[1].bytes[10] ^= 1;
     assert!(matches!(both.verify(at(), TYPE, &trust), Err(Error::BadSignature { .. })));
+}
+
+#[test]
+fn one_key_is_one_signer_however_often_it_signs() {
+    let (key, _, good) = signed();
+    let (other, _, _) = signed();
+    let first = good.signatures[0].clone();
+    let twin = Signature { bytes: high_twin(&first.bytes), ..first.clone() };
+    let nameless = |signature: &Signature| Signature { key_id: String::new(), ..signature.clone() };
+    let message = signed_bytes(TYPE, &good.payload);
+    assert!(key.public().verifies(&message, &twin.bytes) && twin.bytes != first.bytes, "the twin is a signature, too");
+
+    let copies = vec![first.clone(), first.clone(), twin.clone(), nameless(&first), nameless(&twin)];
+    let copied = Envelope { signatures: copies, ..good.clone() };
+    let dir = tempfile::tempdir().unwrap();
+    for (name, key) in [("one", &key), ("two", &other)] {
+        fs::write(dir.path().join(format!("{name}.pub")), key.public().pem()).unwrap();
+    }
+    let both = Trust::read(dir.path()).unwrap();
+    assert_eq!(copied.verify(at(), TYPE, &both).unwrap().len(), 1);
+
+    let mut two = copied;
+    two.signatures.push(Signature { key_id: String::new(), bytes: other.sign(&message) });
+    assert_eq!(two.verify(at(), TYPE, &both).unwrap().len(), 2);
+}
+
+/// The same signature with the other `s`: the group's order less the first.
+fn high_twin(der: &[u8]) -> Vec<u8> {
+    let (r, s) = Raw::from_der(der).unwrap().split_scalars();
+    Raw::from_scalars(*r, -*s).unwrap().to_der().as_bytes().to_vec()
+}
+
+#[test]
+fn our_signatures_have_the_lower_s() {
+    let (key, _, _) = signed();
+    for message in 0..64_u8 {
+        let signature = Raw::from_der(&key.sign(&[message])).unwrap();
+        assert!(signature.normalize_s().is_none(), "message {message}");
+    }
+}
+
+#[test]
+fn a_crowd_of_signatures_is_refused_unread() {
+    let sig = vec![r#"{"sig":"AA=="}"#; MOST_SIGNATURES + 1].join(",");
+    let text = format!(r#"{{"payload":"","payloadType":"x","signatures":[{sig}]}}"#);
+    let error = Envelope::parse(at(), text.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("signatures: found 101, expected at most 100"), "{error}");
 }
 
 #[test]

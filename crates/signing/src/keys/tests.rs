@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use p256::pkcs8::EncodePrivateKey as _;
 use p256::pkcs8::der::pem;
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::*;
 
@@ -80,6 +80,80 @@ fn a_private_key_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_pair_that_cannot_be_whole_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.key"), "in the way").unwrap();
+    let refused = PrivateKey::create(dir.path(), "a");
+    assert!(matches!(refused, Err(Error::KeyExists { path }) if path.ends_with("a.key")));
+    assert!(!dir.path().join("a.pub").exists(), "half a pair");
+    fs::write(dir.path().join("b.pub"), "in the way").unwrap();
+    assert!(matches!(PrivateKey::create(dir.path(), "b"), Err(Error::KeyExists { .. })));
+    assert!(!dir.path().join("b.key").exists(), "a private key whose public half is another's");
+    let (key, private, public) = PrivateKey::create(dir.path(), "c").unwrap();
+    assert_eq!(PrivateKey::read(&private).unwrap().public(), key.public());
+    assert_eq!(PublicKey::read(&public).unwrap(), *key.public());
+}
+
+#[test]
+fn a_pair_is_not_written_through_links_nor_outside_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    for ending in [PRIVATE, PUBLIC] {
+        let name = format!("link-{ending}");
+        std::os::unix::fs::symlink(&victim, dir.path().join(format!("{name}.{ending}"))).unwrap();
+        assert!(matches!(PrivateKey::create(dir.path(), &name), Err(Error::KeyExists { .. })));
+    }
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    for bad in ["", ".hidden", "../up", "sub/a", "-flag", "two words", "a\nb", "\u{645}"] {
+        let refused = PrivateKey::create(dir.path(), bad).unwrap_err();
+        assert!(matches!(&refused, Error::BadKeyName { name } if name == bad), "{refused}");
+    }
+}
+
+#[test]
+fn a_key_file_is_short_and_regular() {
+    let dir = tempfile::tempdir().unwrap();
+    let (private, public) = PrivateKey::generate().unwrap().write_pair(dir.path(), "a").unwrap();
+    // A good key, and then more than any key has.
+    for path in [&private, &public] {
+        let long = fs::read_to_string(path).unwrap() + &"\n".repeat(1 << 16);
+        fs::write(path, long).unwrap();
+    }
+    for error in [PrivateKey::read(&private).unwrap_err(), PublicKey::read(&public).unwrap_err()] {
+        assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
+    }
+    let pipe = dir.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    for error in [PrivateKey::read(&pipe).unwrap_err(), PublicKey::read(&pipe).unwrap_err()] {
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+}
+
+#[test]
+fn keys_on_p_384_verify_and_do_not_sign() {
+    use p384::pkcs8::{EncodePrivateKey, EncodePublicKey};
+
+    let dir = tempfile::tempdir().unwrap();
+    let secret = p384::SecretKey::from_slice(&[7; 48]).unwrap();
+    let pem = secret.public_key().to_public_key_pem(LineEnding::LF).unwrap();
+    let public = PublicKey::from_pem(Path::new("a.pub"), &pem).unwrap();
+    assert_eq!(public.pem(), pem);
+    let signature: p384::ecdsa::DerSignature = p384::ecdsa::SigningKey::from(&secret).sign(b"text");
+    let good = signature.as_bytes();
+    assert!(public.verifies(b"text", good) && !public.verifies(b"texT", good));
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.to_vec();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(!public.verifies(b"text", &bad), "bit {bit}");
+    }
+    assert!(!public.verifies(b"text", &PrivateKey::generate().unwrap().sign(b"text")));
+    let pem = secret.to_pkcs8_pem(LineEnding::LF).unwrap();
+    let error = PrivateKey::read(&write(dir.path(), "a.key", &pem, 0o600)).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { found, .. } if found == "a key of kind P-384"), "{error}");
+}
+
+#[test]
 fn a_lost_key_is_said_to_be_lost() {
     let error = PrivateKey::read(Path::new("gone.key")).unwrap_err();
     assert!(matches!(error, Error::KeyMissing { .. }) && error.to_string().contains("stays verifiable"), "{error}");
@@ -103,7 +177,7 @@ fn keys_of_openssl_are_read_and_those_of_other_kinds_are_named() {
         (old_encrypted.to_owned(), "an encrypted key"),
         (pem_of("PRIVATE KEY", ed25519), "a key of kind Ed25519"),
         (pem_of("OPENSSH PRIVATE KEY", &[0; 40]), "PEM with a OPENSSH PRIVATE KEY"),
-        (PublicKey::new(Path::new("x"), &secret.public_key()).unwrap().pem, "PEM with a PUBLIC KEY"),
+        (PublicKey::of_p256(Path::new("x"), &secret.public_key()).unwrap().pem().to_owned(), "PEM with a PUBLIC KEY"),
         (pem_of("PRIVATE KEY", &[0; 40]), "the private key"),
         (pkcs8.replace("MIG", "MIH"), "the private key"),
         ("not a key".to_owned(), "no PEM"),
@@ -115,7 +189,7 @@ fn keys_of_openssl_are_read_and_those_of_other_kinds_are_named() {
     }
     fs::write(dir.path().join("bad"), [0xff, 0xfe]).unwrap();
     assert!(PrivateKey::read(&dir.path().join("bad")).is_err());
-    assert!(matches!(PrivateKey::read(dir.path()), Err(Error::KeyExposed { .. } | Error::Io { .. })));
+    assert!(matches!(PrivateKey::read(dir.path()), Err(Error::Malformed { .. })));
 }
 
 #[test]
@@ -125,6 +199,7 @@ fn public_keys_of_other_kinds_are_named() {
     let private = SecretKey::from_slice(&[7; 32]).unwrap().to_pkcs8_pem(LineEnding::LF).unwrap();
     let bad = [
         (pem_of("PUBLIC KEY", ed25519), "a key of kind Ed25519"),
+        (pem_of("PUBLIC KEY", P521), "a key of kind P-521, which is not supported"),
         (private.to_string(), "PEM with a PRIVATE KEY"),
         (pem_of("CERTIFICATE", &[0; 9]), "PEM with a CERTIFICATE"),
         (pem_of("PUBLIC KEY", &[0; 9]), "the key"),
@@ -135,6 +210,9 @@ fn public_keys_of_other_kinds_are_named() {
         assert!(error.contains(words) && error.contains("a.pub"), "{error}");
     }
 }
+
+/// The beginning of a SubjectPublicKeyInfo of a key on P-521: the algorithms, and a point that nobody looks at.
+const P521: &[u8] = &[0x30, 0x16, 0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x23, 3, 2, 0, 4];
 
 #[test]
 fn keys_do_not_show_their_secret() {

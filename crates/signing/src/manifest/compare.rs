@@ -1,12 +1,12 @@
 //! A directory beside the manifest that should describe it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::error::Result;
 use crate::manifest::hashing::{self, Piece};
 use crate::manifest::walk::{self, Found, Ignored};
-use crate::manifest::{Manifest, Method, piece_count, pieces};
+use crate::manifest::{KnownFile, Manifest, Method, piece_count, pieces};
 use crate::{Differences, Digest};
 
 /// What a comparison looked at, and what it could not cover.
@@ -25,7 +25,7 @@ pub struct Coverage {
 /// What is signed of one file: its ranges, or nothing for the whole, with their digests.
 type Lines = Vec<(Option<(u64, u64)>, Digest)>;
 
-pub(super) fn compare(manifest: &Manifest, root: &Path, own: &[String]) -> Result<(Differences, Coverage)> {
+pub(super) fn compare(manifest: &Manifest, root: &Path, own: &[String], known: &[KnownFile]) -> Result<(Differences, Coverage)> {
     let files = manifest.resources.iter().map(|resource| resource.file.as_str());
     let ignored = Ignored::new(&manifest.options.ignore, own).but_for(files);
     let listing = walk::list(root, &ignored, manifest.options.follow_links)?;
@@ -33,6 +33,7 @@ pub(super) fn compare(manifest: &Manifest, root: &Path, own: &[String]) -> Resul
     for resource in &manifest.resources {
         signed.entry(&resource.file).or_default().push((resource.range, resource.digest));
     }
+    let names: BTreeSet<&str> = signed.keys().copied().collect();
     let mut coverage = Coverage { uncovered: listing.uncovered, outside: listing.outside, ..Coverage::default() };
     let (mut differences, mut both) = (Differences::default(), Vec::new());
     for file in &listing.files {
@@ -42,11 +43,26 @@ pub(super) fn compare(manifest: &Manifest, root: &Path, own: &[String]) -> Resul
             None => differences.extra.push(file.name.clone()),
         }
     }
+    // What the caller relies on and nobody signed is as wrong as what is signed and not there.
+    differences.extra.extend(known.iter().filter(|known| !names.contains(known.file.as_str())).map(|known| known.file.clone()));
+    differences.extra.sort_unstable();
+    differences.extra.dedup();
     differences.missing = signed.into_keys().map(str::to_owned).collect();
     coverage.files = both.len();
     coverage.bytes = both.iter().fold(0, |sum, (file, _)| sum.saturating_add(file.size));
     coverage.uncovered.sort_unstable();
-    differences.changed = changed(both, manifest.options.method)?;
+    let known: BTreeMap<&str, &KnownFile> = match manifest.options.method {
+        Method::Files => known.iter().map(|known| (known.file.as_str(), known)).collect(),
+        Method::Shards { .. } => BTreeMap::new(),
+    };
+    let (to_read, recorded): (Vec<_>, Vec<_>) = both.into_iter().partition(|(file, _)| !known.contains_key(file.name.as_str()));
+    differences.changed = changed(to_read, manifest.options.method)?;
+    let differs = |(file, lines): &(&Found, Lines)| {
+        let known = known.get(file.name.as_str());
+        known.is_none_or(|known| known.bytes != file.size || lines.iter().any(|(_, digest)| *digest != known.digest))
+    };
+    differences.changed.extend(recorded.iter().filter(|pair| differs(pair)).map(|(file, _)| file.name.clone()));
+    differences.changed.sort_unstable();
     Ok((differences, coverage))
 }
 

@@ -1,13 +1,13 @@
 //! SHA-256 of many pieces of files at once: one piece a core, with one buffer each.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
 use crate::error::{Error, Result, io_error};
+use crate::files::open;
 use crate::manifest::walk::Found;
 
 /// Bytes read at once. All the memory that hashing takes is this, times the number of cores.
@@ -29,8 +29,8 @@ pub(super) fn digests(pieces: &[Piece<'_>]) -> Result<Vec<Digest>> {
 fn digest(piece: &Piece<'_>) -> Result<Digest> {
     let path = &piece.file.path;
     let length = piece.end.saturating_sub(piece.start);
-    let moved = |found: u64| Error::Moved { path: path.clone(), found, expected: length };
-    let mut file = File::open(path).map_err(io_error("read", path))?;
+    let changed = |found: u64| Error::ChangedMeanwhile { path: path.clone(), found, expected: length };
+    let (mut file, _) = open(path, || io_error("read", path)(ErrorKind::NotFound.into()))?;
     if piece.start > 0 {
         file.seek(SeekFrom::Start(piece.start)).map_err(io_error("read", path))?;
     }
@@ -44,11 +44,11 @@ fn digest(piece: &Piece<'_>) -> Result<Digest> {
         read = read.saturating_add(bytes.len() as u64);
     }
     if read != length {
-        return Err(moved(read));
+        return Err(changed(read));
     }
     let ends_here = piece.end == piece.file.size;
     if ends_here && file.read(&mut [0]).map_err(io_error("read", path))? > 0 {
-        return Err(moved(length.saturating_add(1)));
+        return Err(changed(length.saturating_add(1)));
     }
     Ok(Digest::finish(state))
 }
@@ -83,7 +83,7 @@ mod tests {
         for size in [4, 6] {
             let file = found(path.clone(), size);
             let error = digests(&[Piece { file: &file, start: 0, end: size }]).unwrap_err();
-            assert!(matches!(error, Error::Moved { found: 5, .. }), "{error}");
+            assert!(matches!(error, Error::ChangedMeanwhile { found: 5, .. }), "{error}");
         }
     }
 }

@@ -8,6 +8,7 @@ mod compare;
 mod hashing;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::Path;
 
@@ -15,8 +16,8 @@ use crate::error::{Error, Result};
 pub use crate::manifest::compare::Coverage;
 use crate::manifest::hashing::Piece;
 use crate::manifest::walk::{Found, Ignored};
-pub use crate::resource::Resource;
 use crate::resource::path_problem;
+pub use crate::resource::{KnownFile, Resource};
 use crate::{Differences, Digest};
 
 /// Left out at the top of every model (section 6.2).
@@ -105,6 +106,43 @@ impl Manifest {
         })
     }
 
+    /// The same with digests of whole files, of which `known` need not be read: their writer has their digests. What lies there besides is read,
+    /// so that nothing is left out because its writer forgot it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Manifest::of`], and [`Error::NotAsRecorded`] where a known file is missing or has another size.
+    pub fn of_known(root: &Path, ignore: Vec<String>, known: &[KnownFile]) -> Result<Self> {
+        let options = Options { ignore, ..Options::default() };
+        options.check()?;
+        let mut listing = walk::list(root, &Ignored::new(&options.ignore, &[]), false)?;
+        let mut unseen: BTreeMap<&str, &KnownFile> = known.iter().map(|known| (known.file.as_str(), known)).collect();
+        let (mut resources, mut differences) = (Vec::new(), Differences::default());
+        listing.files.retain(|found| match unseen.remove(found.name.as_str()) {
+            None => true,
+            Some(known) => {
+                resources.push(Resource { file: found.name.clone(), range: None, digest: known.digest });
+                if known.bytes != found.size {
+                    differences.changed.push(found.name.clone());
+                }
+                false
+            }
+        });
+        differences.missing = unseen.into_keys().map(str::to_owned).collect();
+        if !differences.is_empty() {
+            return Err(Error::NotAsRecorded { path: root.to_owned(), differences: Box::new(differences) });
+        }
+        let rest: Vec<Piece<'_>> = listing.files.iter().flat_map(|file| pieces(file, Method::Files)).collect();
+        let digests = hashing::digests(&rest)?;
+        let read =
+            rest.iter().zip(digests).map(|(piece, digest)| Resource { file: piece.file.name.clone(), range: None, digest });
+        resources.extend(read);
+        Self::new(model_name(root)?, options, resources).map_err(|error| match error {
+            Error::Empty { .. } => Error::Empty { path: root.to_owned() },
+            other => other,
+        })
+    }
+
     /// A manifest of digests that were computed elsewhere, say while the files were written. Brings them into the specification's order.
     ///
     /// # Errors
@@ -128,20 +166,36 @@ impl Manifest {
         Ok(Self { model, options, resources })
     }
 
-    /// One digest for all: SHA-256 of the lines' digests one after the other (section 6.5.1).
+    /// One digest for names and contents: what every record, comparison and decision refers to. SHA-256 of a text with a line for each file in
+    /// the order of their names: its digest, two spaces, its name. That is what `sha256sum` prints, and the summary of Go's `dirhash`, whose
+    /// `Hash1` is this digest in base64. A manifest of shards has lines of shards, after a line `shards SIZE`: another digest than by files.
     #[must_use]
-    pub fn root_digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest {
+        let lines: BTreeMap<String, Digest> = self.resources.iter().map(|resource| (resource.name(), resource.digest)).collect();
+        let head = match self.options.method {
+            Method::Files => String::new(),
+            Method::Shards { size } => format!("shards {size}\n"),
+        };
+        let lines: Vec<String> = lines.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+        Digest::of_pieces(std::iter::once(head.as_bytes()).chain(lines.iter().map(String::as_bytes)))
+    }
+
+    /// The root digest that OMS v1.0 puts into a statement: SHA-256 of the lines' digests one after the other (section 6.5.1). It covers no
+    /// names: two files that change places in the order of names have the same. For that format alone; [`Manifest::digest`] is for all else.
+    #[must_use]
+    pub fn oms_root_digest(&self) -> Digest {
         Digest::of_pieces(self.resources.iter().map(|resource| resource.digest.as_bytes()))
     }
 
     /// Reads a directory again and says how it differs, file by file. `own` are files that no signature can cover, relative to the directory:
-    /// the signature itself.
+    /// the signature itself. `known` are files whose bytes the caller compares with digests that it has: they are not read, but their digests
+    /// must be those of the manifest. Where the manifest is of shards, they are read all the same.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, or that no signature could cover (a link, a device), by its path.
-    pub fn compare(&self, root: &Path, own: &[String]) -> Result<(Differences, Coverage)> {
-        compare::compare(self, root, own)
+    pub fn compare(&self, root: &Path, own: &[String], known: &[KnownFile]) -> Result<(Differences, Coverage)> {
+        compare::compare(self, root, own, known)
     }
 }
 

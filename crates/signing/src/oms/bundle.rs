@@ -121,7 +121,10 @@ impl Bundle {
 fn carried(path: &Path, key: &[u8]) -> (Option<Fingerprint>, String) {
     let pem = str::from_utf8(key).ok().and_then(|text| PublicKey::from_pem(path, text).ok());
     let fingerprint = pem.map(|key| key.fingerprint());
-    (fingerprint, fingerprint.map_or_else(|| "a key that is no P-256 key in PEM".to_owned(), |known| known.to_string()))
+    (
+        fingerprint,
+        fingerprint.map_or_else(|| "a key that is neither on P-256 nor on P-384, in PEM".to_owned(), |known| known.to_string()),
+    )
 }
 
 /// Finds what names the key, and refuses the two other methods.

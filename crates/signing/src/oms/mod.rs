@@ -29,7 +29,7 @@ use crate::dsse::{Envelope, IN_TOTO};
 use crate::error::{Error, Result, io_error, malformed};
 use crate::files::{read_small, remove_unfinished, replace};
 use crate::keys::PrivateKey;
-use crate::manifest::{Coverage, Manifest, Options};
+use crate::manifest::{Coverage, KnownFile, Manifest, Options};
 use crate::oms::bundle::Bundle;
 use crate::trust::{Trust, TrustedKey};
 
@@ -55,8 +55,8 @@ pub struct Signed {
 pub struct Verified {
     /// Whose signature it is.
     pub signer: TrustedKey,
-    /// The one digest that stands for all files: what other records refer to.
-    pub root: Digest,
+    /// The one digest that stands for all names and contents ([`Manifest::digest`]): what other records refer to.
+    pub digest: Digest,
     /// What was compared and what lies there uncovered.
     pub coverage: Coverage,
 }
@@ -119,14 +119,14 @@ pub fn read_bytes(path: &Path, json: &[u8], trust: &Trust) -> Result<Signed> {
 }
 
 impl Signed {
-    /// Refuses a signature of another model than the one with this root digest: without it, an older model together with its own signature is
-    /// as good as the newest one.
+    /// Refuses a signature of another model than the one with this digest ([`Manifest::digest`]): without it, an older model together with its own
+    /// signature is as good as the newest one.
     ///
     /// # Errors
     ///
     /// [`Error::OtherModel`].
-    pub fn expect_root(self, expected: Digest) -> Result<Self> {
-        let found = self.manifest.root_digest();
+    pub fn expect(self, expected: Digest) -> Result<Self> {
+        let found = self.manifest.digest();
         if found == expected { Ok(self) } else { Err(Error::OtherModel { path: self.path, found, expected }) }
     }
 
@@ -136,13 +136,22 @@ impl Signed {
     ///
     /// [`Error::Differs`] with every file that is missing, changed or not signed; a file that cannot be read.
     pub fn check(self, root: &Path) -> Result<Verified> {
+        self.check_known(root, &[])
+    }
+
+    /// The same where the caller compares the bytes of `known` itself ([`Manifest::compare`]).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Signed::check`].
+    pub fn check_known(self, root: &Path, known: &[KnownFile]) -> Result<Verified> {
         let own: Vec<String> = inside(root, &self.path)?.into_iter().collect();
-        let (differences, coverage) = self.manifest.compare(root, &own)?;
+        let (differences, coverage) = self.manifest.compare(root, &own, known)?;
         if !differences.is_empty() {
             let differences = Box::new(differences);
             return Err(Error::Differs { path: root.to_owned(), signature: self.path, differences });
         }
-        Ok(Verified { root: self.manifest.root_digest(), signer: self.signer, coverage })
+        Ok(Verified { digest: self.manifest.digest(), signer: self.signer, coverage })
     }
 }
 

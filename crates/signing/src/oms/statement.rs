@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::Digest;
+use crate::distinct::distinct;
 use crate::error::{Error, Result, malformed};
 use crate::manifest::{ALWAYS_IGNORED, Manifest, Method, Options, Resource};
 use crate::oms::FILE;
@@ -32,6 +33,7 @@ struct StatementText {
 #[derive(Serialize, Deserialize)]
 struct SubjectText {
     name: String,
+    #[serde(deserialize_with = "distinct")]
     digest: BTreeMap<String, String>,
 }
 
@@ -81,7 +83,7 @@ pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
         kind: STATEMENT.to_owned(),
         subject: vec![SubjectText {
             name: manifest.model.clone(),
-            digest: BTreeMap::from([(HASH.to_owned(), manifest.root_digest().to_string())]),
+            digest: BTreeMap::from([(HASH.to_owned(), manifest.oms_root_digest().to_string())]),
         }],
         predicate_type: PREDICATE.to_owned(),
         predicate: PredicateText {
@@ -116,7 +118,7 @@ pub(super) fn read(path: &Path, payload: &[u8]) -> Result<Manifest> {
     };
     let manifest = Manifest { model: subject.name, options, resources };
     let signed = subject.digest.get(HASH).cloned().unwrap_or_default();
-    let root = manifest.root_digest();
+    let root = manifest.oms_root_digest();
     if signed != root.to_string() {
         return Err(malformed(path, "subject.digest", format!("{signed:?}"), format!("{root}, the digest of all resources")));
     }

@@ -86,7 +86,7 @@ pub struct Input {
     pub name: String,
     /// What it is called everywhere, where it has such a name.
     pub uri: Option<String>,
-    /// SHA-256 of the file, or the root digest of the directory's manifest.
+    /// SHA-256 of the file, or [`Manifest::digest`] of the directory.
     pub digest: Digest,
     /// Whether it is a directory.
     pub directory: bool,
@@ -206,15 +206,29 @@ pub(super) fn is_timestamp(text: &str) -> bool {
     let form = b"dddd-dd-ddTdd:dd:dd";
     let fits = |(found, form): (u8, &u8)| if *form == b'd' { found.is_ascii_digit() } else { found == *form };
     let number = |from: usize| whole.get(from..from + 2).and_then(|text| text.parse::<u8>().ok()).unwrap_or(u8::MAX);
+    let year = whole.get(..4).and_then(|text| text.parse::<u16>().ok()).unwrap_or(0);
+    let (hour, minute, second) = (number(11), number(14), number(17));
     whole.len() == form.len()
         && whole.bytes().zip(form).all(fits)
-        && (1..=12).contains(&number(5))
-        && (1..=31).contains(&number(8))
-        && number(11) < 24
-        && number(14) < 60
-        && number(17) <= 60
+        && (1..=days(year, number(5))).contains(&number(8))
+        && hour < 24
+        && minute < 60
+        // A leap second is the last of its day.
+        && (second < 60 || (hour, minute, second) == (23, 59, 60))
         && !fraction.is_empty()
         && fraction.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Days of a month in the Gregorian calendar; none where there is no such month.
+fn days(year: u16, month: u8) -> u8 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +237,13 @@ mod tests {
 
     #[test]
     fn a_time_is_in_utc_and_exists() {
-        for good in ["2026-01-31T12:00:00Z", "1985-04-12T23:20:50.52Z", "2016-12-31T23:59:60Z"] {
+        for good in [
+            "2026-01-31T12:00:00Z",
+            "1985-04-12T23:20:50.52Z",
+            "2016-12-31T23:59:60Z",
+            "2024-02-29T00:00:00Z",
+            "2000-02-29T00:00:00Z",
+        ] {
             assert!(is_timestamp(good), "{good}");
         }
         for bad in [
@@ -234,6 +254,12 @@ mod tests {
             "2026-01-31T12:00:00+01:00",
             "2026-13-31T12:00:00Z",
             "2026-01-00T12:00:00Z",
+            "2026-02-31T12:00:00Z",
+            "2026-02-29T12:00:00Z",
+            "2100-02-29T12:00:00Z",
+            "2026-04-31T12:00:00Z",
+            "2026-00-01T12:00:00Z",
+            "2026-01-31T12:00:60Z",
             "2026-01-31T24:00:00Z",
             "2026-01-31T12:00:00.Z",
             "2026-01-31 12:00:00Z",

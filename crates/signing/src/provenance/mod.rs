@@ -8,35 +8,37 @@
 //!
 //! Our build types are `urn:sirocco:build:fine-tune:v1` and `urn:sirocco:build:merge:v1`. Of both, `externalParameters` is what a person asked
 //! for (the run file's settings), `internalParameters` what the programs settled themselves, and every entry of `resolvedDependencies` has a
-//! SHA-256 and two annotations: `role` ([`Role::name`]) and `digestOf`, which is `file`, or `directory` for the root digest of OMS v1.0.
+//! SHA-256 and two annotations: `role` ([`Role::name`]) and `digestOf`, which is `file`, or `directory` for the digest over its files' names and
+//! digests ([`Manifest::digest`]).
 
 mod facts;
 mod statement;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::dsse::{Envelope, IN_TOTO};
 use crate::error::{Error, Result, malformed};
 use crate::files::{read_small, remove_unfinished, replace};
 use crate::keys::PrivateKey;
-use crate::manifest::{Coverage, Manifest, Options};
-use crate::oms;
+use crate::manifest::{Coverage, Manifest, Options, Resource};
 pub use crate::provenance::facts::{Build, Facts, Input, Role};
 pub use crate::provenance::statement::{BuildDefinition, Builder, Descriptor, Metadata, Provenance, RunDetails, Statement};
 use crate::trust::{Trust, TrustedKey};
+use crate::{Differences, Digest, oms};
 
 /// The statement's file in the directory that it is about.
 pub const FILE: &str = "provenance.intoto.jsonl";
 
 /// No file of statements is longer, in bytes.
-const LONGEST: u64 = 1 << 26;
+pub(crate) const LONGEST: u64 = 1 << 26;
 /// No file has more lines: each costs a verification.
 const MOST_LINES: usize = 1000;
 
 /// A statement of a trusted key about the files that are there.
 #[derive(Clone, Debug)]
 pub struct Attested {
-    /// Whose statement it is; more than one when several signed it.
+    /// Whose statement it is; more than one when several signed it, in one line or in several. Each key is there once.
     pub signers: Vec<TrustedKey>,
     /// What it says.
     pub statement: Statement,
@@ -63,12 +65,17 @@ pub fn write(root: &Path, facts: &Facts, key: &PrivateKey) -> Result<Statement> 
 ///
 /// Facts that are missing, a directory that cannot be written.
 pub fn write_manifest(path: &Path, manifest: &Manifest, facts: &Facts, key: &PrivateKey) -> Result<Statement> {
+    write_line(path, manifest, facts, key).map(|(statement, _)| statement)
+}
+
+/// The same; gives the digest of the file, too.
+pub(crate) fn write_line(path: &Path, manifest: &Manifest, facts: &Facts, key: &PrivateKey) -> Result<(Statement, Digest)> {
     let statement = facts.statement(manifest)?;
     let payload = serde_json::to_vec(&statement);
     let payload = payload.map_err(|error| malformed(path, "the statement", error.to_string(), "JSON"))?;
     let line = Envelope::sign(IN_TOTO, payload, key).to_json()? + "\n";
     replace(path, line.as_bytes())?;
-    Ok(statement)
+    Ok((statement, Digest::of(line.as_bytes())))
 }
 
 /// Verifies the statements of a directory and compares every file with them. At least one holds.
@@ -79,17 +86,40 @@ pub fn write_manifest(path: &Path, manifest: &Manifest, facts: &Facts, key: &Pri
 pub fn verify(root: &Path, trust: &Trust) -> Result<Vec<Attested>> {
     let path = root.join(FILE);
     let bytes = read_small(&path, LONGEST, || Error::Unsigned { path: path.clone() })?;
-    let (mut accepted, mut first_problem) = (Vec::new(), None);
-    for signed in read_bytes(&path, &bytes, trust)? {
-        match signed.and_then(|signed| signed.check(root)) {
-            Ok(attested) => accepted.push(attested),
+    holding(&path, &bytes, trust, |signed| signed.check(root))
+}
+
+/// Those statements of a file that a trusted key signed and that pass a check: at least one. The same statement in several lines is one.
+pub(crate) fn holding(
+    path: &Path,
+    bytes: &[u8],
+    trust: &Trust,
+    check: impl Fn(Signed) -> Result<Attested>,
+) -> Result<Vec<Attested>> {
+    let (mut accepted, mut first_problem) = (Vec::<Attested>::new(), None);
+    for signed in read_bytes(path, bytes, trust)? {
+        match signed.and_then(&check) {
+            Ok(attested) => match accepted.iter_mut().find(|known| known.statement == attested.statement) {
+                Some(known) => known.add(attested.signers),
+                None => accepted.push(attested),
+            },
             Err(problem) => first_problem = first_problem.or(Some(problem)),
         }
     }
     match (accepted.is_empty(), first_problem) {
         (false, _) => Ok(accepted),
         (true, Some(problem)) => Err(problem),
-        (true, None) => Err(Error::Unsigned { path }),
+        (true, None) => Err(Error::Unsigned { path: path.to_owned() }),
+    }
+}
+
+impl Attested {
+    fn add(&mut self, signers: Vec<TrustedKey>) {
+        for signer in signers {
+            if self.signers.iter().all(|known| known.key.fingerprint() != signer.key.fingerprint()) {
+                self.signers.push(signer);
+            }
+        }
     }
 }
 
@@ -132,7 +162,28 @@ impl Signed {
     /// [`Error::Differs`] with every file that is missing, changed or not among them.
     pub fn check(self, root: &Path) -> Result<Attested> {
         let manifest = self.statement.manifest(&self.path)?;
-        let (differences, coverage) = manifest.compare(root, &[FILE.to_owned(), oms::FILE.to_owned()])?;
+        let (differences, coverage) = manifest.compare(root, &[FILE.to_owned(), oms::FILE.to_owned()], &[])?;
+        self.attested(root, differences, coverage)
+    }
+
+    /// Compares the statement's subjects with digests of whole files that have been compared with the files of a directory.
+    pub(crate) fn check_files(self, root: &Path, files: &[Resource]) -> Result<Attested> {
+        let stated = self.statement.manifest(&self.path)?;
+        let lines = |resources: &[Resource]| -> BTreeMap<String, Digest> {
+            resources.iter().map(|resource| (resource.file.clone(), resource.digest)).collect()
+        };
+        let (stated, found) = (lines(&stated.resources), lines(files));
+        let without = |one: &BTreeMap<String, Digest>, other: &BTreeMap<String, Digest>| -> Vec<String> {
+            one.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+        };
+        let changed = stated.iter().filter(|(name, digest)| found.get(*name).is_some_and(|found| found != *digest));
+        let changed = changed.map(|(name, _)| name.clone()).collect();
+        let differences = Differences { missing: without(&stated, &found), extra: without(&found, &stated), changed };
+        let coverage = Coverage { files: found.len(), ..Coverage::default() };
+        self.attested(root, differences, coverage)
+    }
+
+    fn attested(self, root: &Path, differences: Differences, coverage: Coverage) -> Result<Attested> {
         if !differences.is_empty() {
             let differences = Box::new(differences);
             return Err(Error::Differs { path: root.to_owned(), signature: self.path, differences });

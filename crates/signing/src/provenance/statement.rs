@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Digest;
+use crate::distinct::distinct;
 use crate::error::{Error, Result, malformed};
 use crate::manifest::{Manifest, Options, Resource};
 use crate::provenance::facts::is_timestamp;
@@ -45,7 +46,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Algorithm → hexadecimal digest.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "BTreeMap::is_empty")]
     pub digest: BTreeMap<String, String>,
     /// More about it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]

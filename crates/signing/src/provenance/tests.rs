@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::Digest;
 
 fn input(role: Role) -> Input {
     Input { role, name: role.name().to_owned(), uri: None, digest: Digest::of(role.name().as_bytes()), directory: false }
@@ -136,6 +135,29 @@ fn lines_of_others_are_passed_over_and_none_that_holds_is_an_error() {
 }
 
 #[test]
+fn a_copied_line_is_no_second_signer_and_no_second_statement() {
+    let (dir, key, _) = model();
+    let other = PrivateKey::generate().unwrap();
+    let path = dir.path().join(FILE);
+    let line = |key: &PrivateKey| {
+        write(dir.path(), &facts(), key).unwrap();
+        fs::read_to_string(&path).unwrap()
+    };
+    let (ours, theirs) = (line(&key), line(&other));
+    let trusted = tempfile::tempdir().unwrap();
+    for (name, key) in [("one", &key), ("two", &other)] {
+        fs::write(trusted.path().join(format!("{name}.pub")), key.public().pem()).unwrap();
+    }
+    let trust = Trust::read(trusted.path()).unwrap();
+    fs::write(&path, ours.repeat(3)).unwrap();
+    let attested = verify(dir.path(), &trust).unwrap();
+    assert_eq!((attested.len(), attested[0].signers.len()), (1, 1));
+    fs::write(&path, format!("{ours}{theirs}{ours}")).unwrap();
+    let attested = verify(dir.path(), &trust).unwrap();
+    assert_eq!((attested.len(), attested[0].signers.len()), (1, 2));
+}
+
+#[test]
 fn a_statement_that_is_not_of_its_form_is_refused_with_the_field() {
     let (dir, key, _) = model();
     let good = serde_json::to_value(write(dir.path(), &facts(), &key).unwrap()).unwrap();
@@ -144,6 +166,7 @@ fn a_statement_that_is_not_of_its_form_is_refused_with_the_field() {
         ("/predicateType", json!("https://slsa.dev/provenance/v0.2"), "predicateType"),
         ("/subject", json!("all"), "the statement"),
         ("/subject/0/digest", json!({}), "neither a digest nor a uri"),
+        ("/predicate/runDetails/metadata/finishedOn", json!("2026-02-31T12:00:00Z"), "runDetails.metadata: found \"2026-02-31"),
         ("/subject/0/digest/sha256", json!("ABC"), "digest of \"adapter.safetensors\""),
         ("/predicate/buildDefinition/buildType", json!("tune"), "buildDefinition.buildType"),
         ("/predicate/buildDefinition/externalParameters", Value::Null, "the statement"),

@@ -31,15 +31,15 @@ fn roles_choose_keys() {
     let roles = dir.path().join(ROLES);
     fs::write(&roles, r#"{ "ministry": ["policy", "release"], "cluster": ["checkpoint"] }"#).unwrap();
     let trust = Trust::read(dir.path()).unwrap();
-    assert_eq!(names(&trust.with_role("policy", &roles).unwrap()), ["ministry".to_owned()].into());
-    let error = trust.with_role("export", &roles).unwrap_err().to_string();
+    assert_eq!(names(&trust.with_role("policy").unwrap()), ["ministry".to_owned()].into());
+    let error = trust.with_role("export").unwrap_err().to_string();
     assert!(error.contains("no key with the role export"), "{error}");
 }
 
 #[test]
 fn without_roles_no_key_has_one() {
     let trust = Trust::read(directory(&["a.pub"]).path()).unwrap();
-    assert!(trust.with_role("policy", Path::new("trust")).is_err());
+    assert!(trust.with_role("policy").is_err());
     let key = PrivateKey::generate().unwrap();
     assert_eq!(names(&Trust::only("me", key.public().clone())), ["me".to_owned()].into());
 }
@@ -57,15 +57,22 @@ fn what_contradicts_itself_is_refused() {
     fs::copy(twice.path().join("a.pub"), twice.path().join("b.pem")).unwrap();
     refused(&twice, "the key of a under the name b as well");
 
+    // Two keys: roles of the name would be those of one of them.
+    refused(&directory(&["a.pem", "a.pub"]), "a second file for the name a");
+
     let private = directory(&["a.pub"]);
     let (path, _) = PrivateKey::generate().unwrap().write_pair(private.path(), "b").unwrap();
     fs::rename(path, private.path().join("c.pem")).unwrap();
     refused(&private, "PEM with a PRIVATE KEY");
 
     let roles = directory(&["a.pub"]);
-    for (text, words) in
-        [("{\"b\": []}", "roles of \"b\""), ("[]", "the file"), ("{\"a\": \"policy\"}", "the file"), ("", "the file")]
-    {
+    for (text, words) in [
+        ("{\"b\": []}", "roles of \"b\""),
+        ("[]", "the file"),
+        ("{\"a\": \"policy\"}", "the file"),
+        ("", "the file"),
+        ("{\"a\": [\"policy\"], \"a\": []}", "the name \"a\" twice"),
+    ] {
         fs::write(roles.path().join(ROLES), text).unwrap();
         refused(&roles, words);
     }

@@ -5,6 +5,7 @@ Every "accepts" has a "refuses" beside it, so that a verifier that accepts every
 """
 
 import base64
+import hashlib
 import json
 import pathlib
 import shutil
@@ -23,7 +24,7 @@ from model_signing import hashing, signing, verifying
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from make_oracle import write
+from make_oracle import key_pair, write
 
 PROGRAM = sys.argv[1]
 failures = 0
@@ -152,6 +153,51 @@ def keys(folder: pathlib.Path, trust: pathlib.Path) -> None:
         check(f"we refuse an encrypted key and say so ({name})", "an encrypted key" in refused.stderr, refused.stderr)
 
 
+def curves(folder: pathlib.Path) -> None:
+    """Keys on the other curves that the reference signs with."""
+    for curve, known in {ec.SECP384R1(): True, ec.SECP521R1(): False}.items():
+        trust = folder / f"trust-{curve.name}"
+        trust.mkdir()
+        private = key_pair(curve, folder, f"{curve.name}.key", trust / "other.pub")
+        # Half of the reference's signatures have the higher of the two forms of `s`.
+        for index in range(8):
+            model = write(folder / f"{curve.name}-{index}")
+            config = hashing.Config().set_ignored_paths(paths=["model.sig"])
+            signing.Config().use_elliptic_key_signer(private_key=private).set_hashing_config(config).sign(model, model / "model.sig")
+            verified = ours("verify", model, trust)
+            if known:
+                check(f"we accept the reference's signature ({curve.name}, {index})", verified.returncode == 0, verified.stderr)
+                for what, copy in tampered(model):
+                    verified = ours("verify", copy, trust)
+                    check(f"we refuse it after {what} ({curve.name}, {index})", verified.returncode != 0 and names_it(verified.stderr))
+            else:
+                check(f"we refuse a key on {curve.name} by its name", "a key of kind P-521" in verified.stderr, verified.stderr)
+
+
+def published(folder: pathlib.Path, private: pathlib.Path, public: pathlib.Path, trust: pathlib.Path) -> None:
+    """Directories as the programs publish them: a statement of where they come from, and a signature over it, too."""
+    (trust / "roles.json").write_text('{"ours": ["release"]}')
+    model = write(folder / "published")
+    check("we publish", ours("publish", model, private).returncode == 0)
+    used = ours("use", model, trust, "release")
+    check("we use what we published", used.returncode == 0, used.stderr)
+    check("we refuse it where another role is asked for", ours("use", model, trust, "checkpoint").returncode != 0)
+    check("the reference accepts the signature of what we published", *reference_verifies(model, public))
+    for what, copy in tampered(model):
+        check(f"the reference refuses it after {what}", not reference_verifies(copy, public)[0])
+        used = ours("use", copy, trust, "release")
+        check(f"we refuse it after {what}", used.returncode != 0 and names_it(used.stderr), used.stderr)
+    line = model / "provenance.intoto.jsonl"
+    line.write_text(line.read_text().replace('"payloadType"', ' "payloadType"'))
+    check("the reference refuses another statement", not reference_verifies(model, public)[0])
+    check("we refuse another statement", "provenance.intoto.jsonl" in ours("use", model, trust, "release").stderr)
+    fresh = write(folder / "digested")
+    printed = ours("publish", fresh, private).stdout.strip()
+    names = sorted(str(path.relative_to(fresh)) for path in fresh.rglob("*") if path.is_file() and path.name != "model.sig")
+    lines = "".join(f"{hashlib.sha256((fresh / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    check("the digest is that of sha256sum's lines", printed == hashlib.sha256(lines.encode()).hexdigest(), printed)
+
+
 def statements(folder: pathlib.Path, private: pathlib.Path, public: pathlib.Path, trust: pathlib.Path) -> None:
     model = write(folder / "stated")
     check("we state where a model comes from", ours("state", model, private).returncode == 0)
@@ -189,7 +235,9 @@ def main() -> None:
         reference_to_ours(folder, private, trust)
         shards(folder, private)
         keys(folder, trust)
+        curves(folder)
         statements(folder, private, public, trust)
+        published(folder, private, public, trust)
     print(f"{failures} checks failed")
     sys.exit(failures > 0)
 

@@ -27,7 +27,7 @@ fn text(manifest: &Manifest) -> String {
 #[test]
 fn a_statement_has_the_fields_of_the_specification() {
     let manifest = files();
-    let (root, one, two) = (manifest.root_digest(), Digest::of(b"a/b"), Digest::of(b"b"));
+    let (root, one, two) = (manifest.oms_root_digest(), Digest::of(b"a/b"), Digest::of(b"b"));
     let expected = format!(
         concat!(
             r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"my-model","digest":{{"sha256":"{root}"}}}}],"#,
@@ -101,6 +101,7 @@ fn what_contradicts_the_specification_is_refused_with_the_field() {
         (&files, "\"allow_symlinks\":false", "\"allow_symlinks\":false,\"more\":1", "unknown field `more`"),
         (&files, "\"predicate\":{", "\"predicate\":{\"more\":1,", "unknown field `more`"),
         (&files, "\"digest\":{\"sha256\":\"", "\"digest\":{\"sha512\":\"", "subject.digest: found \"\""),
+        (&files, "\"digest\":{\"sha256\":\"", "\"digest\":{\"sha256\":\"\",\"sha256\":\"", "the name \"sha256\" twice"),
         (&files, "\"subject\":[", "\"subject\":[{\"name\":\"x\",\"digest\":{}},", "subject: found none or several"),
     ];
     for (text, from, to, words) in changes {
@@ -114,7 +115,7 @@ fn what_contradicts_the_specification_is_refused_with_the_field() {
 #[test]
 fn a_root_digest_that_is_not_of_the_resources_is_refused() {
     let manifest = files();
-    let changed = text(&manifest).replace(&manifest.root_digest().to_string(), &Digest::of(b"").to_string());
+    let changed = text(&manifest).replace(&manifest.oms_root_digest().to_string(), &Digest::of(b"").to_string());
     assert!(read(at(), changed.as_bytes()).unwrap_err().to_string().contains("the digest of all resources"));
     let none = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"https://model_signing/signature/v1.0",
         "predicate":{"resources":[],"serialization":{"method":"files","hash_type":"sha256","allow_symlinks":false}}}"#;
