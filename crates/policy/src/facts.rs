@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::confinement::Confinement;
 use crate::country::Country;
-use crate::digest::Sha256Digest;
+use crate::digest::{Sha256Digest, of_texts};
 use crate::error::PolicyError;
 use crate::labels::{Classification, Expiry, Labels, Licences, PersonalData, Purposes, Residency};
 use crate::name::{Kind, Name};
@@ -151,7 +151,7 @@ impl Facts {
     /// # Errors
     /// Text that is not TOML, an unknown key, a value of the wrong form, one thing described twice.
     pub fn parse(sources: &[Source]) -> Result<Facts, PolicyError> {
-        Ok(Facts { tables: Tables::parse(sources)?, own: BTreeSet::new(), digest: Sha256Digest::of_texts(sources) })
+        Ok(Facts { tables: Tables::parse(sources)?, own: BTreeSet::new(), digest: of_texts(sources) })
     }
 
     /// The same with descriptions of data, models and adapters by whoever asks. They add; they replace nothing: what is described twice is
@@ -162,7 +162,7 @@ impl Facts {
     pub fn with_own(mut self, sources: &[Source]) -> Result<Facts, PolicyError> {
         self.own.extend(self.tables.add_own(sources)?);
         if !sources.is_empty() {
-            let text = format!("sirocco own facts v1\n{}\n{}\n", self.digest, Sha256Digest::of_texts(sources));
+            let text = format!("sirocco own facts v1\n{}\n{}\n", self.digest, of_texts(sources));
             self.digest = Sha256Digest::of(text.as_bytes());
         }
         Ok(self)

@@ -7,7 +7,7 @@ use miette::Diagnostic;
 
 use crate::bounds;
 use crate::decision::{Effect, RuleRef};
-use crate::digest::Sha256Digest;
+use crate::digest::{Sha256Digest, of_texts};
 use crate::error::PolicyError;
 use crate::reads::Reads;
 use crate::request::Action;
@@ -65,7 +65,7 @@ impl Rules {
         let policies = rules.values().map(|(_, policy)| policy.clone());
         let set = PolicySet::from_policies(policies).map_err(|error| PolicyError::Broken { message: error.to_string() })?;
         let rules = rules.into_iter().map(|(id, (rule, _))| (id, rule)).collect();
-        let digest = format!("{}\n{}\n", Sha256Digest::of(SCHEMA.as_bytes()), Sha256Digest::of_texts(sources));
+        let digest = format!("{}\n{}\n", Sha256Digest::of(SCHEMA.as_bytes()), of_texts(sources));
         let rules = Rules { set, rules, digest: Sha256Digest::of(digest.as_bytes()) };
         rules.validate(sources)?;
         Ok(rules)

@@ -187,7 +187,7 @@ fn facts_that_are_not_facts() {
         ("expires = \"2027-02-31\"", "the last day of use"),
         ("expires = 2027-02-31", ""),
         ("expires = \"soon\"", "the last day of use"),
-        ("sha256 = \"abc\"", "64 lower-case hexadecimal digits"),
+        ("sha256 = \"abc\"", "64 lowercase hexadecimal digits"),
         ("licence = \"CC-BY-NC-4.0\"\ncommercial_use = true", "forbids commercial use"),
     ];
     for (line, expected) in wrong {

@@ -19,7 +19,6 @@
 
 pub mod artefact;
 mod differences;
-mod digest;
 mod distinct;
 pub mod dsse;
 mod error;
@@ -32,5 +31,5 @@ mod resource;
 pub mod trust;
 
 pub use differences::Differences;
-pub use digest::Digest;
 pub use error::{Error, Result};
+pub use sirocco_files::BareDigest as Digest;

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
+use sirocco_files::Digester;
 
 use crate::Digest;
 use crate::error::{Error, Result, io_error};
@@ -35,7 +35,7 @@ fn digest(piece: &Piece<'_>) -> Result<Digest> {
         file.seek(SeekFrom::Start(piece.start)).map_err(io_error("read", path))?;
     }
     let mut buffer = vec![0; usize::try_from(length).unwrap_or(BUFFER).clamp(1, BUFFER)];
-    let (mut state, mut read) = (Sha256::new(), 0_u64);
+    let (mut state, mut read) = (Digester::new(), 0_u64);
     let mut source = (&mut file).take(length);
     loop {
         let count = source.read(&mut buffer).map_err(io_error("read", path))?;
@@ -50,7 +50,7 @@ fn digest(piece: &Piece<'_>) -> Result<Digest> {
     if ends_here && file.read(&mut [0]).map_err(io_error("read", path))? > 0 {
         return Err(changed(length.saturating_add(1)));
     }
-    Ok(Digest::finish(state))
+    Ok(Digest::from(state.finish()))
 }
 
 #[cfg(test)]

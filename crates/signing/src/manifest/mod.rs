@@ -184,7 +184,7 @@ impl Manifest {
     /// names: two files that change places in the order of names have the same. For that format alone; [`Manifest::digest`] is for all else.
     #[must_use]
     pub fn oms_root_digest(&self) -> Digest {
-        Digest::of_pieces(self.resources.iter().map(|resource| resource.digest.as_bytes()))
+        Digest::of_pieces(self.resources.iter().map(|resource| resource.digest.as_bytes().as_slice()))
     }
 
     /// Reads a directory again and says how it differs, file by file. `own` are files that no signature can cover, relative to the directory:
