@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -165,7 +166,7 @@ fn nothing_is_signed_on_top_of_a_contradiction() {
     let folder = tempdir().unwrap();
     let whole = folder.path().join("whole");
     drop(grown(&whole, &[300]));
-    type Spoil = fn(&std::path::Path);
+    type Spoil = fn(&Path);
     let spoil: [(&str, Spoil); 5] = [
         ("an older journal", |log| std::fs::write(log.join("journal"), sirocco_ledger::record::header(0)).unwrap()),
         ("a journal that begins later", |log| std::fs::write(log.join("journal"), sirocco_ledger::record::header(301)).unwrap()),
@@ -291,15 +292,21 @@ fn threads_append_in_the_background_and_all_of_it_is_there() {
     }
 }
 
+/// A writer with one entry on disk and one handed over since, whose journal lies under `away` now.
+fn without_its_journal(folder: &Path) -> (Arc<Log>, Writer) {
+    let log = Arc::new(Log::create(&folder.join("log"), author()).expect("a log"));
+    let writer = Writer::start(log.clone()).expect("a writer");
+    writer.append(&action(0, 0)).expect("an entry");
+    writer.sync().expect("a disk");
+    std::fs::rename(folder.join("log/journal"), folder.join("away")).expect("a journal");
+    writer.append(&action(0, 1)).expect("an entry");
+    (log, writer)
+}
+
 #[test]
 fn a_writer_whose_journal_is_gone_says_so_and_keeps_its_entries() {
     let folder = tempdir().unwrap();
-    let log = Arc::new(Log::create(&folder.path().join("log"), author()).unwrap());
-    let writer = Writer::start(log.clone()).unwrap();
-    writer.append(&action(0, 0)).unwrap();
-    writer.sync().unwrap();
-    std::fs::rename(folder.path().join("log/journal"), folder.path().join("away")).unwrap();
-    writer.append(&action(0, 1)).unwrap();
+    let (log, writer) = without_its_journal(folder.path());
     assert!(matches!(writer.sync(), Err(LedgerError::Background(_))));
     writer.append(&action(0, 2)).unwrap();
     std::fs::rename(folder.path().join("away"), folder.path().join("log/journal")).unwrap();
@@ -311,12 +318,7 @@ fn a_writer_whose_journal_is_gone_says_so_and_keeps_its_entries() {
 #[test]
 fn a_writer_that_is_closed_gives_back_what_it_could_not_write() {
     let folder = tempdir().unwrap();
-    let log = Arc::new(Log::create(&folder.path().join("log"), author()).unwrap());
-    let writer = Writer::start(log.clone()).unwrap();
-    writer.append(&action(0, 0)).unwrap();
-    writer.sync().unwrap();
-    std::fs::rename(folder.path().join("log/journal"), folder.path().join("away")).unwrap();
-    writer.append(&action(0, 1)).unwrap();
+    let (log, writer) = without_its_journal(folder.path());
     writer.append(&action(0, 2)).unwrap();
     let left = writer.close().unwrap_err();
     assert!(matches!(*left.error, LedgerError::Io { .. }) && left.unsynced == 0, "{left}");

@@ -19,7 +19,6 @@
 
 pub mod artefact;
 mod differences;
-
 mod distinct;
 pub mod dsse;
 mod error;
