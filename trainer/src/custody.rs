@@ -1,6 +1,6 @@
 //! Whom this program asks, where it writes down what was done, and with what it signs: what a run and an export have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -8,12 +8,13 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Map, Value, json};
 use sirocco_checkpoint::{Checkpoint, FileDigest, ModelDir};
 use sirocco_config::{Run, places};
+use sirocco_custody::approvals::{self, About};
 use sirocco_custody::artefact::{self, Making};
-use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage, Origin, Settings, Statement};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage, Origin, Settings, Statement, today};
 use sirocco_files::BareDigest;
 use sirocco_ledger::Digest;
 use sirocco_ledger::time::Time;
-use sirocco_policy::{Decision, Labels, Name};
+use sirocco_policy::{Action, Decision, Labels, Name, Who};
 use sirocco_signing::manifest::KnownFile;
 use sirocco_signing::provenance::{Build, Facts};
 use sirocco_signing::trust::{Trust, role};
@@ -66,6 +67,16 @@ impl Keeper {
         let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
         let (began, configuration) = (SystemTime::now().into(), BareDigest::of(&text));
         Ok(Keeper { directory: directory.to_owned(), keys, trust, book, began, configuration })
+    }
+
+    /// Who has signed that `action` may be done with `artefact`. What does not count is said and set aside: the policy then names what is missing.
+    pub(crate) fn approved_by(&self, run: &Run, action: Action, artefact: &Name) -> Result<BTreeSet<Who>, Failure> {
+        let about = About { action, artefact, run: &approvals::run_id(run), day: today() };
+        let found = approvals::read(&self.directory, &self.trust, &about).map_err(|error| self.failed(error))?;
+        for (path, why) in found.set_aside {
+            tracing::warn!(path = %path.display(), why, "an approval does not count");
+        }
+        Ok(found.approved_by)
     }
 
     /// The failure of something that this did.

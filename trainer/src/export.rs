@@ -2,7 +2,6 @@
 
 mod leave;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
@@ -35,7 +34,7 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
     let digest = base.digest().map_err(Failure::file)?;
     Identity::new(&run, digest, None).verify(checkpoint.state())?;
-    let permit = leave::ask(&keeper, (&custody, &run), (job, &checkpoint), origin, BTreeSet::new())?;
+    let permit = leave::ask(&keeper, (&custody, &run), (job, &checkpoint), origin)?;
     let seal = &permit.seal();
     if job.adapter {
         adapter(job, &run, &checkpoint, seal)?;

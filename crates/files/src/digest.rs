@@ -196,26 +196,6 @@ impl BareDigest {
     }
 }
 
-impl BareDigest {
-    /// The digest of several pieces, one after the other.
-    #[must_use]
-    pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self(Digest::of_pieces(pieces))
-    }
-
-    /// Reads 64 lowercase digits; anything else is nothing.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
-        Digest::from_hex(text).map(Self)
-    }
-
-    /// The 32 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
-        self.0.as_bytes()
-    }
-}
-
 impl From<Digest> for BareDigest {
     fn from(digest: Digest) -> Self {
         Self(digest)

@@ -7,7 +7,7 @@ use sirocco_checkpoint::{Checkpoint, FileDigest, SealError};
 use sirocco_config::Run;
 use sirocco_custody::{Custody, CustodyError, Deed, Lineage, Origin, Question};
 use sirocco_ledger::Fact;
-use sirocco_policy::{Action, Admitted, Decision, Kind, Name, Who, verb};
+use sirocco_policy::{Action, Admitted, Decision, Kind, Name, verb};
 use sirocco_signing::provenance::Facts;
 
 use crate::args::ExportJob;
@@ -39,26 +39,25 @@ pub(super) struct Permit<'a> {
     to: &'a Path,
 }
 
-/// Asks whether this checkpoint may leave its run in the form that is wanted. `approved_by` are those who have signed that it may.
+/// Asks whether this checkpoint may leave its run in the form that is wanted.
 pub(super) fn ask<'a>(
     keeper: &'a Keeper,
     (custody, run): (&Custody, &'a Run),
     (job, checkpoint): (&'a ExportJob, &Checkpoint),
     origin: Origin,
-    approved_by: BTreeSet<Who>,
 ) -> Result<Permit<'a>, Failure> {
-    let kind = if job.adapter { Kind::Adapter } else { Kind::Merged };
+    let (kind, action) = if job.adapter { (Kind::Adapter, Action::Export) } else { (Kind::Merged, Action::Merge) };
     let made = Name::new(kind, run.name.clone());
     let lineage = lineage(&made, origin);
-    let question = |action| Question {
-        approved_by,
+    let question = Question {
+        approved_by: keeper.approved_by(run, action, &made)?,
         confinement: crate::confined::level(),
         ..Question::new(action, made.clone(), lineage.clone())
     };
     let leave = if job.adapter {
-        custody.admit(question(Action::Export), made.clone(), keeper.book()).map(Leave::Adapter)
+        custody.admit(question, made.clone(), keeper.book()).map(Leave::Adapter)
     } else {
-        custody.admit(question(Action::Merge), made.clone(), keeper.book()).map(Leave::Merged)
+        custody.admit(question, made.clone(), keeper.book()).map(Leave::Merged)
     };
     let leave = match leave {
         Ok(leave) => leave,

@@ -126,24 +126,28 @@ pub(super) fn verified(mut origin: Origin) -> Origin {
 /// Asks whether the run may start, or go on, here. Where any rank may not, none does.
 pub(super) fn admit(
     (directory, communicator): (&Path, &dyn Communicator),
-    custody: &Custody,
+    (custody, run): (&Custody, &Run),
     keeper: Option<&Keeper>,
     made: (Name, &Lineage, bool),
 ) -> Result<Permit, Failure> {
     let began = Instant::now();
     let (made, lineage, resumes) = made;
+    let action = if resumes { Action::Resume } else { Action::Train };
     let node = host().map_err(|error| Failure::custody(error, directory));
     let node = everyone(communicator, ASKING, node)?.swap_remove(communicator.rank());
-    let question = |action| Question {
+    let approved_by = keeper.map_or_else(|| Ok(BTreeSet::new()), |keeper| keeper.approved_by(run, action, &made));
+    let approved_by = everyone(communicator, ASKING, approved_by)?.into_iter().flatten().collect();
+    let question = Question {
         node: Some(node),
         confinement: confined::level(),
+        approved_by,
         ..Question::new(action, made.clone(), lineage.clone())
     };
     let (deed, answer) = if resumes {
-        let (deed, answer) = custody.decide::<verb::Resume, _>(question(Action::Resume), made.clone());
+        let (deed, answer) = custody.decide::<verb::Resume, _>(question, made.clone());
         (deed, answer.map(Permit::Resume))
     } else {
-        let (deed, answer) = custody.decide::<verb::Train, _>(question(Action::Train), made.clone());
+        let (deed, answer) = custody.decide::<verb::Train, _>(question, made.clone());
         (deed, answer.map(Permit::Train))
     };
     let answer = answer.map_err(|error| Failure::custody(error, directory));

@@ -27,10 +27,10 @@ impl Kept {
         keeper: Keeper,
         (custody, run): (&Custody, &Run),
         permit: &Permit,
-        lineage: Lineage,
+        lineage: &Lineage,
         (first, ranks): (u64, usize),
     ) -> Result<Kept, Failure> {
-        let (artefact, lineage) = (permit.artefact().clone(), custody.remembered(&lineage));
+        let (artefact, lineage) = (permit.artefact().clone(), custody.remembered(lineage));
         let mut deed = Deed::new(permit.verb()).fact("step", number(first)).fact("ranks", number(ranks as u64));
         for (axis, length) in
             [("pp", run.parallel.pp), ("dp", run.parallel.dp), ("fsdp", run.parallel.fsdp), ("tp", run.parallel.tp)]
