@@ -13,6 +13,9 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// Where programs that a test starts find the account's keys, in the directory that they run in.
 pub const CONFIG_HOME: &str = ".config-of-the-test";
 
+/// Where they find the account's ledger.
+const STATE_HOME: &str = ".state-of-the-test";
+
 /// What a program left behind.
 #[derive(Debug)]
 pub struct Finished {
@@ -178,9 +181,9 @@ pub fn command(name: &str, args: &[&str], directory: &Path) -> Command {
     command
 }
 
-/// Lets a command that runs in `directory` find the keys that others there have made: nobody's home is touched.
+/// Lets a command that runs in `directory` find the keys and the ledger that others there have made: nobody's home is touched.
 pub fn own_keys(command: &mut Command, directory: &Path) {
-    command.env("XDG_CONFIG_HOME", directory.join(CONFIG_HOME));
+    command.env("XDG_CONFIG_HOME", directory.join(CONFIG_HOME)).env("XDG_STATE_HOME", directory.join(STATE_HOME));
 }
 
 /// Waits until `ready` gives a value.
