@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR
 PROGRAMS := $(shell realpath -ms -- "$(CARGO_TARGET_DIR)")/release
 PREFIX ?= /usr/local
 
-.PHONY: help setup build verifier demo fmt lint test bench gpu-check oracle interop install dist clean
+.PHONY: help setup build verifier demo fmt lint test bench gpu-check oracle mutations interop install dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ gpu-check: ## every operation on a GPU beside the CPU, and the table of speeds; 
 
 oracle: ## write the small oracle files again, with Transformers and PEFT in a virtual environment
 	@python=$$(tests/oracle/python.sh) && for script in tests/oracle/make_*.py crates/*/tests/oracle/make*.py; do echo "$$script"; "$$python" "$$script" || exit $$?; done
+
+mutations: build ## take out every gate, one at a time: does a test notice? About an hour; ONLY="export merge" takes some
+	@tests/mutations/gates.py $(if $(ONLY),--only $(ONLY))
 
 interop: build ## do Transformers, PEFT and the openai client agree with what make demo left behind, and others with our signatures?
 	@tests/interop/run.sh --bin "$(PROGRAMS)"

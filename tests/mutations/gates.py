@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Takes out every gate of Sirocco, one at a time, and looks whether a test notices.
+
+A gate is taken out where it is asked: there the question goes to rules that allow everything, as if nobody had asked. A signature is taken out
+by reading a directory without verifying it, confinement by not applying it. After each, what belongs to it is built and tested again: a mutation
+is found when a test fails, and the tree as it is has to pass the same tests.
+
+    make mutations                        all of them, in about an hour
+    tests/mutations/gates.py --only export merge
+    tests/mutations/gates.py --list
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# What mutations need and the project must not have: a way round.
+WAYS_ROUND = {
+    "crates/custody/src/custody.rs": """
+#[doc(hidden)]
+impl Custody {
+    /// Mutations only: the same account and site, and rules that allow everything.
+    pub fn blind(&self) -> Custody {
+        let settings = Settings { set: "configs/policies/open".into(), facts: vec![], ..self.settings.clone() };
+        match Custody::open(settings, &self.base, None) {
+            Ok(custody) => custody,
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+}
+""",
+    "crates/custody/src/artefact.rs": """
+#[doc(hidden)]
+/// Mutations only: what [`verified`] gives, believed as it lies there.
+pub fn believed(directory: &Path, _: &Trust, _: &str, _: &[KnownFile]) -> Result<Used, CustodyError> {
+    let digest = sirocco_signing::manifest::Manifest::of(directory, sirocco_signing::manifest::Options::default())?.digest();
+    let path = directory.join(ORIGIN);
+    let origin = match read::bytes_if_there(&path, LONGEST)? {
+        Some(bytes) => Some(origin(&path, &bytes)?),
+        None => None,
+    };
+    Ok(Used { signer: String::new(), digest, origin })
+}
+""",
+}
+
+LAUNCHER = (["sirocco"], ["-p", "sirocco", "--test", "launcher", "policy"])
+RANKS = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "custody"])
+CONFINED = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "confined"])
+SERVER = (["sirocco", "sirocco-train", "sirocco-serve"], ["-p", "sirocco-serve", "--test", "http"])
+
+RUN = "launcher/src/gate/run.rs"
+OWN = "launcher/src/gate/own.rs"
+LEAVE = "trainer/src/export/leave.rs"
+RANK = "trainer/src/run/custody.rs"
+KEEPER = "trainer/src/custody.rs"
+DESK = "server/src/custody/mod.rs"
+
+ADMIT_OWN = "self.custody.admit::<V, _>(question, thing, &self.book)"
+
+
+def own(action):
+    """Lets one action of a command that belongs to no run pass."""
+    blind = f"if V::ACTION == sirocco_policy::Action::{action} {{ &blind }} else {{ &self.custody }}"
+    return f"{{ let blind = self.custody.blind(); ({blind}).admit::<V, _>(question, thing, &self.book) }}"
+
+
+# name: (file, what is there, what is put there, (programs, tests))
+MUTATIONS = {
+    "check-train": (RUN, "Ok(self.custody.ask(self.question(action", "Ok(self.custody.blind().ask(self.question(action", LAUNCHER),
+    "check-prepare": (RUN, "self.custody.ask(self.preparing(file))?;", "let _ = self.preparing(file);", LAUNCHER),
+    "submit": (RUN, "Ok(self.custody.ask(self.planned(action", "Ok(self.custody.blind().ask(self.planned(action", LAUNCHER),
+    "train-before-ranks": (
+        RUN,
+        "self.ask_first(Question { confinement: confinement(), ..self.question(action, data, directory)? })?;",
+        "let _ = self.question(action, data, directory)?;",
+        LAUNCHER,
+    ),
+    "prepare-before-run": (RUN, "try_for_each(|file| self.ask_first(self.preparing(file)))", "try_for_each(|_| Ok(()))", LAUNCHER),
+    "prepare-tokens": (RUN, "self.custody.admit::<verb::Prepare", "self.custody.blind().admit::<verb::Prepare", LAUNCHER),
+    "prepare-corpus": (OWN, ADMIT_OWN, own("Prepare"), LAUNCHER),
+    "import-model": (OWN, ADMIT_OWN, own("Import"), LAUNCHER),
+    "train-on-node": (RANK, "custody.decide::<verb::Train", "custody.blind().decide::<verb::Train", RANKS),
+    "resume-on-node": (RANK, "custody.decide::<verb::Resume", "custody.blind().decide::<verb::Resume", RANKS),
+    "export": (LEAVE, "custody.admit(question, made.clone(), keeper.book()).map(Leave::Adapter)",
+               "custody.blind().admit(question, made.clone(), keeper.book()).map(Leave::Adapter)", RANKS),
+    "merge": (LEAVE, "custody.admit(question, made.clone(), keeper.book()).map(Leave::Merged)",
+              "custody.blind().admit(question, made.clone(), keeper.book()).map(Leave::Merged)", RANKS),
+    "checkpoint-signature": (KEEPER, "artefact::verified(directory, &self.trust, role::CHECKPOINT",
+                             "artefact::believed(directory, &self.trust, role::CHECKPOINT", RANKS),
+    "checkpoint-unsigned": (KEEPER, "if !artefact::is_signed(directory) {", "if !artefact::is_signed(directory) && step > u64::MAX - 1 {", RANKS),
+    "checkpoint-in-ledger": ("trainer/src/run/newest.rs", "same(checkpoint.path(), digest, expected).map(|()| origin)",
+                             "same(checkpoint.path(), digest, expected).map_or(Ok(origin.clone()), |()| Ok(origin))", RANKS),
+    "newest-checkpoint": ("trainer/src/run/newest.rs", "is_ok_and(|(digest, _)| digest == newest.digest)",
+                          "is_ok_and(|(digest, _)| digest == newest.digest && step > newest.step)", RANKS),
+    "serve": (DESK, "self.custody.admit(question, endpoint", "self.custody.blind().admit(question, endpoint", SERVER),
+    "add-adapter": (DESK, "self.custody.admit(question, addition", "self.custody.blind().admit(question, addition", SERVER),
+    "served-signature": (
+        "server/src/custody/parts.rs",
+        "verified_for(directory, trust, &[role::RELEASE, role::IMPORT])",
+        'sirocco_custody::artefact::believed(directory, trust, role::RELEASE, &[])',
+        SERVER,
+    ),
+    "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
+    "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", (["sirocco-train"], ["-p", "sirocco-train", "confined"])),
+    "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
+    "signed-rules": (
+        "crates/custody/src/custody.rs",
+        "set.set.guard(&set.demands)",
+        "set.set.guard(&Default::default())",
+        LAUNCHER,
+    ),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--only", nargs="+", choices=MUTATIONS, metavar="NAME", help="only these")
+    parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/mutations", help="where cargo builds")
+    parser.add_argument("--keep", type=pathlib.Path, help="write the results there, as JSON")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(MUTATIONS))
+        return 0
+    chosen = arguments.only or list(MUTATIONS)
+    with tempfile.TemporaryDirectory(prefix="sirocco-mutations-") as scratch:
+        tree = copy(pathlib.Path(scratch) / "tree")
+        return judge(Workshop(tree, arguments.target.resolve()), chosen, arguments.keep)
+
+
+def judge(workshop, chosen, keep):
+    """Every mutation beside the tree as it is; 0 if all were found."""
+    for tests in {json.dumps(MUTATIONS[name][3]) for name in chosen}:
+        programs, words = json.loads(tests)
+        passed, output = workshop.test(programs, words)
+        if not passed:
+            sys.stderr.write(f"{output}\nerror: the tests fail without a mutation: {' '.join(words)}\n")
+            return 1
+    results = {}
+    for name in chosen:
+        file, there, put, (programs, words) = MUTATIONS[name]
+        began = time.monotonic()
+        with workshop.changed(file, there, put):
+            passed, output = workshop.test(programs, words)
+        failed = sorted({line.split()[1] for line in output.splitlines() if line.startswith("test ") and line.endswith("FAILED")})
+        if not passed and not failed:
+            sys.stderr.write(f"{output}\nerror: {name}: it does not compile\n")
+            return 1
+        results[name] = {"found": not passed, "by": failed, "seconds": round(time.monotonic() - began)}
+        print(f"{'found' if failed else 'MISSED':7}{name:24}{', '.join(failed)}", flush=True)
+    if keep:
+        keep.write_text(json.dumps(results, indent=2) + "\n")
+    missed = [name for name, result in results.items() if not result["found"]]
+    print(f"{len(results) - len(missed)} of {len(results)} mutations found")
+    return 1 if missed else 0
+
+
+def copy(tree):
+    """What git knows of the tree, as it lies here."""
+    tree.mkdir()
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "--null", "-T", "-", "-cf", str(tree.parent / "tree.tar")], cwd=ROOT, input=names, check=True)
+    subprocess.run(["tar", "-xf", str(tree.parent / "tree.tar"), "-C", str(tree)], check=True)
+    settings = ROOT / ".cargo/config.toml"
+    if settings.is_file():
+        (tree / ".cargo").mkdir(exist_ok=True)
+        (tree / ".cargo/config.toml").write_bytes(settings.read_bytes())
+    for file, way in WAYS_ROUND.items():
+        path = tree / file
+        text, mark, tests = path.read_text().partition("#[cfg(test)]")
+        path.write_text(text + way + mark + tests)
+    return tree
+
+
+class Workshop:
+    """A copy of the tree, where things are changed and changed back."""
+
+    def __init__(self, tree, target):
+        self.tree = tree
+        self.environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"}
+
+    def changed(self, file, there, put):
+        return Change(self.tree / file, there, put)
+
+    def test(self, programs, words):
+        """Builds programs and runs tests. Whether both went well, and what was said."""
+        build = ["cargo", "build", "--release", "--locked"] + [word for program in programs for word in ("-p", program)]
+        built = subprocess.run(build, cwd=self.tree, env=self.environment, capture_output=True, text=True)
+        if built.returncode:
+            return False, built.stderr
+        test = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *words]
+        run = subprocess.run(test, cwd=self.tree, env=self.environment, capture_output=True, text=True)
+        return run.returncode == 0, run.stdout + run.stderr
+
+
+class Change:
+    """One place of one file, for as long as this is open."""
+
+    def __init__(self, path, there, put):
+        self.path, self.before = path, path.read_text()
+        if self.before.count(there) != 1:
+            raise SystemExit(f"error: {path.name}: {there!r} is there {self.before.count(there)} times, expected once")
+        self.after = self.before.replace(there, put)
+
+    def __enter__(self):
+        self.path.write_text(self.after)
+
+    def __exit__(self, *_):
+        self.path.write_text(self.before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
