@@ -75,14 +75,22 @@ fi
 stage 4 'Before: what the model makes of sentences it will not be trained on'
 evaluate "$notes/before.json" "$model"
 
-stage 5 'Fine-tuning with LoRA on two MPI ranks'
+stage 5 'The same run at a site in Italy: the data may not be there'
+status=0
+sirocco check configs/recipes/demo.toml --set name=demo-in-italy --set site.profile=leonardo --set site.account=lux || status=$?
+if [ "$status" -ne 3 ]; then
+  printf 'demo: expected a refusal by the policy, exit status 3, and found %s\n' "$status" >&2
+  exit 1
+fi
+
+stage 6 'Fine-tuning with LoRA on two MPI ranks'
 if [ -d runs/demo ]; then
   sirocco train runs/demo
 else
   sirocco train configs/recipes/demo.toml
 fi
 
-stage 6 'After: the same sentences'
+stage 7 'After: the same sentences'
 # Nothing leaves a run without somebody else's approval: that is the rule engineers-export-with-approval.
 if [ ! -d exports/demo-adapter ]; then
   sirocco policy approve runs/demo --action export --as officer --key "$ministry/officer/release.key"
@@ -90,10 +98,10 @@ fi
 export_run exports/demo-adapter --adapter
 evaluate "$notes/after.json" "$model" --adapter exports/demo-adapter
 
-stage 7 'One model of base and adapter'
+stage 8 'One model of base and adapter'
 export_run exports/demo-merged --merge
 
-stage 8 'Served over HTTP'
+stage 9 'Served over HTTP'
 printf '$ sirocco serve exports/demo-merged %s --trust %s\n' "${rules[*]}" "$ministry/trust"
 "$bin/sirocco" serve exports/demo-merged "${rules[@]}" --trust "$ministry/trust" --listen 127.0.0.1:0 >"$notes/server" 2>"$notes/log" &
 server=$!
@@ -116,13 +124,13 @@ wait "$server" # its exit status is 0 after a clean stop, and ours is not otherw
 server=
 printf '(the server has stopped)\n'
 
-stage 9 'The evidence, and what somebody says of it who has nothing but the public keys'
+stage 10 'The evidence, and what somebody says of it who has nothing but the public keys'
 rm -rf exports/demo-evidence
 sirocco evidence runs/demo --to exports/demo-evidence --export exports/demo-adapter --export exports/demo-merged
 printf '$ sirocco-verify exports/demo-evidence --trust %s\n' "$ministry/trust"
 "$bin/sirocco-verify" exports/demo-evidence --trust "$ministry/trust"
 
-stage 10 'What happened'
+stage 11 'What happened'
 python3 scripts/demo_table.py summary "$notes" runs/demo exports/demo-adapter
 cat <<NEXT
 

@@ -22,3 +22,14 @@ fn every_recipe_is_a_valid_run_file() {
     }
     assert!(seen.iter().any(|stem| stem == "lora") && seen.iter().any(|stem| stem == "full"), "{seen:?}");
 }
+
+#[test]
+fn what_the_page_on_policies_shows_of_a_run_file_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/policy.md")).unwrap();
+    let shown = page.split("```toml run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = format!("name = 'x'\nmodel.path = 'm'\ndata.train = ['a']\ntrain.steps = 1\n{shown}");
+    let file = RunFile::parse(&text, Path::new("run.toml"));
+    let run = file.and_then(|file| file.check(Path::new("/base"))).unwrap_or_else(|error| panic!("{error}"));
+    assert!(run.policy.set.ends_with("rules") && run.policy.trust.is_some(), "{:?}", run.policy);
+}
