@@ -104,7 +104,7 @@ MUTATIONS = {
     "add-adapter": (DESK, "self.custody.admit(question, addition", "self.custody.blind().admit(question, addition", SERVER),
     "served-signature": (
         "server/src/custody/parts.rs",
-        "verified_for(directory, trust, &[role::RELEASE, role::IMPORT])",
+        "verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
         'sirocco_custody::artefact::believed(directory, trust, role::RELEASE, &[])',
         SERVER,
     ),

@@ -186,9 +186,7 @@ impl Keeper {
             return Ok(None);
         }
         let known = known(files);
-        let by = |role| artefact::verified(base.path(), &self.trust, role, &known);
-        let has = |role| self.trust.with_role(role).is_ok();
-        let used = if has(role::IMPORT) { by(role::RELEASE).or_else(|_| by(role::IMPORT)) } else { by(role::RELEASE) };
+        let used = artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known);
         Ok(used.map_err(|error| self.failed(error))?.origin)
     }
 }

@@ -1,5 +1,6 @@
 //! Who runs this process, as the system knows it, and where.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -50,6 +51,12 @@ pub fn host() -> Result<String, CustodyError> {
     Ok(text.trim().to_owned())
 }
 
+/// A name for a ledger that is sealed for the first time, which no other has.
+pub fn log_name(account: &str) -> String {
+    let plain: String = account.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.@".contains(c) { c } else { '_' }).collect();
+    format!("sirocco/{plain}/{:016x}", RandomState::new().build_hasher().finish())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +68,12 @@ mod tests {
         assert_eq!((named(text, 7), named(text, 100)), (None, None));
         assert!(!Account::own(None).name.is_empty());
         assert!(!host().unwrap().contains('\n'));
+    }
+
+    #[test]
+    fn names_of_logs_fit_their_format_and_differ() {
+        let (one, other) = (log_name("MINISTRY\\amal b+c"), log_name("MINISTRY\\amal b+c"));
+        assert!(one.starts_with("sirocco/MINISTRY_amal_b_c/") && one.len() == other.len(), "{one}");
+        assert_ne!(one, other);
     }
 }

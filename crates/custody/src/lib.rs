@@ -25,7 +25,7 @@ mod lineage;
 mod set;
 mod statement;
 
-pub use account::{Account, host};
+pub use account::{Account, host, log_name};
 pub use book::{Book, Deed};
 pub use custody::{Custody, Question, Settings, today};
 pub use error::CustodyError;

@@ -1,11 +1,9 @@
 //! What an account keeps for all it does: keys that sign, and a ledger of what belongs to no run.
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sirocco_config::places;
 use sirocco_custody::artefact::{self, Used};
-use sirocco_custody::{Account, Book, Custody, Keys};
-use sirocco_files::BareDigest;
+use sirocco_custody::{Account, Book, Custody, Keys, log_name};
 use sirocco_signing::trust::{Trust, role};
 
 use crate::failure::{Failure, Kind};
@@ -19,11 +17,7 @@ pub(crate) fn book(custody: &Custody) -> Result<Book, Failure> {
 
 /// Signs all that the account's ledger holds.
 pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
-    let account = Account::own(None).name;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let number = BareDigest::of(format!("{account} {now} {}", std::process::id()).as_bytes()).to_string();
-    let name = format!("sirocco/{account}/{}", number.get(..16).unwrap_or_default());
-    Ok(book.seal(&keys(named)?.ledger, &name)?)
+    Ok(book.seal(&keys(named)?.ledger, &log_name(&Account::own(None).name))?)
 }
 
 /// The keys that were named, or else the account's. They are made where there are none.
@@ -59,8 +53,7 @@ pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Resul
 
 /// Verifies something that was exported here or brought in, before it is used.
 pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, Failure> {
-    let exported = artefact::verified(directory, trust, role::RELEASE, &[]);
-    Ok(exported.or_else(|first| artefact::verified(directory, trust, role::IMPORT, &[]).map_err(|_| first))?)
+    Ok(artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])?)
 }
 
 fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {

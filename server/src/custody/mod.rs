@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sirocco_config::places;
 use sirocco_confine::Level;
-use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings, log_name};
 use sirocco_ledger::{Digest, Fact};
 use sirocco_policy::{Action, Admitted, Confinement, Guarded, Kind, Name, verb};
 use sirocco_signing::trust::Trust;
@@ -198,7 +198,7 @@ impl Desk {
     }
 
     fn seal(&self) -> Result<(), CustodyError> {
-        self.book.seal(&self.keys.ledger, &account::log_name(&self.custody.who().name))
+        self.book.seal(&self.keys.ledger, &log_name(&self.custody.who().name))
     }
 
     /// What the event of a started server says of custody.
