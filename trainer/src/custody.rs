@@ -62,6 +62,7 @@ impl Keeper {
                 format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", path.display()),
             ));
         }
+        custody.keep_texts(directory).map_err(failed)?;
         let book = Book::open(&directory.join("ledger"), custody.author().map_err(failed)?).map_err(failed)?;
         let run_file = directory.join("run.toml");
         let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;

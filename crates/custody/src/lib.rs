@@ -24,6 +24,7 @@ mod keys;
 mod lineage;
 mod set;
 mod statement;
+mod texts;
 
 pub use account::{Account, host, log_name};
 pub use book::{Book, Deed};
@@ -34,3 +35,4 @@ pub use keys::Keys;
 pub use lineage::{Lineage, Origin};
 pub use set::{MACHINE, ReadSet};
 pub use statement::Statement;
+pub use texts::TEXTS;

@@ -4,9 +4,12 @@
 //! whole policy engine with it. A test compares both.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use sirocco_files::BareDigest;
 
+use crate::error::EvidenceError;
+use crate::files::Files;
 use crate::layout::POLICY;
 
 /// What a user's own facts add to the digest of the facts.
@@ -55,6 +58,21 @@ impl PolicyTexts {
         };
         let (set, own) = (in_folder("set", &self.set), in_folder("own", &self.own));
         std::iter::once(schema).chain(set).chain(own)
+    }
+
+    /// Those that a run has kept (`RUN/policy/`), in the order of their digests.
+    ///
+    /// # Errors
+    /// A directory that cannot be read; more than a bundle may have.
+    pub fn kept(run: &Path) -> Result<Vec<PolicyTexts>, EvidenceError> {
+        let folder = run.join(POLICY);
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let files = Files::read(&folder)?.files.into_iter();
+        // A hidden one was being written when somebody stopped the program.
+        let files = files.filter(|(name, _)| !name.starts_with('.')).map(|(name, bytes)| (format!("{POLICY}{name}"), bytes));
+        Ok(PolicyTexts::of_bundle(&files.collect()).into_values().collect())
     }
 
     /// Every version of a bundle, by its folder. What is no text counts as an empty one: then no digest is right.

@@ -15,7 +15,6 @@ use sirocco_ledger::Fact;
 use sirocco_ledger::disk::Directory;
 use sirocco_ledger::source::Source as _;
 use sirocco_ledger::time::Time;
-use sirocco_policy::SCHEMA;
 
 use crate::cli;
 use crate::failure::{Failure, Kind};
@@ -78,16 +77,6 @@ impl Site {
         Ok((ledger, entries))
     }
 
-    fn texts(&self) -> PolicyTexts {
-        let read = self.custody.set();
-        let own = read.own.iter().zip(0..).map(|(file, number)| {
-            let name = Path::new(&file.name).file_name().unwrap_or_default().to_string_lossy();
-            (format!("{number:03}-{}", sirocco_evidence::layout::plain(&name)), file.text.clone())
-        });
-        let set = read.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect();
-        PolicyTexts { schema: SCHEMA.to_owned(), set, own: own.collect() }
-    }
-
     /// Signed directories that are still there: checkpoints, exports that the ledger names, and those that were typed.
     fn artefacts(&self, entries: &[Numbered], typed: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         let checkpoints = self.directory.path().join("checkpoints");
@@ -125,7 +114,7 @@ pub(crate) fn run(arguments: &cli::Evidence) -> Result<(), Failure> {
         site: site.custody.site(),
         made: (&made.0, &made.1),
         ledger: &ledger,
-        policies: &[site.texts()],
+        policies: &PolicyTexts::kept(site.directory.path()).map_err(|error| not_evident(&error))?,
         artefacts: &artefacts,
         trust: &site.trusted.trust,
         keys,

@@ -98,8 +98,10 @@ impl RunPolicy {
         Ok(())
     }
 
-    /// Opens the ledger in a directory: the run's own, or one that goes with what is only tried.
+    /// Opens the ledger in a directory: the run's own, or one that goes with what is only tried. What it will name as having decided is kept
+    /// beside it.
     pub(crate) fn book(&self, directory: &Path) -> Result<Book, Failure> {
+        self.custody.keep_texts(directory)?;
         Ok(Book::open(&directory.join(RunDirectory::LEDGER), self.custody.author()?)?)
     }
 

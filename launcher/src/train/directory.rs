@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sirocco_checkpoint::{Checkpoints, RunState};
 use sirocco_config::{Run, RunFile, shell_word};
+use sirocco_custody::TEXTS;
 
 use crate::chain::record;
 use crate::failure::{Failure, Kind};
@@ -17,7 +18,7 @@ use crate::train::metrics::Curve;
 use crate::train::several::members;
 
 /// What a preparation that was broken off can leave.
-const LEAVINGS: [&str; 4] = ["tokens", ".lock", RunDirectory::LEDGER, "run.toml.partial"];
+const LEAVINGS: [&str; 5] = ["tokens", ".lock", RunDirectory::LEDGER, TEXTS, "run.toml.partial"];
 
 /// What only a run has: one of these is there from its preparation on.
 const BEGUN: [&str; 5] = [".lock", "tokens", "logs", "checkpoints", record::FILE];
@@ -112,6 +113,7 @@ impl RunDirectory {
         // The failure that is about to be shown matters more than these.
         let _ = fs::remove_dir_all(self.tokens());
         let _ = fs::remove_dir_all(self.path.join(RunDirectory::LEDGER));
+        let _ = fs::remove_dir_all(self.path.join(TEXTS));
         let _ = fs::remove_file(self.path.join("run.toml.partial"));
         let _ = fs::remove_file(self.lock_file());
         if made {
