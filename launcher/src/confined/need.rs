@@ -118,13 +118,14 @@ fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
 fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
     let policy = RunPolicy::open(run)?;
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
-    let (least, lists) = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
+    let least = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
         Some(level) if wanted.max(level) == Level::Environment => return Ok(Some(only_variables())),
-        Some(level) => (wanted.max(level), wanted.max(level) >= Level::Landlock),
-        // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is.
-        None => (wanted, true),
+        Some(level) => wanted.max(level),
+        // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is without
+        // lists. Those need the directory of a run that may be refused.
+        None => wanted,
     };
-    let paths = if lists { Some(files::lists(run, written)?) } else { None };
+    let paths = if least >= Level::Landlock { Some(files::lists(run, written)?) } else { None };
     let best = Demand::best(possible(allowed, least)?, paths);
     Ok(Some(Demand { least, most: best.most.max(least), ..best }))
 }

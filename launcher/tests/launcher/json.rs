@@ -88,7 +88,7 @@ fn documented_fields_of_train_and_status_are_printed() {
     assert_eq!(
         keys(&bench.run(&["train", "run.toml", "--json"]).json()),
         "state name run_dir ranks step steps first_loss loss first_valid_loss valid_loss tokens seconds tokens_per_s \
-         peak_memory_bytes peak_memory_rank skipped_steps checkpoint"
+         peak_memory_bytes peak_memory_rank skipped_steps checkpoint confinement"
     );
     assert_eq!(
         keys(&bench.run(&["status", "runs/tiny", "--json"]).json()),
