@@ -94,9 +94,17 @@ pub fn verified(directory: &Path, trust: &Trust, role: &str, known: &[KnownFile]
 /// # Errors
 /// Those of [`verified`]; where the key has none of the roles, it is named.
 pub fn verified_for(directory: &Path, trust: &Trust, roles: &[&str]) -> Result<Used, CustodyError> {
+    verified_known_for(directory, trust, roles, &[])
+}
+
+/// The same where the caller compares the bytes of `known` itself.
+///
+/// # Errors
+/// Those of [`verified_for`].
+pub fn verified_known_for(directory: &Path, trust: &Trust, roles: &[&str], known: &[KnownFile]) -> Result<Used, CustodyError> {
     let mut failed = None;
     for role in roles {
-        match verified(directory, trust, role, &[]) {
+        match verified(directory, trust, role, known) {
             // Another role may have the key; nothing but the signature was read so far. A key by name says more than a role that nobody has.
             Err(CustodyError::Signing(error @ (Error::UnknownKey { .. } | Error::BadTrust { .. }))) => {
                 if !matches!(failed, Some(Error::UnknownKey { .. })) {
