@@ -9,7 +9,7 @@ use sirocco_ledger::Digest;
 
 use super::{Check, Finding, Seen};
 use crate::entries::Numbered;
-use crate::layout::{ASKED, EXPORTED, POLICY, RESUMED, STARTED, decision};
+use crate::layout::{ASKED, EXPORTED, POLICY, RESUMED, SENT, STARTED, decision};
 use crate::policy::{PolicyDigests, PolicyTexts};
 use crate::record::text;
 
@@ -88,6 +88,7 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
             STARTED => (&["policy.train"], None),
             RESUMED => (&["policy.resume"], None),
             EXPORTED => (&["policy.export", "policy.merge"], Some(entry.outputs.keys().map(String::as_str).collect())),
+            SENT => (&["policy.sendout"], Some(entry.inputs.keys().map(String::as_str).collect())),
             _ => continue,
         };
         let about = |(verb, artefact): &(String, String)| {
