@@ -116,7 +116,7 @@ pub(crate) fn open(path: &Path, trust: &Trust) -> Result<Bundle, BundleError> {
 /// The one that packs, with a data file, an unsigned model and an adapter in one bundle, which is 10 to 20 kB.
 pub(crate) fn sender() -> (Site, PathBuf) {
     let facts = "[data.letters]\npath = \"letters.jsonl\"\nresidency = [\"LU\"]\nclassification = \"restricted\"\n\
-                 [model.tiny]\npath = \"tiny\"\nresidency = \"anywhere\"\nlicence = \"MIT\"\n[site.here]\ncountry = \"LU\"\n";
+                 [model.base]\npath = \"base\"\nresidency = \"anywhere\"\n[model.tiny]\npath = \"tiny\"\nresidency = \"anywhere\"\nlicence = \"MIT\"\n[site.here]\ncountry = \"LU\"\n";
     let site = Site::new(facts);
     let adapter = site.adapter("demo-adapter");
     let paths = [site.write("letters.jsonl", b"{}\n"), site.path("tiny"), adapter, site.write("empty.txt", b"")];
