@@ -21,7 +21,7 @@ impl From<BundleError> for Failure {
             BundleError::Custody(CustodyError::Signing(error @ SigningError::BadTrust { .. })) => {
                 return Failure::usage(error).help(TRUST);
             }
-            BundleError::Custody(error) => return Failure::from(error),
+            BundleError::Custody(error) => return in_custody(error),
             BundleError::DiskFull { path, free, needed } => {
                 let (path, free, needed) = (path.display(), bytes(free), bytes(needed));
                 let message = format!("{path}: {free} are free, and {needed} would be written: expected room for them");
@@ -37,6 +37,15 @@ impl From<BundleError> for Failure {
         };
         Failure::new(kind, error).help(help)
     }
+}
+
+/// What has no advice of its own is a signature or a record that is not right.
+fn in_custody(error: CustodyError) -> Failure {
+    let failure = Failure::from(error);
+    if failure.help.is_some() || failure.kind != Kind::Input {
+        return failure;
+    }
+    failure.help("nothing of it was used; have it made, or brought, again by whoever signed it")
 }
 
 fn of_file(error: FilesError) -> Failure {
