@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sirocco_custody::Lineage;
 use sirocco_files::{BareDigest, tar};
-use sirocco_policy::{Day, Kind, Labels, Name};
+use sirocco_policy::{Day, Kind, Labels, Name, Purposes};
 use sirocco_signing::manifest::{Manifest, Options, Resource};
 use sirocco_signing::oms;
 
@@ -96,6 +96,15 @@ impl Record {
         self.files().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes))
     }
 
+    /// Everything that is shown or written elsewhere, and has no form of its own.
+    fn words(&self) -> impl Iterator<Item = &String> {
+        let purposes = self.parts.iter().filter_map(|part| match &part.labels.purposes {
+            Some(Purposes::Only(names)) => Some(names),
+            _ => None,
+        });
+        [&self.packed_by, &self.site].into_iter().chain(&self.purpose).chain(&self.recipients).chain(purposes.flatten())
+    }
+
     /// What is signed: the record itself, whose bytes are `text`, and every file.
     pub(crate) fn manifest(&self, text: &[u8]) -> Result<Manifest, BundleError> {
         let whole = |file: &str, digest| Resource { file: file.to_owned(), range: None, digest };
@@ -116,6 +125,9 @@ impl Record {
         if self.parts.is_empty() || count > MOST_FILES || self.bytes().is_none() {
             let found = format!("{} parts with {count} files", self.parts.len());
             return wrong(RECORD, found, "at least one part, and no more than 100000 files of 16 EiB together");
+        }
+        if let Some(word) = self.words().find(|word| word.chars().any(char::is_control)) {
+            return wrong(RECORD, format!("{word:?}"), "words that can be shown, without control characters");
         }
         let mut seen = Seen::default();
         let mut before = "";

@@ -145,13 +145,17 @@ fn a_trusted_key_does_not_make_a_bundle_write_elsewhere() {
     let case = Case::new();
     assert!(open(&forged(&case, |_, _| ()), &case.trust).is_ok());
     type Change = fn(&mut Record, &mut Vec<([u8; 512], Vec<u8>)>);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("a path with a control character or a backslash", |record, _| rename(record, "parts/empty.txt", "parts/..\\empty.txt")),
         ("differ in more than upper and lower case", |record, _| rename(record, "parts/empty.txt", "parts/DEMO-adapter")),
         ("expected parts/NAME", |record, _| rename(record, "parts/empty.txt", "parts/e/mpty.txt")),
         ("of the type", |_, members| members[1].0 = link()),
         ("at least one part", |record, _| record.parts.clear()),
         ("version 2", |record, _| record.v = 2),
+        ("without control characters", |record, _| record.site = "s\n[data.mild]\nresidency = \"anywhere\"".to_owned()),
+        ("without control characters", |record, _| {
+            record.parts[2].labels = serde_json::from_str("{\"purposes\":[\"\\u001b[2J\"]}").unwrap();
+        }),
         ("as bundle.json says", |record, _| record.parts[0].artefact = "adapter:other".parse().unwrap()),
         ("something that can be sent", |record, _| record.parts[2].artefact = "endpoint:other".parse().unwrap()),
         ("16 EiB", |record, _| record.parts[3].files.iter_mut().for_each(|file| file.bytes = u64::MAX)),

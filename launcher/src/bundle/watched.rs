@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_default};
 
 use crate::failure::{Failure, Kind};
+use crate::train::requests::stop_signals;
 
 /// Before a bar appears.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ impl Requests {
     /// From now on a signal is a request; a second one ends the process at once.
     pub(super) fn heed() -> Result<Requests, Failure> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
+        for signal in stop_signals() {
             let both =
                 register_conditional_default(signal, Arc::clone(&asked)).and_then(|_| register(signal, Arc::clone(&asked)));
             both.map_err(|error| Failure::new(Kind::Failed, format_args!("signals cannot be heeded: {error}")))?;
