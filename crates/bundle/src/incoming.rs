@@ -14,7 +14,7 @@ pub struct Incoming {
     name: Name,
     lineage: Lineage,
     /// What it was called where it comes from.
-    pub artefact: Name,
+    pub elsewhere: Name,
     /// The digest of its bytes.
     pub digest: BareDigest,
     /// Where it would lie.
@@ -50,7 +50,7 @@ impl Incoming {
         if name != part.artefact {
             lineage.makes(&name, [part.artefact.clone()]);
         }
-        Incoming { name, lineage, artefact: part.artefact.clone(), digest: part.sha256, path, bundle }
+        Incoming { name, lineage, elsewhere: part.artefact.clone(), digest: part.sha256, path, bundle }
     }
 
     /// Where it comes from, for the question.

@@ -127,7 +127,10 @@ fn compared(path: &Path, files: &[Found], trust: &Trust) -> Result<(), BundleErr
     let mut failed = None;
     for role in ROLES_WITHOUT_RECORD {
         match read(role) {
-            Ok(signed) => return Ok(drop(signed.check_known(path, &known(files))?)),
+            Ok(signed) => {
+                signed.check_known(path, &known(files))?;
+                return Ok(());
+            }
             Err(error) => failed = failed.or(Some(error)),
         }
     }

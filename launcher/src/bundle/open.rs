@@ -83,7 +83,7 @@ fn imported(part: &Incoming, bundle: &Bundle, arguments: &BundleOpen) -> Deed {
         .fact("signer", Fact::Text(bundle.signer().to_owned()))
         .fact("packed", Fact::Text(format!("{} by {} at {}", record.day, record.packed_by, record.site)))
         .input(format!("{NAMED}{file}"), bundle.digest().into())
-        .input(part.artefact.to_string(), part.digest.into())
+        .input(part.elsewhere.to_string(), part.digest.into())
         .output(part.artefact().to_string(), part.digest.into())
 }
 
