@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sirocco_custody::artefact::{ORIGIN, verified_known_for};
+use sirocco_custody::artefact::{ORIGIN, verified_for};
 use sirocco_custody::{Custody, Lineage, Origin};
 use sirocco_files::BareDigest;
 use sirocco_policy::{Guarded, Kind, Name};
@@ -107,7 +107,7 @@ fn covered(files: &[Found]) -> Vec<Resource> {
 
 /// Compares what was measured with the signature: the bytes are those that will be packed.
 fn verified(path: &Path, files: &[Found], digest: BareDigest, trust: &Trust) -> Result<Origin, BundleError> {
-    let used = verified_known_for(path, trust, &ROLES, &known(files))?;
+    let used = verified_for(path, trust, &ROLES, &known(files))?;
     let refused =
         |found: &str, expected| BundleError::NotPacked { path: path.join(oms::FILE), found: found.to_owned(), expected };
     if used.digest != digest {

@@ -93,15 +93,7 @@ pub fn verified(directory: &Path, trust: &Trust, role: &str, known: &[KnownFile]
 ///
 /// # Errors
 /// Those of [`verified`]; where the key has none of the roles, it is named.
-pub fn verified_for(directory: &Path, trust: &Trust, roles: &[&str]) -> Result<Used, CustodyError> {
-    verified_known_for(directory, trust, roles, &[])
-}
-
-/// The same where the caller compares the bytes of `known` itself.
-///
-/// # Errors
-/// Those of [`verified_for`].
-pub fn verified_known_for(directory: &Path, trust: &Trust, roles: &[&str], known: &[KnownFile]) -> Result<Used, CustodyError> {
+pub fn verified_for(directory: &Path, trust: &Trust, roles: &[&str], known: &[KnownFile]) -> Result<Used, CustodyError> {
     let mut failed = None;
     for role in roles {
         match verified(directory, trust, role, known) {

@@ -33,7 +33,7 @@ impl Part {
 }
 
 fn signed(custody: &Custody, trust: &Trust, kind: Kind, directory: &Path) -> Result<Part, Failure> {
-    let used = verified_for(directory, trust, &[role::RELEASE, role::IMPORT]).map_err(Failure::Artefact)?;
+    let used = verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[]).map_err(Failure::Artefact)?;
     let (digest, signer) = (used.digest, Some(used.signer));
     let mut lineage = Lineage::default();
     let name = match used.origin {
