@@ -1,5 +1,4 @@
 //! From one site to another and nowhere else: what was packed is there again, under the same labels.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 
