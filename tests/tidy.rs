@@ -9,7 +9,7 @@ use sirocco_tests::repository::{TextFile, root, text_files};
 const UNSAFE_HOMES: [&str; 2] = ["crates/comm/src/", "crates/model/src/raw/"];
 
 /// Crates that must build and run without libtorch: a login node has none.
-const WITHOUT_LIBTORCH: [&str; 17] = [
+const WITHOUT_LIBTORCH: [&str; 18] = [
     "sirocco",
     "sirocco-evidence",
     "sirocco-verify",
@@ -27,6 +27,7 @@ const WITHOUT_LIBTORCH: [&str; 17] = [
     "sirocco-signing",
     "sirocco-ledger",
     "sirocco-custody",
+    "sirocco-bundle",
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -1,6 +1,7 @@
 //! `sirocco`: everything that a person types. Small, links no tensor code, starts on a login node.
 
 mod allowed;
+mod bundle;
 mod chain;
 mod cli;
 mod commands;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, DataAction, KeysAction, LedgerAction, ModelAction, PolicyAction, SiteAction};
+use cli::{BundleAction, Cli, Command, DataAction, KeysAction, LedgerAction, ModelAction, PolicyAction, SiteAction};
 use failure::Failure;
 use programs::{SERVER, TRAINER};
 
@@ -73,6 +74,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Keys(keys) => commands::keys::run(&keys.action)?,
         Command::Ledger(ledger) => ledger::run(&ledger.action)?,
         Command::Evidence(arguments) => evidence::run(&arguments)?,
+        Command::Bundle(bundle) => bundle::run(&bundle.action)?,
         Command::Doctor(arguments) => commands::doctor::run(&arguments)?,
     }
     Ok(0)
@@ -126,6 +128,11 @@ fn wants_json(command: &Command) -> bool {
             LedgerAction::Prove(arguments) => arguments.json,
         },
         Command::Evidence(arguments) => arguments.json,
+        Command::Bundle(bundle) => match &bundle.action {
+            BundleAction::Pack(arguments) => arguments.json,
+            BundleAction::Open(arguments) => arguments.json,
+            BundleAction::Check(arguments) => arguments.json,
+        },
         Command::Doctor(arguments) => arguments.json,
         Command::Eval(passed) | Command::Export(passed) | Command::Serve(passed) | Command::Confined(passed) => {
             passed.arguments.iter().any(|word| word == "--json")

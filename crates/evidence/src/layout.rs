@@ -27,6 +27,8 @@ pub const CONFINED: &str = "node.confined";
 pub const PUBLISHED: &str = "checkpoint.published";
 /// The verb of what has left a run's directory.
 pub const EXPORTED: &str = "artefact.exported";
+/// The verb of what was packed to be carried elsewhere.
+pub const SENT: &str = "artefact.sent";
 /// The verb of a run's beginning.
 pub const STARTED: &str = "run.started";
 /// The verb of a run that goes on.
@@ -36,7 +38,7 @@ pub const ASKED: &str = "policy.";
 
 /// Does a claim rest on this entry, so that it has a proof of its own?
 pub fn is_proven(entry: &Entry) -> bool {
-    entry.decision.is_some() || [CONFINED, PUBLISHED, EXPORTED].contains(&entry.verb.as_str())
+    entry.decision.is_some() || [CONFINED, PUBLISHED, EXPORTED, SENT].contains(&entry.verb.as_str())
 }
 
 /// The proof of an entry.

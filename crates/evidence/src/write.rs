@@ -1,8 +1,9 @@
 //! Writing a bundle: all of it under another name, signed, then renamed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use sirocco_files::staging::Staging;
 use sirocco_files::{BareDigest, read, replace};
 use sirocco_signing::keys::PrivateKey;
 use sirocco_signing::manifest::{Manifest, Options, Resource};
@@ -24,21 +25,22 @@ impl Gathered {
         if fs::symlink_metadata(to).is_ok() {
             return Err(EvidenceError::Exists { path: to.to_owned() });
         }
-        let half = Half::create(to)?;
-        self.sign(&half.0.join(oms::FILE), key)?;
+        let folder = replace::directory(to);
+        fs::create_dir_all(folder).map_err(io("create", folder))?;
+        let half = Staging::create(to)?;
+        self.sign(&half.path().join(oms::FILE), key)?;
         if to.extension().is_some_and(|ending| ending == "tar") {
             let mut files = self.files.clone();
-            files.insert(oms::FILE.to_owned(), read::bytes(&half.0.join(oms::FILE), LONGEST)?);
+            files.insert(oms::FILE.to_owned(), read::bytes(&half.path().join(oms::FILE), LONGEST)?);
             return Ok(replace::new_file(to, &tar::write(to, &files)?, 0o644)?);
         }
         for (name, bytes) in &self.files {
-            let path = half.0.join(name);
+            let path = half.path().join(name);
             let folder = replace::directory(&path);
             fs::create_dir_all(folder).map_err(io("create", folder))?;
             replace::new_file(&path, bytes, 0o644)?;
         }
-        fs::rename(&half.0, to).map_err(io("rename", to))?;
-        Ok(replace::sync_directory(replace::directory(to))?)
+        Ok(half.publish()?)
     }
 
     fn sign(&self, path: &Path, key: &PrivateKey) -> Result<(), EvidenceError> {
@@ -48,26 +50,5 @@ impl Gathered {
         let manifest =
             Manifest::new(format!("evidence-{}", self.record.run), options, self.files.iter().map(resource).collect())?;
         Ok(oms::sign_manifest(path, &manifest, key)?)
-    }
-}
-
-/// A directory beside the bundle's place; what is left of it goes away.
-struct Half(PathBuf);
-
-impl Half {
-    fn create(to: &Path) -> Result<Half, EvidenceError> {
-        let name = to.file_name().unwrap_or_default().to_string_lossy();
-        let folder = replace::directory(to);
-        fs::create_dir_all(folder).map_err(io("create", folder))?;
-        let path = folder.join(format!(".{name}.{}.unfinished", std::process::id()));
-        fs::create_dir(&path).map_err(io("create", &path))?;
-        Ok(Half(path))
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        // Renamed by now, or left by an error that is on its way.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: every command, its options, and an example of each.
 //!
 //! `eval`, `export` and `serve` pass everything on to the program that does the work; its own `--help` is theirs.
+mod bundle;
 mod evidence;
 mod files;
 mod ledger;
@@ -16,6 +17,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use bundle::{BundleAction, BundleCheck, BundleCommand, BundleOpen, BundlePack};
 pub(crate) use evidence::Evidence;
 pub(crate) use files::{
     Convert, DataAction, DataCommand, Init, ModelAction, ModelCommand, OnePath, Prepare, Recipe, Spec, Tokenize,
@@ -215,6 +217,8 @@ Examples:
   sirocco evidence runs/demo --to demo-evidence.tar
   sirocco evidence runs/demo --to demo-evidence --export exports/demo-adapter")]
     Evidence(Evidence),
+    /// Artefacts and data in one signed file, for sites without a network
+    Bundle(BundleCommand),
     /// What this machine has and lacks
     #[command(after_help = "\
 Exit code 5 only if something is missing that training needs.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sirocco_config::{LOCAL_SITE, Run, RunFile};
 use sirocco_confine::child::probe;
@@ -11,7 +11,7 @@ use sirocco_corpus::Spec;
 use sirocco_custody::{Custody, Lineage, Question};
 use sirocco_policy::{Action, Confinement, Kind as Of, Name};
 
-use crate::cli::{Command, Convert, DataAction, ModelAction, Overrides, Prepare};
+use crate::cli::{BundleAction, BundleOpen, BundlePack, Command, Convert, DataAction, ModelAction, Overrides, Prepare};
 use crate::commands::export;
 use crate::confined::{HELPER, called, files};
 use crate::failure::{Failure, Kind};
@@ -34,6 +34,11 @@ pub(super) fn of(command: &Command) -> Result<Option<Demand>, Failure> {
         Command::Model(model) => match &model.action {
             ModelAction::Convert(arguments) => importing(arguments),
             ModelAction::Inspect(_) | ModelAction::Verify(_) => Ok(None),
+        },
+        Command::Bundle(bundle) => match &bundle.action {
+            BundleAction::Pack(arguments) => packing(arguments),
+            BundleAction::Open(arguments) => opening(arguments),
+            BundleAction::Check(_) => Ok(None),
         },
         _ => Ok(None),
     }
@@ -84,6 +89,27 @@ fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
 fn importing(arguments: &Convert) -> Result<Option<Demand>, Failure> {
     let custody = gate::custody(&arguments.policy)?;
     Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)])))
+}
+
+/// Artefacts are to be sent; what is in directories is looked at inside.
+fn packing(arguments: &BundlePack) -> Result<Option<Demand>, Failure> {
+    let kind = |path: &Path| if path.is_dir() { Of::Model } else { Of::Data };
+    let demand = |custody: &Custody| {
+        let sending = |path: &PathBuf| Question {
+            recipients: arguments.recipients.iter().cloned().collect(),
+            ..using(custody, Action::SendOut, kind(path), path)
+        };
+        Some(of_tool(custody, &arguments.artefacts.iter().map(sending).collect::<Vec<_>>()))
+    };
+    let Some(directory) = &arguments.run else { return Ok(demand(&gate::custody(&arguments.options)?)) };
+    let Some(run) = read(&directory.join("run.toml"), None) else { return Ok(None) };
+    Ok(demand(RunPolicy::open(&run)?.custody()))
+}
+
+/// A bundle comes in; what is in it is not known before it was read.
+fn opening(arguments: &BundleOpen) -> Result<Option<Demand>, Failure> {
+    let custody = gate::custody(&arguments.options)?;
+    Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Data, &arguments.to)])))
 }
 
 fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {

@@ -66,10 +66,19 @@ impl OwnPolicy {
         Ok(Measured { name, path: path.to_owned(), digest, lineage })
     }
 
+    /// The rules and facts.
+    pub(crate) fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
     /// Lets it pass, and records the answer.
     pub(crate) fn admit<V: Verb>(&self, thing: Measured) -> Result<Admitted<V, Measured>, Failure> {
         let question = Question::new(V::ACTION, thing.name.clone(), thing.lineage.clone());
-        let question = Question { confinement: confinement(), ..question };
+        self.ask(Question { confinement: confinement(), ..question }, thing)
+    }
+
+    /// The same with a question of the caller's.
+    pub(crate) fn ask<V: Verb, T: Guarded>(&self, question: Question, thing: T) -> Result<Admitted<V, T>, Failure> {
         let answer = self.custody.admit::<V, _>(question, thing, &self.book);
         self.book.sync()?;
         Ok(answer?)
@@ -77,7 +86,12 @@ impl OwnPolicy {
 
     /// Records what was done, and signs the ledger.
     pub(crate) fn done(&self, deed: Deed) -> Result<(), Failure> {
-        self.book.write(deed)?;
+        self.all_done([deed])
+    }
+
+    /// The same of several things.
+    pub(crate) fn all_done(&self, deeds: impl IntoIterator<Item = Deed>) -> Result<(), Failure> {
+        deeds.into_iter().try_for_each(|deed| self.book.write(deed))?;
         self.book.sync()?;
         account::seal(&self.book, None)
     }

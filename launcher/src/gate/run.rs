@@ -175,7 +175,8 @@ impl RunPolicy {
         Ok(origin.artefact)
     }
 
-    fn approvals(&self, action: Action, artefact: &Name, directory: Option<&Path>) -> Result<BTreeSet<Who>, Failure> {
+    /// Who has approved that; what does not count is named.
+    pub(crate) fn approvals(&self, action: Action, artefact: &Name, directory: Option<&Path>) -> Result<BTreeSet<Who>, Failure> {
         let Some(directory) = directory.filter(|directory| directory.join(approvals::DIRECTORY).is_dir()) else {
             return Ok(BTreeSet::new());
         };

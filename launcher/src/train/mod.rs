@@ -10,7 +10,7 @@ pub(crate) mod metrics;
 pub(crate) mod outcome;
 mod progress;
 pub(crate) mod ranks;
-mod requests;
+pub(crate) mod requests;
 pub(crate) mod several;
 pub(crate) mod summary;
 pub(crate) mod tokens;

@@ -48,6 +48,10 @@ fn help_of_every_command() {
         &["ledger", "show"],
         &["ledger", "prove"],
         &["evidence"],
+        &["bundle"],
+        &["bundle", "pack"],
+        &["bundle", "open"],
+        &["bundle", "check"],
     ];
     for command in commands {
         let finished = bench.run(&[*command, &["--help"]].concat());

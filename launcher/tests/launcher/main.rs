@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
 mod bench;
+mod bundle;
 mod evidence;
 mod help;
 mod json;

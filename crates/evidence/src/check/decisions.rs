@@ -9,7 +9,7 @@ use sirocco_ledger::Digest;
 
 use super::{Check, Finding, Seen};
 use crate::entries::Numbered;
-use crate::layout::{ASKED, EXPORTED, POLICY, RESUMED, STARTED, decision};
+use crate::layout::{ASKED, EXPORTED, POLICY, RESUMED, SENT, STARTED, decision};
 use crate::policy::{PolicyDigests, PolicyTexts};
 use crate::record::text;
 
@@ -88,6 +88,7 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
             STARTED => (&["policy.train"], None),
             RESUMED => (&["policy.resume"], None),
             EXPORTED => (&["policy.export", "policy.merge"], Some(entry.outputs.keys().map(String::as_str).collect())),
+            SENT => (&["policy.sendout"], Some(entry.inputs.keys().map(String::as_str).collect())),
             _ => continue,
         };
         let about = |(verb, artefact): &(String, String)| {
@@ -118,6 +119,7 @@ mod tests {
             let mut entry = author.entry(verb, std::time::SystemTime::UNIX_EPOCH.into());
             entry.facts.insert("artefact".to_owned(), Fact::Text("adapter:demo".to_owned()));
             entry.outputs.insert("adapter:demo".to_owned(), Digest::of(b""));
+            entry.inputs.insert("adapter:demo".to_owned(), Digest::of(b""));
             entry.decision = allowed.map(|allowed| Decision { allowed, policy: Digest::of(b""), rules: Vec::new() });
             Numbered { index, entry, text: Vec::new() }
         });
@@ -130,6 +132,8 @@ mod tests {
         let twice = log(&[("policy.train", Some(true)), ("run.started", None), ("run.started", None)]);
         assert!(twice[0].contains("entry 2") && twice[0].contains("not used already"), "{twice:?}");
         assert!(log(&[("policy.merge", Some(true)), ("artefact.exported", None)]).is_empty());
+        assert!(log(&[("policy.sendout", Some(true)), ("artefact.sent", None)]).is_empty());
+        assert_eq!(log(&[("policy.export", Some(true)), ("artefact.sent", None)]).len(), 1, "sending is asked about itself");
     }
 
     #[test]

@@ -83,9 +83,17 @@ pub fn sign(root: &Path, key: &PrivateKey, mut options: Options) -> Result<Manif
 ///
 /// A directory that cannot be written.
 pub fn sign_manifest(path: &Path, manifest: &Manifest, key: &PrivateKey) -> Result<()> {
+    replace(path, signature(path, manifest, key)?.as_bytes())
+}
+
+/// The same for whoever writes the signature elsewhere than into a file of its own; `path` is for messages.
+///
+/// # Errors
+///
+/// A manifest that cannot be written as JSON.
+pub fn signature(path: &Path, manifest: &Manifest, key: &PrivateKey) -> Result<String> {
     let payload = statement::write(path, manifest)?;
-    let bundle = Bundle::of(Envelope::sign(IN_TOTO, payload, key), key.public());
-    replace(path, bundle.to_json(path)?.as_bytes())
+    Bundle::of(Envelope::sign(IN_TOTO, payload, key), key.public()).to_json(path)
 }
 
 /// Verifies `model.sig` of a directory and compares every file with it.
