@@ -52,6 +52,7 @@ pub fn believed(directory: &Path, _: &Trust, _: &str, _: &[KnownFile]) -> Result
 }
 
 LAUNCHER = (["sirocco"], ["-p", "sirocco", "--test", "launcher", "policy"])
+BUNDLES = (["sirocco"], ["-p", "sirocco", "--test", "launcher", "bundle"])
 RANKS = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "custody"])
 CONFINED = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "confined"])
 SERVER = (["sirocco", "sirocco-train", "sirocco-serve"], ["-p", "sirocco-serve", "--test", "http"])
@@ -62,6 +63,8 @@ LEAVE = "trainer/src/export/leave.rs"
 RANK = "trainer/src/run/custody.rs"
 KEEPER = "trainer/src/custody.rs"
 DESK = "server/src/custody/mod.rs"
+
+PACK = "launcher/src/bundle/pack.rs"
 
 ADMIT_OWN = "self.custody.admit::<V, _>(question, thing, &self.book)"
 
@@ -87,6 +90,8 @@ MUTATIONS = {
     "prepare-tokens": (RUN, "self.custody.admit::<verb::Prepare", "self.custody.blind().admit::<verb::Prepare", LAUNCHER),
     "prepare-corpus": (OWN, ADMIT_OWN, own("Prepare"), LAUNCHER),
     "import-model": (OWN, ADMIT_OWN, own("Import"), LAUNCHER),
+    "send-out": (PACK, "asked.custody().admit::<verb::SendOut", "asked.custody().blind().admit::<verb::SendOut", BUNDLES),
+    "import-bundle": (OWN, ADMIT_OWN, own("Import"), BUNDLES),
     "train-on-node": (RANK, "custody.decide::<verb::Train", "custody.blind().decide::<verb::Train", RANKS),
     "resume-on-node": (RANK, "custody.decide::<verb::Resume", "custody.blind().decide::<verb::Resume", RANKS),
     "export": (LEAVE, "custody.admit(question, made.clone(), keeper.book()).map(Leave::Adapter)",
