@@ -51,11 +51,13 @@ pub fn believed(directory: &Path, _: &Trust, _: &str, _: &[KnownFile]) -> Result
 """,
 }
 
-LAUNCHER = (["sirocco"], ["-p", "sirocco", "--test", "launcher", "policy"])
-BUNDLES = (["sirocco"], ["-p", "sirocco", "--test", "launcher", "bundle"])
-RANKS = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "custody"])
-CONFINED = (["sirocco", "sirocco-train"], ["-p", "sirocco-tests", "--test", "confined"])
-SERVER = (["sirocco", "sirocco-train", "sirocco-serve"], ["-p", "sirocco-serve", "--test", "http"])
+# Of the whole workspace: a package alone would be built with other features, and so again.
+LAUNCHER = ["--test", "launcher", "policy"]
+BUNDLES = ["--test", "launcher", "bundle"]
+RANKS = ["--test", "custody"]
+CONFINED = ["--test", "confined"]
+RANK_ALONE = ["--bin", "sirocco-train", "confined"]
+SERVER = ["--test", "http"]
 
 RUN = "launcher/src/gate/run.rs"
 OWN = "launcher/src/gate/own.rs"
@@ -75,7 +77,7 @@ def own(action):
     return f"{{ let blind = self.custody.blind(); ({blind}).admit::<V, _>(question, thing, &self.book) }}"
 
 
-# name: (file, what is there, what is put there, (programs, tests))
+# name: (file, what is there, what is put there, the tests that have to notice)
 MUTATIONS = {
     "check-train": (RUN, "Ok(self.custody.ask(self.question(action", "Ok(self.custody.blind().ask(self.question(action", LAUNCHER),
     "check-prepare": (RUN, "self.custody.ask(self.preparing(file))?;", "let _ = self.preparing(file);", LAUNCHER),
@@ -114,7 +116,7 @@ MUTATIONS = {
         SERVER,
     ),
     "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
-    "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", (["sirocco-train"], ["-p", "sirocco-train", "confined"])),
+    "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", RANK_ALONE),
     "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
     "signed-rules": (
         "crates/custody/src/custody.rs",
@@ -144,17 +146,17 @@ def main():
 def judge(workshop, chosen, keep):
     """Every mutation beside the tree as it is; 0 if all were found."""
     for tests in {json.dumps(MUTATIONS[name][3]) for name in chosen}:
-        programs, words = json.loads(tests)
-        passed, output = workshop.test(programs, words)
+        words = json.loads(tests)
+        passed, output = workshop.test(words)
         if not passed:
             sys.stderr.write(f"{output}\nerror: the tests fail without a mutation: {' '.join(words)}\n")
             return 1
     results = {}
     for name in chosen:
-        file, there, put, (programs, words) = MUTATIONS[name]
+        file, there, put, words = MUTATIONS[name]
         began = time.monotonic()
         with workshop.changed(file, there, put):
-            passed, output = workshop.test(programs, words)
+            passed, output = workshop.test(words)
         failed = sorted({line.split()[1] for line in output.splitlines() if line.startswith("test ") and line.endswith("FAILED")})
         if not passed and not failed:
             sys.stderr.write(f"{output}\nerror: {name}: it does not compile\n")
@@ -195,15 +197,16 @@ class Workshop:
     def changed(self, file, there, put):
         return Change(self.tree / file, there, put)
 
-    def test(self, programs, words):
-        """Builds programs and runs tests. Whether both went well, and what was said."""
-        build = ["cargo", "build", "--release", "--locked"] + [word for program in programs for word in ("-p", program)]
-        built = subprocess.run(build, cwd=self.tree, env=self.environment, capture_output=True, text=True)
-        if built.returncode:
-            return False, built.stderr
-        test = ["cargo", "test", "--release", "--locked", "--no-fail-fast", *words]
-        run = subprocess.run(test, cwd=self.tree, env=self.environment, capture_output=True, text=True)
-        return run.returncode == 0, run.stdout + run.stderr
+    def test(self, words):
+        """Builds the programs and runs tests. Whether both went well, and what was said."""
+        said = ""
+        for command in (["build"], ["test", "--no-fail-fast", *words]):
+            command = ["cargo", command[0], "--release", "--locked", "--workspace", *command[1:]]
+            ended = subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True)
+            said += ended.stdout + ended.stderr
+            if ended.returncode:
+                return False, said
+        return True, said
 
 
 class Change:
