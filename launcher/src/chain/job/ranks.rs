@@ -10,7 +10,9 @@ use signal_hook::iterator::Signals;
 use sirocco_site::MpiStart;
 
 use super::Job;
+use super::confine::{Confined, started_so};
 use crate::chain::{hosts, slurm};
+use crate::confined::task::RANK;
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::{Mpirun, settle};
@@ -67,9 +69,9 @@ impl Asked {
 }
 
 /// Starts the ranks on these nodes, as many as the run has, and waits for their end; `true` beside it if some of them are out of reach.
-pub(super) fn run(job: &Job, nodes: &[String], asked: &mut Asked) -> Result<(Ended, bool), Failure> {
+pub(super) fn run(job: &Job, (nodes, confined): (&[String], &Confined), asked: &mut Asked) -> Result<(Ended, bool), Failure> {
     let starter = if job.mpi == MpiStart::Mpirun { Starter::Mpirun } else { Starter::Srun };
-    let mut command = command(job, nodes)?;
+    let mut command = command(job, nodes, confined)?;
     let shown = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
     say(format_args!("{}", shown.collect::<Vec<_>>().join(" ")));
     asked.any = false;
@@ -123,7 +125,7 @@ fn give_up(child: &mut Child, job: &Job) -> Result<std::process::ExitStatus, Fai
     child.wait().map_err(|error| Failure::new(Kind::Failed, format_args!("cannot wait for the ranks: {error}")))
 }
 
-fn command(job: &Job, nodes: &[String]) -> Result<Command, Failure> {
+fn command(job: &Job, nodes: &[String], confined: &Confined) -> Result<Command, Failure> {
     let ranks = job.run.ranks();
     let per_node = ranks / job.run.site.nodes;
     let threads = job.allocation.cpus_per_task.unwrap_or(job.allocation.cpus / per_node).max(1);
@@ -131,7 +133,14 @@ fn command(job: &Job, nodes: &[String]) -> Result<Command, Failure> {
         MpiStart::Mpirun => under_mpirun(ranks, per_node, nodes)?,
         _ => under_srun(job, nodes, (per_node, threads)),
     };
-    command.args(job.trainer()?).args(["run", "--dir"]).arg(job.directory.path());
+    match confined {
+        Confined::Each(words) => {
+            started_so(job, &mut command, &words.written(RANK))?;
+            command.arg("--").arg(job.program(job.opening()?.1)?);
+        }
+        _ => drop(command.args(job.trainer()?)),
+    }
+    command.args(["run", "--dir"]).arg(job.directory.path());
     command.args(["--comm", "mpi", "--threads", &threads.to_string()]);
     if let Some(ends) = job.allocation.ends() {
         command.args(["--ends", &ends.to_string()]);
