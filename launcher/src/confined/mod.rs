@@ -87,6 +87,7 @@ pub(crate) fn assist(words: &[OsString]) -> Result<(), Failure> {
         }
         [word, words @ ..] if word == task::NODE => task::node(words),
         [word, words @ ..] if word == task::RANK => task::rank(words),
+        [word, words @ ..] if word == task::WHOLE => task::whole(words),
         [word, words @ ..] if word == PREPARE => submit::prepare_confined(words),
         _ => Err(Failure::usage("sirocco confined is started by other commands")),
     }

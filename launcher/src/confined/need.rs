@@ -51,8 +51,13 @@ fn training(typed: &Path, into: Option<&Path>, overrides: &Overrides) -> Result<
     let Some(run) = read(&file, Some(overrides)) else { return Ok(None) };
     let action = if resumes { Action::Resume } else { Action::Train };
     let directory = if resumes { typed.to_owned() } else { directory_of(&run, into) };
+    together(&run, action, &directory)
+}
+
+/// What ranks on one machine need, that are started inside.
+pub(super) fn together(run: &Run, action: Action, directory: &Path) -> Result<Option<Demand>, Failure> {
     let allowed = if run.ranks() > 1 { Allowed::Loopback } else { Allowed::Nothing };
-    demand(&run, action, &[&directory], allowed)
+    demand(run, action, &[directory], allowed)
 }
 
 /// Checking reads the data as training would. For a cluster Slurm is asked, which is outside.

@@ -1,4 +1,4 @@
-//! What the tasks of a job are started as, before they become what they are to do: `sirocco confined node`, `rank` and `step`.
+//! What the tasks of a job are started as, before they become what they are to do: `sirocco confined node`, `rank` and `whole`.
 //!
 //! What starts a task (slurmstepd, a daemon of mpirun, the words that open a container) stays outside; the task confines itself before
 //! it opens anything, and PMI and PMIx find inside what they need: a stream that was open already, or TCP on the node.
@@ -10,19 +10,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+use sirocco_config::RunFile;
 use sirocco_config::environment::{CONFINED, NODE_NAME};
 use sirocco_confine::witness::{Measured, confined};
 use sirocco_confine::{Allowed, Connects, Demand, Level, apply, environment, network};
 use sirocco_custody::host;
 use sirocco_files::replace;
+use sirocco_policy::Action;
 
-use super::{WITNESS, called, without_ways_out};
+use super::{WITNESS, called, need, without_ways_out};
 use crate::failure::{Failure, Kind};
+use crate::programs::{TRAINER, beside, settle};
+use crate::train::directory::RunDirectory;
+use crate::train::here;
+use crate::train::ranks::under_mpirun;
 
 /// `sirocco confined node`: measures a node.
 pub(crate) const NODE: &str = "node";
 /// `sirocco confined rank`: becomes a rank.
 pub(crate) const RANK: &str = "rank";
+
+/// `sirocco confined whole`: becomes what starts all ranks of a job of one node, inside.
+pub(crate) const WHOLE: &str = "whole";
+/// What Slurm tells its tasks, of which mpirun is none: inside it starts ranks as on one machine.
+const OF_SLURM: [&str; 3] = ["SLURM_", "PMI_", "PMIX_"];
 
 /// How the tasks of a job that spans nodes are confined: their words on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,10 +140,6 @@ pub(super) fn rank(words: &[OsString]) -> Result<(), Failure> {
     let Some((words, [program, arguments @ ..])) = Words::read(words) else { return Err(wrong()) };
     let demand = words.demand();
     without_ways_out(false)?;
-    let not_confined = |why: &dyn std::fmt::Display| {
-        let node = host().unwrap_or_else(|_| "this node".to_owned());
-        Failure::new(Kind::Machine, format_args!("{NOT_CONFINED}{node}: {why}"))
-    };
     let outside = network().map_err(|error| not_confined(&error))?;
     let applied = apply(&demand).map_err(|refused| not_confined(&refused))?;
     let mut command = Command::new(program);
@@ -140,6 +147,37 @@ pub(super) fn rank(words: &[OsString]) -> Result<(), Failure> {
     command.env(CONFINED.name, format!("{} {outside} {}", applied.level.number(), words.account));
     let error = command.exec();
     Err(Failure::new(Kind::Machine, format_args!("{}: cannot be started: {error}", program.display())))
+}
+
+/// Confines this process, has that measured and written down, and becomes mpirun, or the one rank.
+pub(super) fn whole(words: &[OsString]) -> Result<(), Failure> {
+    let Some((words, [directory, arguments @ ..])) = Words::read(words) else { return Err(wrong()) };
+    without_ways_out(false)?;
+    let directory = RunDirectory::existing(Path::new(directory))?;
+    let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
+    let action = if directory.newest_checkpoint()?.is_some() { Action::Resume } else { Action::Train };
+    // An image may know other accounts than its host.
+    let _ = super::ACCOUNT.set(words.account);
+    let Some(demand) = need::together(&run, action, directory.path())? else { return Err(wrong()) };
+    super::now(&demand).map_err(|failure| not_confined(&failure.message))?;
+    super::record(&directory, &run)?;
+    let trainer = beside(TRAINER)?;
+    let mut command = if run.ranks() == 1 { Command::new(trainer) } else { under_mpirun(&trainer, run.ranks())? };
+    command.args(["run", "--dir"]).arg(directory.path());
+    command.args(["--comm", if run.ranks() == 1 { "solo" } else { "mpi" }]).args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| OF_SLURM.iter().any(|start| name.starts_with(start))) {
+            command.env_remove(name);
+        }
+    }
+    super::hand_on(settle(&mut command));
+    let error = command.exec();
+    Err(Failure::new(Kind::Machine, format_args!("{}: cannot be started: {error}", command.get_program().display())))
+}
+
+fn not_confined(why: &dyn std::fmt::Display) -> Failure {
+    let node = host().unwrap_or_else(|_| "this node".to_owned());
+    Failure::new(Kind::Machine, format_args!("{NOT_CONFINED}{node}: {why}"))
 }
 
 /// How a task begins that cannot be confined: no job that is like it will go better.

@@ -21,6 +21,7 @@ use crate::chain::{container, needs, slurm};
 use crate::cli;
 use crate::confined::task::NOT_CONFINED;
 use crate::failure::{Failure, Kind};
+use crate::gate::account;
 use crate::output::say;
 use crate::programs::{TRAINER, beside};
 use crate::report::tensorboard;
@@ -187,7 +188,9 @@ impl Job {
             }
             Ok(_) => ending(Outcome::Done, Kind::Stopped, format!("all {steps} steps are done"), vec![]),
             // It would not be at another time, and costs no restart.
-            Err(failure) if failure.message.contains(NOT_CONFINED) => return Err(failure),
+            Err(failure) if ended.voices.said(&format!("error: {NOT_CONFINED}")) => {
+                return Err(Failure { kind: Kind::Machine, ..failure });
+            }
             Err(failure) => {
                 let unfit = if lost { blame::silent(&nodes, &failure.message) } else { vec![] };
                 ending(Outcome::Failed, failure.kind, failure.message, unfit)
@@ -207,7 +210,10 @@ impl Job {
 
     /// The words that open the image, if there is one, in which programs are found by their names.
     fn opening(&self) -> Result<(Vec<OsString>, bool), Failure> {
-        let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0)?;
+        // Made here: what is made in a container is gone with it.
+        let keys = self.run.site.container.as_ref().map(|_| account::keys(self.run.policy.keys.as_deref())).transpose()?;
+        let keys = keys.as_ref().map(sirocco_custody::Keys::path);
+        let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0, keys)?;
         let inside = !opening.is_empty();
         Ok((opening.into_iter().map(OsString::from).collect(), inside))
     }
