@@ -1,6 +1,7 @@
 //! The ranks of a run on a real Slurm cluster: two of its nodes compute what one machine does, and a power cut ends no more than it must.
 
 mod accounts;
+mod confined;
 mod document;
 mod hits;
 mod nodes;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::program::{Finished, LIMIT, Running, wait_for};
+use crate::program::{Finished, LIMIT, Running, own_keys, wait_for};
 use crate::repository::root;
 
 /// How long Slurm may take for what it does by itself: to schedule a job, to miss a node, to see that it is back.
@@ -79,6 +79,7 @@ impl Cluster {
         let mut command = script(self.directory.path());
         command.args(["run", name]).args(arguments).current_dir(directory);
         command.env_remove("RUST_BACKTRACE").env("OMP_NUM_THREADS", "1");
+        own_keys(&mut command, directory);
         command
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn expect(least: u8) -> Result<(), Failure> {
     }
     let message = format!("[policy] confinement = {least}, and level {found} is what holds for this rank");
     Err(Failure::machine(message)
-        .help("in a job of Slurm nothing above 0 is to be had; sirocco train confines itself on one machine"))
+        .help("sirocco train and sirocco job start ranks confined, and say how far; docs/confinement.md"))
 }
 
 /// The account's name as it was found where this process was started; `None` where nobody says.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::Refused;
-use crate::level::Allowed;
+use crate::level::{Allowed, Connects};
 use crate::rdma;
 
 /// What the open files of this process say about its ways out.
@@ -61,6 +61,9 @@ pub(crate) fn look(allowed: &Allowed) -> Result<Inherited, Refused> {
             (Some(Unix::Datagrams), ..) => return refused("an AF_UNIX datagram socket".to_owned()),
             (Some(Unix::Unconnected), ..) => return refused("an AF_UNIX socket without another end".to_owned()),
             (None, Some(found), Allowed::Listen { port }) if found == port => has_listener = true,
+            // Slurm's PMIx leaves its own open in each task (`srun --mpi=pmix`, Slurm 22.05); a process that makes such sockets by itself
+            // gains nothing by it.
+            (None, Some(_), Allowed::Hosts { by: Connects::Itself, .. }) => {}
             (None, Some(found), _) => return refused(format!("a listener on TCP port {found}")),
             (None, None, _) => return refused("a socket that is not AF_UNIX".to_owned()),
         }
@@ -180,8 +183,11 @@ mod tests {
     #[test]
     fn what_leads_out_is_refused() {
         // Other tests of this process open sockets, too: whichever is found first, the answer is the same.
+        let itself = Allowed::Hosts { hosts: vec![], by: Connects::Itself };
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(matches!(look(&Allowed::Nothing), Err(Refused::Inherited { .. })));
+        for allowed in [Allowed::Nothing, itself] {
+            assert!(matches!(look(&allowed), Err(Refused::Inherited { .. })));
+        }
         drop(socket);
     }
 }

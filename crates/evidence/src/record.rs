@@ -199,7 +199,11 @@ pub(crate) fn claims() -> Vec<Claim> {
             "Checkpoints and exports are those that the history names, signed, with what they were made of.",
             &[SIGNATURES, LEDGER],
         ),
-        claim("confinement", "On no node of the run did an attempt to reach the network get through.", &[CONFINEMENT, LEDGER]),
+        claim(
+            "confinement",
+            "On no node of the run did an attempt to reach the network get through, but for what level 1 says that it leaves open.",
+            &[CONFINEMENT, LEDGER],
+        ),
     ]
 }
 

@@ -5,7 +5,7 @@
 //! what a run reads and writes is named.
 use std::path::{Path, PathBuf};
 
-use sirocco_config::Run;
+use sirocco_config::{OPEN_POLICY, Run};
 
 use crate::failure::Failure;
 
@@ -25,11 +25,14 @@ impl Bind {
         Bind { path: path.to_owned(), writable: true }
     }
 
-    /// What the ranks of a run open: its directory, the model, the place of staged checkpoints. The data are in the run directory by
-    /// then, as token caches.
-    pub(crate) fn of_run(run: &Run, directory: &Path) -> Vec<Bind> {
+    /// What the ranks of a run open: its directory, the model, the place of staged checkpoints, rules and facts, and the keys that sign. The
+    /// data are in the run directory by then, as token caches.
+    pub(crate) fn of_run(run: &Run, directory: &Path, keys: Option<&Path>) -> Vec<Bind> {
         let staging = run.checkpoint.staging.iter().map(|path| Bind::writable(path));
-        [Bind::writable(directory), Bind::read_only(&run.model.path)].into_iter().chain(staging).collect()
+        let rules = Some(Path::new(&run.policy.set)).filter(|_| run.policy.set != OPEN_POLICY);
+        let asked = rules.into_iter().chain(run.policy.facts.iter().map(PathBuf::as_path)).chain(run.policy.trust.as_deref());
+        let own = [Bind::writable(directory), Bind::read_only(&run.model.path)];
+        own.into_iter().chain(staging).chain(asked.map(Bind::read_only)).chain(keys.map(Bind::writable)).collect()
     }
 
     fn word(&self) -> Result<String, Failure> {
@@ -41,11 +44,11 @@ impl Bind {
     }
 }
 
-/// The words before a program of a run in `image`; none without an image.
-pub(crate) fn of_run(run: &Run, directory: &Path, gpus: bool) -> Result<Vec<String>, Failure> {
+/// The words before a program of a run in its image, to which the directory of the `keys` belongs; none without an image.
+pub(crate) fn of_run(run: &Run, directory: &Path, gpus: bool, keys: Option<&Path>) -> Result<Vec<String>, Failure> {
     match &run.site.container {
         None => Ok(Vec::new()),
-        Some(image) => before_program(image, Bind::of_run(run, directory), gpus),
+        Some(image) => before_program(image, Bind::of_run(run, directory, keys), gpus),
     }
 }
 
@@ -90,14 +93,25 @@ mod tests {
 
     #[test]
     fn without_an_image_there_are_no_words() {
-        assert!(of_run(&run(""), Path::new("/runs/x"), true).unwrap().is_empty());
+        assert!(of_run(&run(""), Path::new("/runs/x"), true, None).unwrap().is_empty());
     }
 
     #[test]
     fn a_run_gets_its_directory_its_model_and_nothing_else() {
-        let words = of_run(&run("site.container = '/i/sirocco.sif'"), Path::new("/runs/x"), false).unwrap();
+        let words = of_run(&run("site.container = '/i/sirocco.sif'"), Path::new("/runs/x"), false, None).unwrap();
         let expected = "apptainer exec --no-home --bind /models/m:/models/m:ro --bind /runs/x:/runs/x:rw /i/sirocco.sif";
         assert_eq!(words.join(" "), expected);
+    }
+
+    #[test]
+    fn rules_facts_and_keys_go_with_it() {
+        let run = run(
+            "site.container = '/i/sirocco.sif'\npolicy.set = '/rules'\npolicy.facts = ['/facts.toml']\npolicy.trust = '/trust'",
+        );
+        let words = of_run(&run, Path::new("/runs/x"), false, Some(Path::new("/keys"))).unwrap().join(" ");
+        for bind in ["/rules:/rules:ro", "/facts.toml:/facts.toml:ro", "/trust:/trust:ro", "/keys:/keys:rw"] {
+            assert!(words.contains(&format!("--bind {bind} ")), "{words}");
+        }
     }
 
     #[test]
@@ -105,7 +119,7 @@ mod tests {
         let run = run("site.container = 'sirocco.sif'\nmodel.device = 'cuda'\ncheckpoint.staging = '/nvme'\n");
         let expected = "apptainer exec --no-home --nv --bind /models/m:/models/m:ro --bind /nvme:/nvme:rw --bind /runs/x:/runs/x:rw \
                         /base/sirocco.sif";
-        assert_eq!(of_run(&run, Path::new("/runs/x"), true).unwrap().join(" "), expected);
+        assert_eq!(of_run(&run, Path::new("/runs/x"), true, None).unwrap().join(" "), expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::allowed::{Allowed, Asked, QUICKLY, Question};
 use crate::chain::needs::site_of;
 use crate::cli;
+use crate::confined::in_job;
 use crate::failure::{Failure, Kind};
 use crate::gate::{DataFile, RunPolicy};
 use crate::output::{self, count, grouped};
@@ -209,7 +210,7 @@ impl Subject {
 fn to_begin(arguments: &cli::Check) -> Result<Subject, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    let policy = RunPolicy::open(&run)?;
+    let policy = policy_of(&run, Action::Train)?;
     let (found, room, allowed) = look(&file, &run)?;
     let directory = directory_of(&run, None);
     let quotas = expect_disk(&run, &found.architecture, &directory, false)?.quotas;
@@ -222,16 +223,29 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let policy = RunPolicy::open(&run)?;
+    let policy = policy_of(&run, Action::Resume)?;
     let (found, room, allowed) = look(&file, &run)?;
     let quotas = expect_disk(&run, &found.architecture, &arguments.run, true)?.quotas;
     directory.warn_of_missing_latest()?;
     Ok(Subject { file, run, found, policy, room, allowed, quotas, directory: arguments.run.clone(), begun: Some(directory) })
 }
 
+/// Whom to ask. For a cluster a policy that needs more confinement than such a job can have is told first.
+fn policy_of(run: &Run, action: Action) -> Result<RunPolicy, Failure> {
+    let place = place_of(run);
+    if place == Place::Cluster {
+        in_job::means(run, action)?;
+    }
+    RunPolicy::for_place(run, place)
+}
+
+fn place_of(run: &Run) -> Place {
+    if run.site.profile == LOCAL_SITE { Place::Here } else { Place::Cluster }
+}
+
 /// What model, machine, site and Slurm say.
 fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>, Option<Allowed>), Failure> {
-    let place = if run.site.profile == LOCAL_SITE { Place::Here } else { Place::Cluster };
+    let place = place_of(run);
     // Slurm thinks about it while the model is read.
     let question = match place {
         Place::Here => None,

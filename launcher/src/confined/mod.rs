@@ -2,7 +2,9 @@
 //! witness outside measures that nothing gets out. What it starts, mpirun and ranks, is confined with it.
 
 mod files;
-mod need;
+pub(crate) mod in_job;
+pub(crate) mod need;
+pub(crate) mod task;
 
 use std::ffi::OsString;
 use std::io::{BufReader, stdin, stdout};
@@ -19,6 +21,7 @@ use sirocco_custody::{Account, Deed, host};
 use sirocco_ledger::Fact;
 use sirocco_policy::Confinement;
 
+use crate::chain::submit;
 use crate::cli;
 use crate::failure::{Failure, Kind};
 use crate::gate::RunPolicy;
@@ -35,6 +38,8 @@ static ACCOUNT: OnceLock<String> = OnceLock::new();
 const HELPER: &str = "helper";
 /// `sirocco confined witness`: has the listeners.
 const WITNESS: &str = "witness";
+/// `sirocco confined prepare`: what `sirocco submit` does with data, without what it asks Slurm.
+pub(crate) const PREPARE: &str = "prepare";
 /// What helps where a mechanism is missing.
 const ADVICE: &str = "sirocco doctor says what this machine has; docs/confinement.md says what each level needs";
 
@@ -50,12 +55,18 @@ pub(crate) struct Summary {
 /// Confines this process where the command needs that. It has one thread.
 pub(crate) fn apply(command: &cli::Command) -> Result<(), Failure> {
     let Some(demand) = need::of(command)? else { return Ok(()) };
-    without_ways_out(&demand)?;
+    now(&demand)
+}
+
+/// Confines this process as demanded.
+pub(crate) fn now(demand: &Demand) -> Result<(), Failure> {
+    // Where nothing is demanded it is no news.
+    without_ways_out(demand.most > Level::Environment)?;
     if demand.most == Level::Environment {
         return Ok(());
     }
     let _ = ACCOUNT.set(Account::own(None).name);
-    let measured = confined(&demand, &called(WITNESS)?).map_err(|error| {
+    let measured = confined(demand, &called(WITNESS)?).map_err(|error| {
         let failure = Failure::new(Kind::Machine, format_args!("{error}; nothing was started"));
         if matches!(error, NotConfined::Refused(_)) { failure.help(ADVICE) } else { failure }
     })?;
@@ -74,6 +85,10 @@ pub(crate) fn assist(words: &[OsString]) -> Result<(), Failure> {
         [word] if word == WITNESS => {
             testify(&called(HELPER)?, &std::env::temp_dir(), BufReader::new(stdin()), stdout()).map_err(broken)
         }
+        [word, words @ ..] if word == task::NODE => task::node(words),
+        [word, words @ ..] if word == task::RANK => task::rank(words),
+        [word, words @ ..] if word == task::WHOLE => task::whole(words),
+        [word, words @ ..] if word == PREPARE => submit::prepare_confined(words),
         _ => Err(Failure::usage("sirocco confined is started by other commands")),
     }
 }
@@ -89,7 +104,7 @@ fn own_program() -> Result<std::path::PathBuf, Failure> {
 }
 
 /// Variables that lead out can only be left behind by starting once more: the same process, the same command.
-fn without_ways_out(demand: &Demand) -> Result<(), Failure> {
+fn without_ways_out(is_told: bool) -> Result<(), Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::new(Kind::Machine, format_args!("this program cannot start again: {error}"));
     if environment::left().map_err(|error| failed(&error))?.is_empty() {
@@ -98,12 +113,22 @@ fn without_ways_out(demand: &Demand) -> Result<(), Failure> {
     let mut command = Command::new(own_program()?);
     command.args(std::env::args_os().skip(1));
     let left = environment::clean(&mut command, std::env::vars_os().map(|(name, _)| name));
-    let names: Vec<String> = left.iter().map(|(name, _)| name.display().to_string()).collect();
-    // Where nothing is demanded it is no news.
-    if demand.most > Level::Environment {
-        say(format_args!("note: variables that lead out are not handed on: {}", names.join(", ")));
+    if is_told {
+        tell(left.into_iter().map(|(name, _)| name));
     }
     Err(failed(&command.exec()))
+}
+
+fn tell(left: impl Iterator<Item = OsString>) {
+    let names: Vec<String> = left.map(|name| name.display().to_string()).collect();
+    if !names.is_empty() {
+        say(format_args!("note: variables that lead out are not handed on: {}", names.join(", ")));
+    }
+}
+
+/// Tells of the variables that many tasks will leave behind; none of them says so itself.
+pub(crate) fn tell_for_all() {
+    tell(environment::sort(std::env::vars_os().map(|(name, _)| name)).dropped.into_iter().map(|(name, _)| name));
 }
 
 /// The level that was measured; `None` where nothing needed that.
@@ -146,16 +171,28 @@ pub(crate) fn hand_on(command: &mut Command) {
 /// The entry of the ledger that says how this node is confined; `None` where nothing was measured.
 pub(crate) fn deed() -> Result<Option<Deed>, Failure> {
     let Some(measured) = MEASURED.get() else { return Ok(None) };
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::new(Kind::Failed, format_args!("the report of the confinement: {error}"));
-    let report = serde_json::to_string(&measured.report).map_err(|error| failed(&error))?;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| failed(&error))?;
-    let deed = Deed::new("node.confined")
+    let host = host().map_err(|error| unreported(&error))?;
+    of_node(measured, host, kernel()?).map(Some)
+}
+
+/// The same of a node that was measured by itself.
+pub(crate) fn of_node(measured: &Measured, host: String, kernel: String) -> Result<Deed, Failure> {
+    let report = serde_json::to_string(&measured.report).map_err(|error| unreported(&error))?;
+    Ok(Deed::new("node.confined")
         .fact("level", Fact::Number(i64::from(measured.level.number())))
-        .fact("host", Fact::Text(host().map_err(|error| failed(&error))?))
-        .fact("kernel", Fact::Text(kernel.trim().to_owned()))
-        .fact("report", Fact::Text(report));
-    Ok(Some(deed))
+        .fact("host", Fact::Text(host))
+        .fact("kernel", Fact::Text(kernel))
+        .fact("report", Fact::Text(report)))
+}
+
+/// The release of the kernel here.
+fn kernel() -> Result<String, Failure> {
+    let read = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| unreported(&error))?;
+    Ok(read.trim().to_owned())
+}
+
+fn unreported(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Kind::Failed, format_args!("the report of the confinement: {error}"))
 }
 
 /// Writes that entry into a run's ledger.

@@ -56,8 +56,13 @@ fn training(typed: &Path, into: Option<&Path>, overrides: &Overrides) -> Result<
     let Some(run) = read(&file, Some(overrides)) else { return Ok(None) };
     let action = if resumes { Action::Resume } else { Action::Train };
     let directory = if resumes { typed.to_owned() } else { directory_of(&run, into) };
+    together(&run, action, &directory)
+}
+
+/// What ranks on one machine need, that are started inside.
+pub(super) fn together(run: &Run, action: Action, directory: &Path) -> Result<Option<Demand>, Failure> {
     let allowed = if run.ranks() > 1 { Allowed::Loopback } else { Allowed::Nothing };
-    demand(&run, action, &[&directory], allowed)
+    demand(run, action, &[directory], allowed)
 }
 
 /// Checking reads the data as training would. For a cluster Slurm is asked, which is outside.
@@ -83,6 +88,21 @@ fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
     let custody = gate::custody(&arguments.policy)?;
     let used = spec.sources.iter().map(|source| using(&custody, Action::Prepare, Of::Data, &source.path));
     Ok(Some(of_tool(&custody, &used.collect::<Vec<_>>())))
+}
+
+/// What tokenising the data of a run needs where it is submitted; `None` where that is nothing above level 0.
+pub(crate) fn tokenising(run: &Run, directory: &Path) -> Result<Option<Demand>, Failure> {
+    let policy = RunPolicy::open(run)?;
+    let data = run.data.train.iter().chain(&run.data.valid);
+    let used: Vec<_> = data.map(|path| using(policy.custody(), Action::Prepare, Of::Data, path)).collect();
+    let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
+    // As for a corpus.
+    let least = wanted.max(allowing(policy.custody(), &used).unwrap_or(Level::Seccomp));
+    if least == Level::Environment {
+        return Ok(None);
+    }
+    let lists = if least >= Level::Landlock { Some(files::lists(run, &[directory])?) } else { None };
+    Ok(Some(Demand { least, ..Demand::best(Allowed::Nothing, lists) }))
 }
 
 /// A model comes in.
@@ -157,7 +177,7 @@ fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Res
 }
 
 /// The least level at which the policy would allow all of this; `None` where it would at none that a process can have.
-fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
+pub(super) fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
     let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
     levels.into_iter().find(|level| {
         let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
@@ -168,7 +188,7 @@ fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
 }
 
 /// What a run is made from, by the places where it lies, and what comes of it.
-fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
+pub(super) fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
     let mut lineage = Lineage::default();
     let data = run.data.train.iter().chain(&run.data.valid).map(|path| (Of::Data, path));
     let parts = data.chain([(Of::Model, &run.model.path)]);

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::measured::{Bytes, DataFile, data_of, is_missing};
 use super::{account, confinement};
-use crate::confined;
+use crate::confined::{self, in_job};
 use crate::failure::Failure;
 use crate::failure::Kind::Policy;
 use crate::output::say;
+use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
 use crate::train::tokens::Tokens;
@@ -15,7 +16,7 @@ use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact, today};
 use sirocco_ledger::Digest;
-use sirocco_policy::{Action, Admitted, Decision, Kind, Name, Who, verb};
+use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
 
 /// Data that may be tokenised.
 pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
@@ -29,9 +30,17 @@ pub(crate) struct RunPolicy {
     model: PathBuf,
     keys: Option<PathBuf>,
     trust: Option<PathBuf>,
+    /// The confinement that the ranks will have where this process does not start them: they ask again.
+    elsewhere: Option<Confinement>,
 }
 
 impl RunPolicy {
+    /// The same, for ranks that are to work at that place.
+    pub(crate) fn for_place(run: &Run, place: Place) -> Result<RunPolicy, Failure> {
+        let elsewhere = if place == Place::Cluster { in_job::highest_in_policy(run) } else { None };
+        Ok(RunPolicy { elsewhere, ..RunPolicy::open(run)? })
+    }
+
     /// Reads the rules and facts that a run file names.
     pub(crate) fn open(run: &Run) -> Result<RunPolicy, Failure> {
         let (keys, trust) = (run.policy.keys.clone(), run.policy.trust.clone());
@@ -39,7 +48,7 @@ impl RunPolicy {
         let settings = Settings { account: confined::account(), ..Settings::of_run(run) };
         let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
-        Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust })
+        Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust, elsewhere: None })
     }
 
     pub(crate) fn custody(&self) -> &Custody {
@@ -76,7 +85,8 @@ impl RunPolicy {
     /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
     /// ledger, because the run has none yet, or none that it should begin with.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
-        self.ask_first(Question { confinement: confinement(), ..self.question(action, data, directory)? })?;
+        let confinement = self.elsewhere.or_else(confinement);
+        self.ask_first(Question { confinement, ..self.question(action, data, directory)? })?;
         data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
     }
 
@@ -153,7 +163,7 @@ impl RunPolicy {
         lineage.makes(&self.checkpoint, data.into_iter().chain([model]));
         let artefact = made_by(action, &self.checkpoint, &mut lineage);
         // Where nothing was measured, what the site demands is assumed of the nodes.
-        let confinement = confined::measured();
+        let confinement = self.elsewhere.or_else(confined::measured);
         let mut question = Question { planned: true, confinement, ..Question::new(action, artefact, lineage) };
         question.approved_by = self.approvals(action, &question.artefact, run)?;
         Ok(question)

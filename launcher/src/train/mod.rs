@@ -53,6 +53,24 @@ pub(crate) struct Ready {
     pub(crate) steps: u64,
 }
 
+impl Ready {
+    /// A run that another process has just prepared.
+    pub(crate) fn again(wanted: &Wanted) -> Result<Ready, Failure> {
+        let (file, run, directory) = if wanted.run.is_dir() {
+            let directory = RunDirectory::existing(&wanted.run)?;
+            let (file, run) = run_to_resume(&directory, &wanted.overrides)?;
+            (file, run, directory)
+        } else {
+            let file = read_run_file(&wanted.run, &wanted.overrides)?;
+            let run = file.check(&here()?)?;
+            let directory = RunDirectory::existing(&directory_of(&run, wanted.dir.as_deref()))?;
+            (file, run, directory)
+        };
+        let (lock, steps) = (directory.lock()?, steps_of(&directory, &run)?);
+        Ok(Ready { file, run, directory, lock, steps })
+    }
+}
+
 /// Trains or resumes. Returns the exit code: 0, or 75 after an early stop with a checkpoint.
 pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let Ready { run, directory, lock, steps, .. } = prepare(&arguments.wanted, arguments.json, Place::Here)?;
@@ -110,7 +128,7 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
 fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
-    let policy = RunPolicy::open(&run)?;
+    let policy = RunPolicy::for_place(&run, place)?;
     let found = preflight(&file, &run, place)?;
     let directory = directory_of(&run, arguments.dir.as_deref());
     expect_disk(&run, &found.architecture, &directory, false)?;
@@ -150,7 +168,7 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     // Whatever else is wrong: of a run that is in progress that is what to say.
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let policy = RunPolicy::open(&run)?;
+    let policy = RunPolicy::for_place(&run, place)?;
     let found = preflight(&file, &run, place)?;
     expect_disk(&run, &found.architecture, &arguments.run, true)?;
     let tokens = directory.tokens();

@@ -99,7 +99,8 @@ fn command(start: &Start<'_>) -> Result<Command, Failure> {
     Ok(command)
 }
 
-fn under_mpirun(trainer: &Path, ranks: u64) -> Result<Command, Failure> {
+/// mpirun on this machine, before the words of the trainer.
+pub(crate) fn under_mpirun(trainer: &Path, ranks: u64) -> Result<Command, Failure> {
     let mpirun = Mpirun::find()?;
     let mut command = Command::new(&mpirun.path);
     command.args(mpirun.options(ranks)).arg(trainer);

@@ -2,6 +2,7 @@
 
 mod allocation;
 mod blame;
+mod confine;
 mod decide;
 mod next;
 mod ranks;
@@ -15,10 +16,12 @@ use sirocco_config::{Run, RunFile};
 use sirocco_site::MpiStart;
 
 use crate::chain::history::Past;
-use crate::chain::record::{self, Event, Next, Outcome, What};
+use crate::chain::record::{self, Event, Next, Outcome, Unfit, What};
 use crate::chain::{container, needs, slurm};
 use crate::cli;
+use crate::confined::task::NOT_CONFINED;
 use crate::failure::{Failure, Kind};
+use crate::gate::account;
 use crate::output::say;
 use crate::programs::{TRAINER, beside};
 use crate::report::tensorboard;
@@ -27,6 +30,7 @@ use crate::train::directory::RunDirectory;
 use crate::train::outcome::{IN_TIME, STOPPED, State, judge};
 use crate::train::{here, steps_of};
 use allocation::Allocation;
+use confine::Confined;
 use decide::{CANCELLED, Decision, Ending, Left, decide};
 use ranks::Asked;
 
@@ -35,6 +39,9 @@ const HANDOVER: Duration = Duration::from_secs(300);
 
 /// Before the same is tried again that has just failed without a new checkpoint.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Of a stop that came so early.
+const UNSTARTED: &str = "stopped before the ranks were started";
 
 /// A job at work.
 struct Job {
@@ -129,29 +136,45 @@ impl Job {
     fn test(&self, asked: &mut Asked) -> Result<Option<Ending>, Failure> {
         let (nodes, step) = (self.fit(&self.past()?.unfit_nodes()), self.step()?);
         let tested = test::test(self, &nodes, self.directory.checkpoint_bytes(step));
-        let is_stopped = asked.drain();
-        let ending = |outcome, kind, why| {
-            let terminated = asked.terminated;
-            Ok(Some(Ending { outcome, kind, steps: (step, step), why, unfit: vec![], terminated, in_time: false }))
-        };
-        if is_stopped {
+        if asked.drain() {
             // Whatever ends the job ends the test, too, and says nothing about the nodes.
-            return ending(Outcome::Stopped, Kind::Stopped, "stopped before the ranks were started".to_owned());
+            return self.none_started((Outcome::Stopped, Kind::Stopped), UNSTARTED, vec![], asked.terminated).map(Some);
         }
         let (seconds, verdict) = tested?;
         self.note(What::Tested { seconds, unfit: verdict.unfit.clone() })?;
         match blame::too_few(&verdict, nodes.len(), self.run.site.nodes as usize) {
             None => Ok(None),
-            Some((kind, why)) => ending(Outcome::Failed, kind, why),
+            Some((kind, why)) => self.none_started((Outcome::Failed, kind), &why, vec![], asked.terminated).map(Some),
         }
+    }
+
+    /// The end of an attempt that did not come as far as to start ranks.
+    fn none_started(
+        &self,
+        (outcome, kind): (Outcome, Kind),
+        why: &str,
+        unfit: Vec<Unfit>,
+        terminated: bool,
+    ) -> Result<Ending, Failure> {
+        let step = self.step()?;
+        Ok(Ending { outcome, kind, steps: (step, step), why: why.to_owned(), unfit, terminated, in_time: false })
     }
 
     /// Starts the ranks once.
     fn attempt(&self, attempt: u64, asked: &mut Asked) -> Result<Ending, Failure> {
         let nodes: Vec<String> = self.fit(&self.past()?.unfit_nodes()).into_iter().take(self.run.site.nodes as usize).collect();
         let from = self.step()?;
+        let confined = confine::confine(self, &nodes, from);
+        if asked.drain() {
+            return self.none_started((Outcome::Stopped, Kind::Stopped), UNSTARTED, vec![], asked.terminated);
+        }
+        let confined = confined?;
+        if let Confined::Silent(unfit) = confined {
+            let why = unfit.iter().map(|unfit| format!("{}: {}", unfit.node, unfit.why)).collect::<Vec<_>>().join("; ");
+            return self.none_started((Outcome::Failed, Kind::Machine), &why, unfit, asked.terminated);
+        }
         self.note(What::Ranks { attempt, nodes: nodes.clone(), ranks: self.run.ranks(), from_step: from })?;
-        let (ended, lost) = ranks::run(self, &nodes, asked)?;
+        let (ended, lost) = ranks::run(self, (&nodes, &confined), asked)?;
         let judged = judge(&ended, &self.directory, self.run.ranks());
         let to = self.step()?;
         let (terminated, in_time) = (asked.terminated, ended.voices.said(IN_TIME));
@@ -164,6 +187,10 @@ impl Job {
                 ending(Outcome::Stopped, Kind::Stopped, why, vec![])
             }
             Ok(_) => ending(Outcome::Done, Kind::Stopped, format!("all {steps} steps are done"), vec![]),
+            // It would not be at another time, and costs no restart.
+            Err(failure) if ended.voices.said(&format!("error: {NOT_CONFINED}")) => {
+                return Err(Failure { kind: Kind::Machine, ..failure });
+            }
             Err(failure) => {
                 let unfit = if lost { blame::silent(&nodes, &failure.message) } else { vec![] };
                 ending(Outcome::Failed, failure.kind, failure.message, unfit)
@@ -181,11 +208,25 @@ impl Job {
         Ok(self.directory.newest_checkpoint()?.unwrap_or(0))
     }
 
-    /// The words that start the trainer: its path, or in an image its name behind what opens the image.
+    /// The words that open the image, if there is one, in which programs are found by their names.
+    fn opening(&self) -> Result<(Vec<OsString>, bool), Failure> {
+        // Made here: what is made in a container is gone with it.
+        let keys = self.run.site.container.as_ref().map(|_| account::keys(self.run.policy.keys.as_deref())).transpose()?;
+        let keys = keys.as_ref().map(sirocco_custody::Keys::path);
+        let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0, keys)?;
+        let inside = !opening.is_empty();
+        Ok((opening.into_iter().map(OsString::from).collect(), inside))
+    }
+
+    /// The trainer: its path, or in an image its name.
+    fn program(&self, inside: bool) -> Result<OsString, Failure> {
+        Ok(if inside { TRAINER.into() } else { beside(TRAINER)?.into_os_string() })
+    }
+
+    /// The words that start the trainer.
     fn trainer(&self) -> Result<Vec<OsString>, Failure> {
-        let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0)?;
-        let program = if opening.is_empty() { beside(TRAINER)?.into_os_string() } else { TRAINER.into() };
-        Ok(opening.into_iter().map(OsString::from).chain([program]).collect())
+        let (opening, inside) = self.opening()?;
+        Ok(opening.into_iter().chain([self.program(inside)?]).collect())
     }
 
     fn past(&self) -> Result<Past, Failure> {

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
+use sirocco_custody::Account;
 use sirocco_site::MpiStart;
 
 use super::Job;
+use super::confine::{Confined, started_so};
 use crate::chain::{hosts, slurm};
+use crate::confined::task::{RANK, WHOLE, Words};
 use crate::failure::{Failure, Kind};
 use crate::output::say;
 use crate::programs::{Mpirun, settle};
@@ -67,9 +70,14 @@ impl Asked {
 }
 
 /// Starts the ranks on these nodes, as many as the run has, and waits for their end; `true` beside it if some of them are out of reach.
-pub(super) fn run(job: &Job, nodes: &[String], asked: &mut Asked) -> Result<(Ended, bool), Failure> {
-    let starter = if job.mpi == MpiStart::Mpirun { Starter::Mpirun } else { Starter::Srun };
-    let mut command = command(job, nodes)?;
+pub(super) fn run(job: &Job, (nodes, confined): (&[String], &Confined), asked: &mut Asked) -> Result<(Ended, bool), Failure> {
+    let starter = match confined {
+        Confined::Together if job.run.ranks() == 1 => Starter::Nobody,
+        Confined::Together => Starter::Mpirun,
+        _ if job.mpi == MpiStart::Mpirun => Starter::Mpirun,
+        _ => Starter::Srun,
+    };
+    let mut command = command(job, nodes, confined)?;
     let shown = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
     say(format_args!("{}", shown.collect::<Vec<_>>().join(" ")));
     asked.any = false;
@@ -123,16 +131,31 @@ fn give_up(child: &mut Child, job: &Job) -> Result<std::process::ExitStatus, Fai
     child.wait().map_err(|error| Failure::new(Kind::Failed, format_args!("cannot wait for the ranks: {error}")))
 }
 
-fn command(job: &Job, nodes: &[String]) -> Result<Command, Failure> {
+fn command(job: &Job, nodes: &[String], confined: &Confined) -> Result<Command, Failure> {
     let ranks = job.run.ranks();
     let per_node = ranks / job.run.site.nodes;
     let threads = job.allocation.cpus_per_task.unwrap_or(job.allocation.cpus / per_node).max(1);
-    let mut command = match job.mpi {
-        MpiStart::Mpirun => under_mpirun(ranks, per_node, nodes)?,
+    let mut command = match (confined, job.mpi) {
+        (Confined::Together, _) => under_one_task(nodes, threads.saturating_mul(ranks)),
+        (_, MpiStart::Mpirun) => under_mpirun(ranks, per_node, nodes)?,
         _ => under_srun(job, nodes, (per_node, threads)),
     };
-    command.args(job.trainer()?).args(["run", "--dir"]).arg(job.directory.path());
-    command.args(["--comm", "mpi", "--threads", &threads.to_string()]);
+    if let Confined::Together = confined {
+        // It says how the ranks are started, inside.
+        let words = Words { account: Account::own(None).name, ..Words::default() };
+        started_so(job, &mut command, &words.written(WHOLE))?;
+        command.arg("--").arg(job.directory.path());
+    } else {
+        match confined {
+            Confined::Each(words) => {
+                started_so(job, &mut command, &words.written(RANK))?;
+                command.arg("--").arg(job.program(job.opening()?.1)?);
+            }
+            _ => drop(command.args(job.trainer()?)),
+        }
+        command.args(["run", "--dir"]).arg(job.directory.path()).args(["--comm", "mpi"]);
+    }
+    command.args(["--threads", &threads.to_string()]);
     if let Some(ends) = job.allocation.ends() {
         command.args(["--ends", &ends.to_string()]);
     }
@@ -150,6 +173,15 @@ fn under_srun(job: &Job, nodes: &[String], (per_node, threads): (u64, u64)) -> C
     command.arg(format!("--cpus-per-task={threads}"));
     // Of the steps of one job none waits for the cores of another: the one before may still be ending on a node that is gone.
     command.args(["--overlap", "--label", "--kill-on-bad-exit=1", "--wait=60", "--input=none"]);
+    command
+}
+
+/// One task with all cores, which is told apart from nobody. No plugin for MPI: what it starts finds each other without Slurm.
+fn under_one_task(nodes: &[String], cores: u64) -> Command {
+    let mut command = Command::new("srun");
+    command.args(["--mpi=none", "--nodes=1"]).arg(format!("--nodelist={}", hosts::write(nodes)));
+    command.args(["--ntasks=1", "--ntasks-per-node=1"]).arg(format!("--cpus-per-task={cores}"));
+    command.args(["--overlap", "--kill-on-bad-exit=1", "--wait=60", "--input=none"]);
     command
 }
 

@@ -57,7 +57,7 @@ fn links(job: &Job, tested: &[String]) -> Result<Vec<LinkLine>, Failure> {
 }
 
 /// srun with one task on each of the nodes.
-fn srun(tested: &[String]) -> Command {
+pub(super) fn srun(tested: &[String]) -> Command {
     let count = tested.len();
     let mut command = Command::new("srun");
     command.arg(format!("--nodes={count}")).arg(format!("--nodelist={}", hosts::write(tested)));

@@ -1,6 +1,7 @@
 //! `sirocco submit`: everything that `sirocco train` does before ranks start, a script, and a job.
 
 mod points;
+mod prepared;
 mod signals;
 mod sweep;
 
@@ -20,13 +21,16 @@ use crate::chain::record::{self, Event, What};
 use crate::chain::script::{Script, job_name};
 use crate::chain::slurm::{self, Submission};
 use crate::cli;
+use crate::confined::in_job;
 use crate::failure::{Failure, Kind};
 use crate::gate::RunPolicy;
 use crate::output::{self, count, say};
 use crate::preflight::Place;
 use crate::programs::absolute;
 use crate::train::directory::RunDirectory;
-use crate::train::{Ready, curve, directory_of, here, prepare, read_run_file, run_to_resume, steps_of};
+use crate::train::{Ready, curve, directory_of, here, read_run_file, run_to_resume, steps_of};
+
+pub(crate) use prepared::prepare_confined;
 
 /// The fields of `--json`, in their order.
 #[derive(Debug, Serialize)]
@@ -97,13 +101,8 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
 fn ask_early(arguments: &cli::Submit, run: &Run) -> Result<(), Failure> {
     let typed = &arguments.wanted.run;
     let (action, directory) = if typed.is_dir() { (Action::Resume, Some(typed.as_path())) } else { (Action::Train, None) };
-    if run.policy.confinement > 0 {
-        let message = format!("[policy] confinement = {}: 0 (environment) is possible in a job of Slurm", run.policy.confinement);
-        return Err(
-            Failure::new(Kind::Machine, message).help("sirocco train confines itself on one machine; docs/confinement.md")
-        );
-    }
-    RunPolicy::open(run)?.plan_early(action, run, directory)?;
+    in_job::means(run, action)?;
+    RunPolicy::for_place(run, Place::Cluster)?.plan_early(action, run, directory)?;
     Ok(())
 }
 
@@ -137,7 +136,7 @@ fn typed(arguments: &cli::Submit) -> Result<(RunFile, Run, PathBuf), Failure> {
 
 /// One run, new or to go on.
 fn submit(arguments: &cli::Submit) -> Result<Submitted, Failure> {
-    let ready = prepare(&arguments.wanted, arguments.json, Place::Cluster)?;
+    let ready = prepared::prepared(&arguments.wanted, arguments.json)?;
     signals::obey()?;
     let (directory, name) = (ready.directory.path(), job_name(&ready.run.name, ready.directory.path()));
     let path = write_script(&ready, None)?;

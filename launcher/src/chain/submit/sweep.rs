@@ -5,16 +5,18 @@ use sirocco_config::Run;
 use sirocco_policy::Action;
 
 use super::points;
+use super::prepared::prepared;
 use super::{Submitted, dropped, note, signals, write_script};
 use crate::chain::needs::site_of;
 use crate::chain::script::job_name;
 use crate::chain::slurm::{self, Submission};
 use crate::cli::{self, Overrides, Wanted};
+use crate::confined::in_job;
 use crate::failure::Failure;
 use crate::gate::RunPolicy;
 use crate::preflight::Place;
 use crate::programs::absolute;
-use crate::train::{Ready, here, prepare, read_run_file};
+use crate::train::{Ready, here, read_run_file};
 
 /// The settings of each run of the sweep that is asked for; `None` for one run.
 pub(super) fn points_of(arguments: &cli::Submit) -> Result<Option<Vec<Vec<String>>>, Failure> {
@@ -44,8 +46,7 @@ pub(super) fn submit(arguments: &cli::Submit, directory: &Path, points: &[Vec<St
         points.iter().enumerate().map(|(number, point)| wanted_of(&arguments.wanted, directory, number, point)).collect();
     // All are looked at before the first is made.
     expect_alike(&wanted.iter().map(checked).collect::<Result<Vec<_>, _>>()?)?;
-    let ready: Vec<Ready> =
-        wanted.iter().map(|wanted| prepare(wanted, arguments.json, Place::Cluster)).collect::<Result<_, _>>()?;
+    let ready: Vec<Ready> = wanted.iter().map(|wanted| prepared(wanted, arguments.json)).collect::<Result<_, _>>()?;
     signals::obey()?;
     points::write(directory, points)?;
     let mut path = PathBuf::new();
@@ -86,7 +87,8 @@ fn checked(wanted: &Wanted) -> Result<Run, Failure> {
     let file = read_run_file(&wanted.run, &wanted.overrides)?;
     let run = file.check(&here()?)?;
     site_of(&file, &run)?;
-    RunPolicy::open(&run)?.plan_early(Action::Train, &run, None)?;
+    in_job::means(&run, Action::Train)?;
+    RunPolicy::for_place(&run, Place::Cluster)?.plan_early(Action::Train, &run, None)?;
     Ok(run)
 }
 
