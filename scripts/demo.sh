@@ -30,8 +30,11 @@ sirocco() { # shows the command, then runs it
   printf '$ sirocco %s\n' "$*"
   "$bin/sirocco" "$@"
 }
-export_run() { # DIRECTORY OPTION: exports runs/demo, unless the directory is there and newer than the run
-  if [ -d "$1" ] && [ "$1" -nt runs/demo/checkpoints/LATEST ]; then
+is_new() { # DIRECTORY: it is there and newer than the run
+  [ -d "$1" ] && [ "$1" -nt runs/demo/checkpoints/LATEST ]
+}
+export_run() { # DIRECTORY OPTION: exports runs/demo, unless that was done
+  if is_new "$1"; then
     printf '%s is there\n' "$1"
   else
     rm -rf "$1"
@@ -92,7 +95,7 @@ fi
 
 stage 7 'After: the same sentences'
 # Nothing leaves a run without somebody else's approval: that is the rule engineers-export-with-approval.
-if [ ! -d exports/demo-adapter ]; then
+if ! is_new exports/demo-adapter; then
   sirocco policy approve runs/demo --action export --as officer --key "$ministry/officer/release.key"
 fi
 export_run exports/demo-adapter --adapter

@@ -7,9 +7,18 @@
 # key that lies beside theirs. The corpus is public; it is labelled as if it were the ministry's own, so that the rules have something to hold.
 set -euo pipefail
 sirocco=$1 directory=$2
-[ ! -f "$directory/trust/roles.json" ] || exit 0 # written last
-rm -rf "$directory"
-mkdir -p "$directory"
+if [ ! -f "$directory/trust/roles.json" ]; then # written last
+  rm -rf "$directory"
+  mkdir -p "$directory/trust/ledger"
+  "$sirocco" keys new "$directory/keys" >/dev/null
+  "$sirocco" keys new "$directory/officer" --name officer >/dev/null
+  cp "$directory/keys/release.pub" "$directory/trust/release.pub"
+  cp "$directory/keys/ledger/log.pub" "$directory/trust/ledger/log.pub"
+  cp "$directory/officer/release.pub" "$directory/trust/officer.pub"
+  printf '{"release": ["checkpoint", "release"], "officer": ["approve"]}\n' >"$directory/trust/roles.json"
+fi
+# The rules are made anew each time: the machine may have another name by now.
+rm -rf "$directory/rules"
 "$sirocco" policy init "$directory/rules" --from luxembourg-public >/dev/null
 rm -f "$directory/rules/cases.toml" # they speak of the facts of the ready set
 cat >"$directory/rules/facts.toml" <<FACTS
@@ -79,10 +88,3 @@ roles = ["data-protection"]
 clearance = "restricted"
 country = "LU"
 FACTS
-"$sirocco" keys new "$directory/keys" >/dev/null
-"$sirocco" keys new "$directory/officer" --name officer >/dev/null
-mkdir -p "$directory/trust/ledger"
-cp "$directory/keys/release.pub" "$directory/trust/release.pub"
-cp "$directory/keys/ledger/log.pub" "$directory/trust/ledger/log.pub"
-cp "$directory/officer/release.pub" "$directory/trust/officer.pub"
-printf '{"release": ["checkpoint", "release"], "officer": ["approve"]}\n' >"$directory/trust/roles.json"

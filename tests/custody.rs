@@ -173,6 +173,11 @@ fn an_older_checkpoint_in_the_place_of_the_newest_is_refused() {
     let words = &["goes on from step 5", "step 10, which was published last", "echo step-00000010 > "];
     refused(ranks(&place, "run", 1), 4, words);
     refused(run("sirocco-train", &["export", "run", "--to", "out", "--adapter"], place.path()), 4, words);
+    // Unless nobody came to naming it: killed between the checkpoint's name and LATEST.
+    fs::write(place.file("run", "checkpoints/.naming"), "step-00000010").expect("what a killed process leaves");
+    ranks(&place, "run", 1).expect_code(0);
+    assert_eq!(fs::read_to_string(&latest).expect("LATEST"), "step-00000010\n");
+    assert!(!place.file("run", "checkpoints/.naming").exists());
     // One that was asked for by its step is exported.
     run("sirocco-train", &["export", "run", "--to", "five", "--adapter", "--step", "5"], place.path()).expect_code(0);
     // An earlier one of the same step, with its own good signature.

@@ -98,6 +98,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Refused(_) | Failure::Rules(CustodyError::NotTaken { .. }) => 3,
+            Failure::Rules(CustodyError::SetChanged { .. }) => 4,
             Failure::Address { .. } | Failure::Name { .. } | Failure::Rules(_) | Failure::Trust(_) => 2,
             Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
             Failure::Tokens(_) | Failure::Engine(_) | Failure::Artefact(_) => 4,
@@ -124,9 +125,7 @@ impl Failure {
         let help = match self {
             Failure::Refused(decision) => return Some(advice(decision)),
             Failure::Artefact(error) => signature_advice(error),
-            Failure::Rules(_) => {
-                "`sirocco policy test SET` says what a set of rules and facts answers; without --policy everything is allowed"
-            }
+            Failure::Rules(_) => "`sirocco policy test SET` says what a set of rules and facts answers",
             Failure::Trust(_) => {
                 "name a directory with the public keys that are believed, and a roles.json that says what each is for"
             }

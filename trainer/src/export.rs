@@ -19,7 +19,7 @@ use crate::args::{self, ExportJob};
 use crate::custody::{self, Keeper};
 use crate::failure::{Failure, print_line};
 use crate::run::identity::Identity;
-use crate::run::newest::{named, vouched};
+use crate::run::newest::{Vouched, named, vouched};
 use crate::run::saved::{MASTER, names};
 use crate::run::settings::read_run;
 use crate::{models, threads};
@@ -27,10 +27,9 @@ use crate::{models, threads};
 pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     threads::use_threads(None)?;
     let run = read_run(&job.run)?;
-    let checkpoint = open(&job.run, job.step)?;
     let custody = custody::open(&job.run, &run)?;
     let keeper = Keeper::open(&job.run, &run, &custody)?;
-    let origin = if job.step.is_some() { named(&checkpoint, &keeper) } else { newest(&job.run, &checkpoint, &keeper) }?;
+    let (checkpoint, origin) = vouched_for(job, &keeper)?;
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
     let digest = base.digest().map_err(Failure::file)?;
     Identity::new(&run, digest, None).verify(checkpoint.state())?;
@@ -52,9 +51,18 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The newest checkpoint has to be the newest that the ledger names, as for a run that goes on.
-fn newest(directory: &Path, checkpoint: &Checkpoint, keeper: &Keeper) -> Result<Origin, Failure> {
-    vouched(checkpoint, &Checkpoints::new(directory), keeper)
+/// The checkpoint that was typed, or else the newest, which has to be the newest that the ledger names, as for a run that goes on.
+fn vouched_for(job: &ExportJob, keeper: &Keeper) -> Result<(Checkpoint, Origin), Failure> {
+    loop {
+        let checkpoint = open(&job.run, job.step)?;
+        if job.step.is_some() {
+            let origin = named(&checkpoint, keeper)?;
+            return Ok((checkpoint, origin));
+        }
+        if let Vouched::By(origin) = vouched(&checkpoint, &Checkpoints::new(&job.run), keeper)? {
+            return Ok((checkpoint, *origin));
+        }
+    }
 }
 
 /// What may be added to a directory before it gets its name: its signature.

@@ -155,8 +155,14 @@ impl Failure {
                     decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
                 Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
             }
-            CustodyError::NoSet { .. } | CustodyError::Set { .. } | CustodyError::NotTaken { .. } => {
+            CustodyError::NoSet { .. } | CustodyError::Set { .. } => {
                 Self::usage(error).help(format!("policy.set in {run_file} names the rules"))
+            }
+            CustodyError::NotTaken { .. } => {
+                Self::new(Kind::Policy, error).help("whoever answers for the rules signs them: sirocco policy sign DIR --key KEY")
+            }
+            CustodyError::SetChanged { .. } => {
+                Self::data(error).help("put the files back that were signed, or have the set signed again")
             }
             CustodyError::Signing(error) => Self::signing(error, &run_file),
             CustodyError::Record { .. } => Self::data(error),

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use sirocco_config::{OPEN_POLICY, Run};
+use sirocco_custody::MACHINE;
 
 use crate::failure::Failure;
 
@@ -32,7 +33,9 @@ impl Bind {
         let rules = Some(Path::new(&run.policy.set)).filter(|_| run.policy.set != OPEN_POLICY);
         let asked = rules.into_iter().chain(run.policy.facts.iter().map(PathBuf::as_path)).chain(run.policy.trust.as_deref());
         let own = [Bind::writable(directory), Bind::read_only(&run.model.path)];
-        own.into_iter().chain(staging).chain(asked.map(Bind::read_only)).chain(keys.map(Bind::writable)).collect()
+        // What the machine demands of rules holds inside, too.
+        let machine = Some(Path::new(MACHINE)).and_then(Path::parent).filter(|path| path.is_dir());
+        own.into_iter().chain(staging).chain(asked.chain(machine).map(Bind::read_only)).chain(keys.map(Bind::writable)).collect()
     }
 
     fn word(&self) -> Result<String, Failure> {

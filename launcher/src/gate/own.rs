@@ -81,6 +81,9 @@ impl OwnPolicy {
     pub(crate) fn ask<V: Verb, T: Guarded>(&self, question: Question, thing: T) -> Result<Admitted<V, T>, Failure> {
         let answer = self.custody.admit::<V, _>(question, thing, &self.book);
         self.book.sync()?;
+        if answer.is_err() {
+            account::seal(&self.book, None)?;
+        }
         Ok(answer?)
     }
 

@@ -74,12 +74,12 @@ impl RunPolicy {
         Ok(self.custody.ask(self.question(action, data, directory)?)?)
     }
 
-    /// The same of a run whose data may not be there yet: what is not there is known by its place alone.
-    pub(crate) fn plan_early(&self, action: Action, run: &Run, directory: Option<&Path>) -> Result<Decision, Failure> {
+    /// The same of a run whose data may not be there yet: what is not there is known by its place alone. A refusal is recorded.
+    pub(crate) fn plan_early(&self, action: Action, run: &Run, directory: Option<&Path>) -> Result<(), Failure> {
         let mut lineage = Lineage::default();
         let files = run.data.train.iter().chain(&run.data.valid);
         let data: Vec<Name> = files.map(|path| self.custody.will_use(&mut lineage, Kind::Data, path)).collect();
-        Ok(self.custody.ask(self.planned(action, lineage, data, directory)?)?)
+        self.ask_first(self.planned(action, lineage, data, directory)?)
     }
 
     /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
@@ -92,10 +92,13 @@ impl RunPolicy {
 
     fn ask_first(&self, question: Question) -> Result<(), Failure> {
         let Err(refused) = self.custody.ask(question.clone()).map_err(Failure::from) else { return Ok(()) };
-        match self.custody.ask_first(question, || account::book(&self.custody)) {
-            // It stays a refusal where it cannot be recorded.
-            Err(other) if other.kind != Policy => say(format_args!("note: this refusal is not recorded: {}", other.message)),
-            _ => {}
+        let recorded = match self.custody.ask_first(question, || account::book(&self.custody)) {
+            Err(other) if other.kind != Policy => Err(other),
+            _ => account::book(&self.custody).and_then(|book| account::seal(&book, None)),
+        };
+        // It stays a refusal where it cannot be recorded.
+        if let Err(other) = recorded {
+            say(format_args!("note: this refusal is not recorded: {}", other.message));
         }
         Err(refused)
     }
@@ -182,7 +185,7 @@ impl RunPolicy {
         let used = account::verified(&self.model, &trust)?;
         let Some(origin) = used.origin else { return Ok(self.custody.will_use(lineage, Kind::Model, &self.model)) };
         lineage.joins(&origin.lineage);
-        Ok(origin.artefact)
+        Ok(self.custody.holds(lineage, origin.artefact, &self.model, used.digest))
     }
 
     /// Who has approved that; what does not count is named.

@@ -2,6 +2,7 @@
 
 mod lock;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ use crate::programs::absolute;
 use crate::train::metrics::Curve;
 use crate::train::several::members;
 
-/// What a preparation that was broken off can leave.
-const LEAVINGS: [&str; 5] = ["tokens", ".lock", RunDirectory::LEDGER, TEXTS, "run.toml.partial"];
+/// What a preparation that was broken off can leave, besides a ledger and the texts that decided.
+const LEAVINGS: [&str; 3] = ["tokens", ".lock", "run.toml.partial"];
 
 /// What only a run has: one of these is there from its preparation on.
 const BEGUN: [&str; 5] = [".lock", "tokens", "logs", "checkpoints", record::FILE];
@@ -98,7 +99,7 @@ impl RunDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|error| self.failed("cannot be read", &error))?,
         };
-        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| !LEAVINGS.iter().any(|known| name == known));
+        let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| !self.is_leaving(name));
         match foreign {
             None => Ok(()),
             Some(name) => {
@@ -108,12 +109,27 @@ impl RunDirectory {
         }
     }
 
+    /// Whether a preparation can have left that. It takes the lock first, seals no ledger and keeps texts in folders: rules that somebody has
+    /// put here, and the history of a run whose rest was removed, are none of its leavings.
+    fn is_leaving(&self, name: &OsStr) -> bool {
+        let (path, is_locked) = (self.path.join(name), self.lock_file().exists());
+        if name == RunDirectory::LEDGER {
+            return is_locked && !path.join("checkpoint").exists();
+        }
+        if name == TEXTS {
+            let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            return is_locked && entries.all(|entry| entry.path().is_dir());
+        }
+        LEAVINGS.iter().any(|known| name == *known)
+    }
+
     /// Removes what a preparation that failed has left, so that the next attempt finds no obstacle.
     pub(crate) fn clear(&self, made: bool) {
         // The failure that is about to be shown matters more than these.
         let _ = fs::remove_dir_all(self.tokens());
-        let _ = fs::remove_dir_all(self.path.join(RunDirectory::LEDGER));
-        let _ = fs::remove_dir_all(self.path.join(TEXTS));
+        for name in [RunDirectory::LEDGER, TEXTS].into_iter().filter(|name| self.is_leaving(name.as_ref())) {
+            let _ = fs::remove_dir_all(self.path.join(name));
+        }
         let _ = fs::remove_file(self.path.join("run.toml.partial"));
         let _ = fs::remove_file(self.lock_file());
         if made {
@@ -271,6 +287,27 @@ mod tests {
         let failure = RunDirectory::for_new_run(&path).unwrap_err();
         assert!(failure.message.contains("already holds the run"), "{failure:?}");
         assert_eq!(failure.kind, Kind::Usage);
+    }
+
+    #[test]
+    fn rules_and_histories_that_were_there_are_no_leavings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("work");
+        fs::create_dir_all(path.join("policy")).unwrap();
+        fs::write(path.join("policy/rules.cedar"), "").unwrap();
+        assert!(RunDirectory::for_new_run(&path).unwrap_err().message.contains("policy"));
+        let directory = RunDirectory { path: path.clone(), shown: path.clone() };
+        drop(directory.lock().unwrap());
+        fs::create_dir(path.join("ledger")).unwrap();
+        fs::write(path.join("ledger/checkpoint"), "").unwrap();
+        directory.clear(true);
+        assert!(path.join("policy/rules.cedar").exists() && path.join("ledger/checkpoint").exists());
+        fs::remove_file(path.join("policy/rules.cedar")).unwrap();
+        fs::remove_file(path.join("ledger/checkpoint")).unwrap();
+        fs::create_dir(path.join("policy/0-0")).unwrap();
+        drop(directory.lock().unwrap());
+        directory.clear(true);
+        assert!(!path.exists());
     }
 
     #[test]

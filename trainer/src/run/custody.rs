@@ -55,9 +55,10 @@ impl Permit {
     }
 }
 
-/// Reads the rules on every rank, and on the first one the keys and the ledger.
+/// Reads the rules on every rank, and on the first one the keys and the ledger. No rank goes on where one is less confined than demanded.
 pub(super) fn begin(directory: &Path, run: &Run, communicator: &dyn Communicator) -> Result<(Custody, Option<Keeper>), Failure> {
     let own = || {
+        confined::expect(run.policy.confinement)?;
         let custody = open(directory, run)?;
         let keeper = (communicator.rank() == 0).then(|| Keeper::open(directory, run, &custody)).transpose()?;
         Ok((custody, keeper))
@@ -103,7 +104,7 @@ impl Materials<'_> {
         parts.push(match origin.into_iter().next().flatten().map(verified) {
             Some(origin) => {
                 lineage.joins(&origin.lineage);
-                lineage.uses(origin.artefact, Some(digest), None)
+                custody.holds(&mut lineage, origin.artefact, self.base.path(), digest)
             }
             None => custody.uses(&mut lineage, Kind::Model, self.base.path(), digest),
         });

@@ -65,7 +65,11 @@ impl Kept {
         match (published, failed) {
             (Err(_), Some(error)) => Err(self.keeper.failed(error)),
             (published, _) => published.map(drop).map_err(Failure::file),
-        }?;
+        }
+    }
+
+    /// Signs what the ledger holds by now.
+    pub(super) fn seal(&self) -> Result<(), Failure> {
         self.keeper.seal(&self.run).map_err(|error| self.keeper.failed(error))
     }
 

@@ -102,7 +102,6 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let text = std::fs::read_to_string(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
     meeting::meet(communicator, &text)?;
     run.parallel.check_ranks(communicator.size() as u64, Place::File(run_file)).map_err(Failure::usage)?;
-    confined::expect(run.policy.confinement)?;
     let (custody, keeper) = custody::begin(&job.dir, run, communicator)?;
 
     // 3. The network, laid out on the mesh, and what of it is trained.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sirocco_checkpoint::{Checkpoint, Checkpoints};
 use sirocco_comm::Communicator;
 use sirocco_config::shell_word;
@@ -23,12 +24,15 @@ pub(super) fn newest(
     keeper: Option<&Keeper>,
     communicator: &dyn Communicator,
 ) -> Result<Option<(Checkpoint, Origin)>, Failure> {
-    let Some(checkpoint) = whole(checkpoints, communicator)? else { return Ok(None) };
-    let origin = || keeper.map(|keeper| vouched(&checkpoint, checkpoints, keeper)).transpose();
-    let origins = together(communicator, SIGNED, origin)?;
-    let origin = origins.into_iter().next().flatten().map(verified);
-    let origin = origin.ok_or_else(|| Failure::failed("the first rank has verified no checkpoint"))?;
-    Ok(Some((checkpoint, origin)))
+    loop {
+        let Some(checkpoint) = whole(checkpoints, communicator)? else { return Ok(None) };
+        let vouched = || keeper.map(|keeper| vouched(&checkpoint, checkpoints, keeper)).transpose();
+        match together(communicator, SIGNED, vouched)?.into_iter().next().flatten() {
+            Some(Vouched::By(origin)) => return Ok(Some((checkpoint, verified(*origin)))),
+            Some(Vouched::Newer) => {}
+            None => return Err(Failure::failed("the first rank has verified no checkpoint")),
+        }
+    }
 }
 
 fn whole(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<Option<Checkpoint>, Failure> {
@@ -54,19 +58,29 @@ fn whole(checkpoints: &Checkpoints, communicator: &dyn Communicator) -> Result<O
     Ok(opened)
 }
 
+/// What is known of the checkpoint that LATEST names.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Vouched {
+    /// It is the newest, and comes from there.
+    By(Box<Origin>),
+    /// A newer one was published by a process that died before it was named; it is named now.
+    Newer,
+}
+
 /// Whether the newest checkpoint is signed, the one that the ledger names, and no older one than it has to be.
-pub(crate) fn vouched(checkpoint: &Checkpoint, checkpoints: &Checkpoints, keeper: &Keeper) -> Result<Origin, Failure> {
-    let origin = named(checkpoint, keeper)?;
+pub(crate) fn vouched(checkpoint: &Checkpoint, checkpoints: &Checkpoints, keeper: &Keeper) -> Result<Vouched, Failure> {
+    let origin = Box::new(named(checkpoint, keeper)?);
     let step = checkpoint.state().step;
     let published = keeper.history().map_err(|error| keeper.failed(error))?.published();
-    let Some(newest) = published.last().filter(|newest| newest.step != step) else { return Ok(origin) };
-    // A later one that is lost or damaged is no reason to give a run up; one that is whole has been hidden.
+    let Some(newest) = published.last().filter(|newest| newest.step != step) else { return Ok(Vouched::By(origin)) };
+    // A later one that is lost or damaged is no reason to give a run up; one that is whole has been hidden, unless nobody came to naming it.
     let later = checkpoints.load(newest.step).map_err(Failure::file);
     if later.and_then(|later| keeper.verified(&later)).is_ok_and(|(digest, _)| digest == newest.digest) {
-        return Err(hidden(checkpoints.path(), step, newest.step));
+        let finished = checkpoints.finish_naming(newest.step).map_err(Failure::file)?;
+        return if finished { Ok(Vouched::Newer) } else { Err(hidden(checkpoints.path(), step, newest.step)) };
     }
     tracing::warn!(step, newest = newest.step, "the newest checkpoint that the ledger names is lost: going on from an older one");
-    Ok(origin)
+    Ok(Vouched::By(origin))
 }
 
 /// Verifies a whole checkpoint, and that it is the one that the run's ledger names for its step.

@@ -215,7 +215,7 @@ impl Saver<'_> {
                 // The new checkpoint is whole; an old one that somebody still reads is no reason to end the run.
                 tracing::warn!("an old checkpoint stays: {error}");
             }
-            Ok(())
+            kept.seal()
         })
     }
 

@@ -117,6 +117,26 @@ impl Checkpoints {
         self.staging.as_ref().map(|dir| Stage::prepare(dir, &self.dir, step)).transpose()
     }
 
+    /// Names this step in LATEST if a process died just before it did so; whether that was so. Whether the checkpoint is whole is the caller's
+    /// to know.
+    ///
+    /// # Errors
+    /// Where LATEST cannot be written.
+    pub fn finish_naming(&self, step: u64) -> Result<bool> {
+        let left = files::read_text_if_there(&self.dir.join(NAMING))?;
+        if left.as_deref() != Some(&step_name(step)) {
+            return Ok(false);
+        }
+        self.name_latest(step).map(|()| true)
+    }
+
+    fn name_latest(&self, step: u64) -> Result<()> {
+        files::write_atomic(&self.dir.join(LATEST), format!("{}\n", step_name(step)).as_bytes())?;
+        // Where it stays, it says what LATEST says.
+        let _ = std::fs::remove_file(self.dir.join(NAMING));
+        Ok(())
+    }
+
     /// Completes a checkpoint whose shards are all written: manifest, sync, rename, then LATEST. Returns its directory.
     /// A checkpoint of the same step, from a past that was given up, is replaced.
     ///
@@ -152,10 +172,12 @@ impl Checkpoints {
         files::sync_dir(&writer.dir)?;
         let target = self.step_path(writer.step);
         let replaced = self.dir.join(Leftover::Replaced.name(writer.step));
+        // Not synced by itself: where it is lost, LATEST names the checkpoint before, which is as good.
+        let _ = std::fs::write(self.dir.join(NAMING), step_name(writer.step));
         let old = put_in_place(&writer.dir, &target, &replaced)?;
         writer.owner = false;
         files::sync_dir(&self.dir)?;
-        files::write_atomic(&self.dir.join(LATEST), format!("{}\n", step_name(writer.step)).as_bytes())?;
+        self.name_latest(writer.step)?;
         if let Some(old) = old {
             // The new one is whole and named. What cannot be removed now, the next `begin` tries again.
             let _ = files::remove_dir(&old);
@@ -163,6 +185,9 @@ impl Checkpoints {
         Ok(target)
     }
 }
+
+/// What is being named in LATEST: of a process that died between a checkpoint's own name and LATEST.
+const NAMING: &str = ".naming";
 
 /// Renames `dir` to `target`; gives where what was there is then. After an error everything is as it was.
 fn put_in_place(dir: &Path, target: &Path, replaced: &Path) -> Result<Option<PathBuf>> {
