@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         Ok(report) => (u8::from(!report.ok), shown(&report, &arguments)),
         Err(Failure(code, error)) => {
             let object = serde_json::json!({"error": {"message": error.to_string(), "exit_code": code}});
-            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            let _ = writeln!(std::io::stderr().lock(), "error: {}", one_line(&error.to_string()));
             (code, if arguments.json { format!("{object}\n") } else { String::new() })
         }
     };
@@ -115,9 +115,9 @@ fn lines(check: &Check) -> String {
         State::Failed => "FAILED",
         State::Skipped => "skipped",
     };
-    let mut text = format!("{state:8}{:13}{}\n", check.check, check.looked_at);
+    let mut text = format!("{state:8}{:13}{}\n", check.check, one_line(&check.looked_at));
     for finding in &check.findings {
-        text += &format!("        {}: {}\n", finding.file, one_line(&finding.what));
+        text += &format!("        {}: {}\n", one_line(&finding.file), one_line(&finding.what));
     }
     text
 }

@@ -8,6 +8,8 @@ use crate::error::{CustodyError, io};
 
 /// Where accounts of this machine are written down.
 const PASSWD: &str = "/etc/passwd";
+/// The program that asks a directory service: the system's own, and no other that a search path leads to.
+const GETENT: [&str; 2] = ["/usr/bin/getent", "/bin/getent"];
 
 /// The account of the process: not what a variable says, but whose process it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +30,10 @@ impl Account {
 }
 
 fn directory_service(uid: u32) -> Option<String> {
-    let asked = Command::new("getent").args(["passwd", &uid.to_string()]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    String::from_utf8(asked.ok()?.stdout).ok()
+    let program = GETENT.into_iter().find(|path| std::path::Path::new(path).is_file())?;
+    let mut asked = Command::new(program);
+    asked.args(["passwd", &uid.to_string()]).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    String::from_utf8(asked.output().ok()?.stdout).ok()
 }
 
 /// The name that lines of passwd(5) give a number.

@@ -44,19 +44,27 @@ impl Keys {
         Ok(Keys { path: path.to_owned(), release, ledger })
     }
 
-    /// Makes both pairs in a directory, mode 700, which is made if it is not there. Nothing is replaced.
+    /// Makes both pairs in a directory, mode 700, which is made if it is not there. Nothing is replaced. A directory of its own is there with
+    /// all of them or not at all, however the process ends.
     ///
     /// # Errors
     /// A pair that is there, a directory that cannot be written.
     pub fn create(path: &Path, owner: &str) -> Result<Keys, CustodyError> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
-        let ledger = path.join(LEDGER);
-        let folder = replace::directory(&ledger);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io("create", folder))?;
-        PrivateKey::generate()?.write_pair(path, RELEASE)?;
-        let roles = serde_json::json!({RELEASE: [role::CHECKPOINT, role::RELEASE]}).to_string();
-        replace::new_file(&path.join(ROLES), roles.as_bytes(), 0o644)?;
-        create_keys(&ledger, owner, KeyType::Ed25519)?;
+        if !is_empty(path)? {
+            fill(path, owner)?;
+            return Keys::read(path);
+        }
+        let above = replace::directory(path);
+        private_directory(above)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let half = above.join(format!(".{name}.{}.unfinished", std::process::id()));
+        let made = fill(&half, owner).and_then(|()| std::fs::rename(&half, path).map_err(io("create", path)));
+        if made.is_err() {
+            // The error that is on its way matters more.
+            let _ = std::fs::remove_dir_all(&half);
+        }
+        made?;
+        replace::sync_directory(above)?;
         Keys::read(path)
     }
 
@@ -65,12 +73,7 @@ impl Keys {
     /// # Errors
     /// Those of [`read`](Self::read) and [`create`](Self::create).
     pub fn read_or_create(path: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
-        let is_empty = match std::fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(io("list", path)(error)),
-        };
-        if !is_empty {
+        if !is_empty(path)? {
             return Ok((Keys::read(path)?, false));
         }
         match Keys::create(path, owner) {
@@ -100,6 +103,29 @@ impl Keys {
     }
 }
 
+/// Whether nothing is there, or an empty directory.
+fn is_empty(path: &Path) -> Result<bool, CustodyError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io("list", path)(error)),
+    }
+}
+
+fn private_directory(path: &Path) -> Result<(), CustodyError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
+}
+
+fn fill(path: &Path, owner: &str) -> Result<(), CustodyError> {
+    let ledger = path.join(LEDGER);
+    private_directory(replace::directory(&ledger))?;
+    PrivateKey::generate()?.write_pair(path, RELEASE)?;
+    let roles = serde_json::json!({RELEASE: [role::CHECKPOINT, role::RELEASE]}).to_string();
+    replace::new_file(&path.join(ROLES), roles.as_bytes(), 0o644)?;
+    create_keys(&ledger, owner, KeyType::Ed25519)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +143,28 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(Keys::create(&path, "amal").is_err());
         assert_eq!(again.path(), path);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::create_dir(folder.path().join(".keys.1.unfinished")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(Keys::read_or_create(&path, "amal").unwrap().1);
+        std::fs::write(folder.path().join("notes"), "").unwrap();
+        // Beside something else, at the wish of who typed it.
+        assert!(Keys::create(folder.path(), "amal").is_ok());
+    }
+
+    #[test]
+    fn several_that_come_first_have_the_same_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        // Of one process: of several, each has a sibling of its own.
+        let (first, second) = (Keys::create(&path, "amal").unwrap(), Keys::read_or_create(&path, "amal").unwrap());
+        assert_eq!((first.public().pem(), second.1), (second.0.public().pem(), false));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

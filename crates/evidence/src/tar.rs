@@ -1,12 +1,15 @@
-//! Tar files with regular files in them, held in memory. Headers are those of [`sirocco_files::tar`]: written without time and owner, and read
-//! as GNU tar writes them, too. Links, devices and longer names than ustar has do not occur in a bundle and are refused.
+//! Tar files with regular files in them, held in memory. There is one form of a bundle: headers are those of [`sirocco_files::tar`], without time
+//! and owner, and a file that another program has packed is refused. Otherwise bytes could be changed that no signature covers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sirocco_files::tar::{BLOCK, Member, header};
+use sirocco_files::tar::{self, BLOCK, Member, header};
 
 use crate::error::{EvidenceError, malformed};
+
+/// What every header has to be.
+const OWN: &str = "the one that sirocco evidence writes (what another program has packed is checked unpacked, as a directory)";
 
 /// Writes files in the order of their names. The same files give the same bytes: no time, no owner.
 pub(crate) fn write(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, EvidenceError> {
@@ -21,7 +24,7 @@ pub(crate) fn write(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Ve
     Ok(out)
 }
 
-/// The files of a tar file. Names are as they stand there, but for `./` before them; the caller looks at them.
+/// The files of a tar file. Names are as they stand there; the caller looks at them.
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, EvidenceError> {
     let mut files = Vec::new();
     let mut at = 0;
@@ -31,10 +34,13 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, 
         let rest = bytes.get(at..).unwrap_or_default();
         let header = rest.first_chunk::<BLOCK>().ok_or_else(|| wrong("the end", "another file, or two blocks of zeros"))?;
         if header.iter().all(|byte| *byte == 0) {
-            let ends = rest.len() >= 2 * BLOCK && rest.iter().all(|byte| *byte == 0);
-            return if ends { Ok(files) } else { Err(wrong("bytes after the end", "zeros, two blocks or more")) };
+            let ends = rest.len() == 2 * BLOCK && rest.iter().all(|byte| *byte == 0);
+            return if ends { Ok(files) } else { Err(wrong("another end", "two blocks of zeros")) };
         }
         let member = Member::read(header).map_err(|why| wrong(&why.found, why.expected))?;
+        if tar::header(&member.name, member.bytes).ok().as_ref() != Some(header) {
+            return Err(wrong(&format!("another header of {:?}", member.name), OWN));
+        }
         let begin = at.saturating_add(BLOCK);
         let length = usize::try_from(member.bytes).ok();
         let end = length.and_then(|length| begin.checked_add(length)).filter(|end| *end <= bytes.len());
@@ -44,9 +50,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, 
         if bytes.get(end..next).unwrap_or_default().iter().any(|byte| *byte != 0) {
             return Err(malformed(path, &format!("byte {end}"), "bytes after a file's end", "zeros to the end of the block"));
         }
-        if member.is_file {
-            files.push((member.name, bytes.get(begin..end).unwrap_or_default().to_vec()));
-        }
+        files.push((member.name, bytes.get(begin..end).unwrap_or_default().to_vec()));
         at = next;
     }
 }

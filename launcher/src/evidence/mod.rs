@@ -147,7 +147,7 @@ fn tell(arguments: &cli::Evidence, site: &Site, gathered: &Gathered) -> Result<(
         let message =
             format!("{}: written, but it does not show all that it claims: {}: {}", made.bundle, finding.file, finding.what);
         return Err(Failure::new(Kind::Input, message)
-            .help("sirocco-verify lists every finding; rules and facts have to be those of the run"));
+            .help("sirocco-verify lists every finding; RUN/policy holds the rules and facts that decided"));
     }
     if arguments.json {
         return output::json(&made);
