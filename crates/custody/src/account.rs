@@ -1,14 +1,14 @@
 //! Who runs this process, as the system knows it, and where.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{CustodyError, io};
 
 /// Where accounts of this machine are written down.
 const PASSWD: &str = "/etc/passwd";
-/// The program that asks a directory service: the system's own, and no other that a search path leads to.
+/// What asks the directory service. Named in full: a caller's PATH would let the caller answer.
 const GETENT: [&str; 2] = ["/usr/bin/getent", "/bin/getent"];
 
 /// The account of the process: not what a variable says, but whose process it is.
@@ -19,8 +19,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// Asks the system. On a cluster accounts come from a directory service, which only `getent` asks, and which a confined process cannot
-    /// reach: `told` is what whoever started this process found, and is believed only where the system says nothing.
+    /// Asks the system. Believed are, in this order: `/etc/passwd`; the system's own `getent` (in `/usr/bin` or `/bin`, with an empty
+    /// environment), because on a cluster accounts come from a directory service that only it asks; and `told`, what whoever started this
+    /// process found, because a confined process reaches no directory service. The number of the process itself is the kernel's; of the
+    /// caller's variables none is believed.
     pub fn own(told: Option<&str>) -> Account {
         let uid = rustix::process::getuid().as_raw();
         let local = std::fs::read_to_string(PASSWD).ok().and_then(|text| named(&text, uid));
@@ -30,10 +32,15 @@ impl Account {
 }
 
 fn directory_service(uid: u32) -> Option<String> {
-    let program = GETENT.into_iter().find(|path| std::path::Path::new(path).is_file())?;
-    let mut asked = Command::new(program);
-    asked.args(["passwd", &uid.to_string()]).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
-    String::from_utf8(asked.output().ok()?.stdout).ok()
+    let program = GETENT.into_iter().find(|path| Path::new(path).exists())?;
+    String::from_utf8(question(program, uid).output().ok()?.stdout).ok()
+}
+
+/// What is asked of `program`; nothing that the caller has set goes with it.
+fn question(program: &str, uid: u32) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().args(["passwd", &uid.to_string()]).stdin(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 /// The name that lines of passwd(5) give a number.
@@ -72,6 +79,20 @@ mod tests {
         assert_eq!((named(text, 7), named(text, 100)), (None, None));
         assert!(!Account::own(None).name.is_empty());
         assert!(!host().unwrap().contains('\n'));
+    }
+
+    #[test]
+    fn the_directory_service_is_asked_by_a_full_path_and_with_nothing_of_the_caller() {
+        assert!(GETENT.iter().all(|path| Path::new(path).is_absolute()));
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("asked");
+        std::fs::write(&script, "#!/bin/sh\n/usr/bin/env\necho \"$@\"\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Cargo has set some for this test.
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")));
+        let said = String::from_utf8(question(script.to_str().unwrap(), 7).output().unwrap().stdout).unwrap();
+        assert!(said.ends_with("passwd 7\n") && !said.contains("CARGO"), "{said}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use sirocco_files::{BareDigest, read, replace};
 use sirocco_policy::{Labels, Name};
-use sirocco_signing::artefact::{self, Claim, Demand};
+use sirocco_signing::artefact::{self, Claim, Demand, Verified};
 use sirocco_signing::manifest::KnownFile;
 use sirocco_signing::provenance::Facts;
 use sirocco_signing::trust::Trust;
@@ -81,12 +81,16 @@ pub fn is_signed(directory: &Path) -> bool {
 /// No signature of a trusted key for this role; files that differ, by their names; a record that is none.
 pub fn verified(directory: &Path, trust: &Trust, role: &str, known: &[KnownFile]) -> Result<Used, CustodyError> {
     let verified = artefact::verify(directory, &Demand { trust, role, digest: None, known })?;
-    let path = directory.join(ORIGIN);
-    let origin = match read::bytes_if_there(&path, LONGEST)? {
-        Some(bytes) => Some(origin(&path, &bytes)?),
-        None => None,
-    };
+    let origin = signed_origin(directory, &verified)?;
     Ok(Used { signer: verified.signer.name, digest: verified.digest, origin })
+}
+
+/// The record. Its labels decide, and it is read again, so compared again: it may have been replaced since.
+fn signed_origin(directory: &Path, verified: &Verified) -> Result<Option<Origin>, CustodyError> {
+    let path = directory.join(ORIGIN);
+    let bytes = read::bytes_if_there(&path, LONGEST)?;
+    verified.expect_file(directory, ORIGIN, bytes.as_deref())?;
+    bytes.map(|bytes| origin(&path, &bytes)).transpose()
 }
 
 /// The same for one of several roles: a model is signed by who released it here, or by who let it in from elsewhere.

@@ -11,7 +11,7 @@ use sirocco_ledger::disk::{Log, Writer};
 use sirocco_ledger::key::SignerKey;
 use sirocco_ledger::source::Source as _;
 use sirocco_ledger::tlog_proof::CHECKPOINT;
-use sirocco_ledger::{Author, Decision, Digest, Fact};
+use sirocco_ledger::{Author, Decision, Digest, Fact, LedgerError};
 
 use crate::error::CustodyError;
 use crate::history::History;
@@ -104,6 +104,25 @@ impl Book {
         Ok(self.writer.sync()?)
     }
 
+    /// Refuses a key that cannot seal this ledger, because another has sealed it before: to be asked before hours of work are recorded in
+    /// it. A ledger that was never sealed takes any key.
+    ///
+    /// # Errors
+    /// [`CustodyError::OtherKey`]; a checkpoint that is none, or whose signature does not verify.
+    pub fn expect_key(&self, key: &SignerKey) -> Result<(), CustodyError> {
+        let directory = self.writer.log().directory();
+        let Some(bytes) = directory.read(CHECKPOINT)? else { return Ok(()) };
+        let last = SignedCheckpoint::parse(&bytes)?;
+        let verifier = key.named(&last.checkpoint.origin)?.verifier();
+        match last.note.verify(&[&verifier]) {
+            Ok(_) => Ok(()),
+            Err(LedgerError::NotSigned { found, expected }) => {
+                Err(CustodyError::OtherKey { path: directory.path().join(CHECKPOINT), found, expected })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Signs everything that was written so far. The first sealing names the log `name`; later ones keep its name.
     ///
     /// # Errors
@@ -117,5 +136,32 @@ impl Book {
         };
         log.seal(&key.named(&name)?)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Keys;
+
+    #[test]
+    fn keys_that_cannot_seal_a_ledger_are_found_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = |name: &str| Keys::create(&folder.path().join(name), "tests").unwrap().ledger;
+        let (own, other) = (keys("own"), keys("other"));
+        let author = Author { identity: "i".to_owned(), host: "h".to_owned(), binary: Digest::of(b"") };
+        let book = Book::open(&folder.path().join("ledger"), author).unwrap();
+        book.expect_key(&other).unwrap();
+        book.write(Deed::new("test")).unwrap();
+        book.seal(&own, "tests/one").unwrap();
+        book.expect_key(&own).unwrap();
+        let error = book.expect_key(&other).unwrap_err();
+        let labels = [&own, &other].map(|key| key.named("tests/one").unwrap().verifier().label());
+        assert!(
+            matches!(&error, CustodyError::OtherKey { found, expected, .. } if found.contains(&labels[0]) && expected.contains(&labels[1])),
+            "{error}"
+        );
+        assert!(error.to_string().contains("ledger/checkpoint"), "{error}");
+        assert!(book.seal(&other, "tests/one").is_err(), "what it warns of");
     }
 }

@@ -54,6 +54,16 @@ pub enum CustodyError {
     /// A file that is not as it has to be.
     #[error(transparent)]
     File(#[from] FilesError),
+    /// A ledger that another key has sealed: this one can never continue it.
+    #[error("{}: the ledger was sealed by {found}, expected the key that signs here, {expected}", path.display())]
+    OtherKey {
+        /// The ledger's checkpoint.
+        path: PathBuf,
+        /// Names and ids of the keys that signed it.
+        found: String,
+        /// Name and id that the key here has for this ledger.
+        expected: String,
+    },
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {

@@ -6,6 +6,7 @@
 //! KEYS/ledger/log, log.pub            Ed25519, a line of text: the checkpoints of ledgers
 //! ```
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use sirocco_files::replace;
 use sirocco_ledger::disk::{create_keys, read_private_key};
 use sirocco_ledger::key::{KeyType, SignerKey};
+use sirocco_signing::Error;
 use sirocco_signing::keys::{PrivateKey, PublicKey};
 use sirocco_signing::trust::{ROLES, Trust, role};
 
@@ -44,28 +46,16 @@ impl Keys {
         Ok(Keys { path: path.to_owned(), release, ledger })
     }
 
-    /// Makes both pairs in a directory, mode 700, which is made if it is not there. Nothing is replaced. A directory of its own is there with
-    /// all of them or not at all, however the process ends.
+    /// Makes both pairs in a directory, mode 700, that is not there or is empty. It appears whole: a kill or a full disk leaves at most a
+    /// hidden directory beside it, `.NAME.….unfinished`, whose keys nothing has used. Nothing is replaced.
     ///
     /// # Errors
-    /// A pair that is there, a directory that cannot be written.
+    /// A directory with something in it; one that cannot be made or given its name.
     pub fn create(path: &Path, owner: &str) -> Result<Keys, CustodyError> {
-        if !is_empty(path)? {
-            fill(path, owner)?;
-            return Keys::read(path);
+        match make(path, owner)? {
+            Some(place) => Keys::read(&place).map(|keys| Keys { path: path.to_owned(), ..keys }),
+            None => Err(in_the_way(path)),
         }
-        let above = replace::directory(path);
-        private_directory(above)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let half = above.join(format!(".{name}.{}.unfinished", std::process::id()));
-        let made = fill(&half, owner).and_then(|()| std::fs::rename(&half, path).map_err(io("create", path)));
-        if made.is_err() {
-            // The error that is on its way matters more.
-            let _ = std::fs::remove_dir_all(&half);
-        }
-        made?;
-        replace::sync_directory(above)?;
-        Keys::read(path)
     }
 
     /// Reads both pairs; where there is none of either, makes them first. `true`: they were made now.
@@ -73,15 +63,17 @@ impl Keys {
     /// # Errors
     /// Those of [`read`](Self::read) and [`create`](Self::create).
     pub fn read_or_create(path: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
-        if !is_empty(path)? {
+        let is_empty = match std::fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(io("list", path)(error)),
+        };
+        if !is_empty {
             return Ok((Keys::read(path)?, false));
         }
-        match Keys::create(path, owner) {
-            Ok(keys) => Ok((keys, true)),
-            // Another command was first.
-            Err(_) if path.join(LEDGER).exists() => Ok((Keys::read(path)?, false)),
-            Err(error) => Err(error),
-        }
+        // Where another command was quicker, its keys are there whole.
+        let made = make(path, owner)?.is_some();
+        Ok((Keys::read(path)?, made))
     }
 
     /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here.
@@ -103,32 +95,107 @@ impl Keys {
     }
 }
 
-/// Whether nothing is there, or an empty directory.
-fn is_empty(path: &Path) -> Result<bool, CustodyError> {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(io("list", path)(error)),
+/// Makes both pairs beside the place and gives them its name; where that is. Nothing: there is something at the place already.
+fn make(path: &Path, owner: &str) -> Result<Option<PathBuf>, CustodyError> {
+    let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path));
+    // What is there may be a link to an empty directory, or `.`: neither can be renamed over by that name.
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    private(replace::directory(&place))?;
+    let beside = Beside::create(&place)?;
+    let ledger = beside.0.join(LEDGER);
+    private(replace::directory(&ledger))?;
+    PrivateKey::generate()?.write_pair(&beside.0, RELEASE)?;
+    let roles = serde_json::json!({RELEASE: [role::CHECKPOINT, role::RELEASE]}).to_string();
+    replace::new_file(&beside.0.join(ROLES), roles.as_bytes(), 0o644)?;
+    create_keys(&ledger, owner, KeyType::Ed25519)?;
+    replace::sync_directory(replace::directory(&ledger))?;
+    replace::sync_directory(&beside.0)?;
+    // rename(2): an empty directory is replaced, any other is left alone.
+    match std::fs::rename(&beside.0, &place) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => return Ok(None),
+        Err(error) => return Err(io("make the keys' directory", &place)(error)),
+    }
+    replace::sync_directory(replace::directory(&place))?;
+    Ok(Some(place))
+}
+
+/// A directory that is still to get its name. Dropped before that, it is removed with all that is in it.
+struct Beside(PathBuf);
+
+impl Beside {
+    fn create(place: &Path) -> Result<Beside, CustodyError> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        // A shared home has processes of many machines, and their numbers meet.
+        let other = format!(".{name}.{:016x}.unfinished", RandomState::new().build_hasher().finish());
+        let beside = replace::directory(place).join(other);
+        std::fs::DirBuilder::new().mode(0o700).create(&beside).map_err(io("create", &beside))?;
+        Ok(Beside(beside))
     }
 }
 
-fn private_directory(path: &Path) -> Result<(), CustodyError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Renamed by now, or left by an error that is on its way.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
-fn fill(path: &Path, owner: &str) -> Result<(), CustodyError> {
-    let ledger = path.join(LEDGER);
-    private_directory(replace::directory(&ledger))?;
-    PrivateKey::generate()?.write_pair(path, RELEASE)?;
-    let roles = serde_json::json!({RELEASE: [role::CHECKPOINT, role::RELEASE]}).to_string();
-    replace::new_file(&path.join(ROLES), roles.as_bytes(), 0o644)?;
-    create_keys(&ledger, owner, KeyType::Ed25519)?;
-    Ok(())
+/// The error of a place that has something in it: keys, or what is none.
+fn in_the_way(path: &Path) -> CustodyError {
+    let keys = ["release.key", "release.pub", LEDGER].map(|name| path.join(name));
+    let error = match keys.into_iter().find(|key| key.exists()) {
+        Some(path) => Error::KeyExists { path },
+        None => Error::BadTrust {
+            path: path.to_owned(),
+            found: "a directory with other files in it".to_owned(),
+            expected: "no directory, or an empty one: keys have one to themselves",
+        },
+    };
+    error.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn many_first_commands_at_once_make_one_pair_of_each_and_all_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("home/keys");
+        let found: Vec<(Keys, bool)> = std::thread::scope(|scope| {
+            let first = || Keys::read_or_create(&path, "amal").unwrap();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(first)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(found.iter().filter(|(_, made)| *made).count(), 1);
+        assert!(found.iter().all(|(keys, _)| keys.public().pem() == found[0].0.public().pem()));
+        assert_eq!(names(&folder.path().join("home")), 1, "nothing is left beside them");
+    }
+
+    #[test]
+    fn an_empty_directory_becomes_theirs_and_any_other_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, full, link) = (folder.path().join("empty"), folder.path().join("full"), folder.path().join("link"));
+        std::fs::create_dir(&empty).unwrap();
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        // What a killed command left is nobody's.
+        std::fs::create_dir(folder.path().join(".empty.0.unfinished")).unwrap();
+        assert!(Keys::read_or_create(&link, "amal").unwrap().1);
+        assert_eq!(std::fs::metadata(&empty).unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::create_dir(&full).unwrap();
+        std::fs::write(full.join("notes"), "").unwrap();
+        let error = Keys::create(&full, "amal").unwrap_err().to_string();
+        assert!(error.contains("other files in it") && names(&full) == 1, "{error}");
+        let error = Keys::create(&empty, "amal").unwrap_err();
+        assert!(matches!(error, CustodyError::Signing(Error::KeyExists { .. })), "{error}");
+        assert_eq!(names(folder.path()), 4, "nothing else is left beside them");
+    }
 
     #[test]
     fn keys_are_made_once_and_only_for_their_owner() {
@@ -143,28 +210,6 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(Keys::create(&path, "amal").is_err());
         assert_eq!(again.path(), path);
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_in_nobodys_way() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        std::fs::create_dir(folder.path().join(".keys.1.unfinished")).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        assert!(Keys::read_or_create(&path, "amal").unwrap().1);
-        std::fs::write(folder.path().join("notes"), "").unwrap();
-        // Beside something else, at the wish of who typed it.
-        assert!(Keys::create(folder.path(), "amal").is_ok());
-    }
-
-    #[test]
-    fn several_that_come_first_have_the_same_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        // Of one process: of several, each has a sibling of its own.
-        let (first, second) = (Keys::create(&path, "amal").unwrap(), Keys::read_or_create(&path, "amal").unwrap());
-        assert_eq!((first.public().pem(), second.1), (second.0.public().pem(), false));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

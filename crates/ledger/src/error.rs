@@ -127,8 +127,22 @@ pub enum LedgerError {
         /// The system's own error.
         source: io::Error,
     },
-    /// The file system has no locks, without which several writers would spoil the journal.
-    #[error("{}: this file system has no file locks ({source})", path.display())]
+    /// A lock by name whose holder cannot be looked at from here: another machine's, or of another container.
+    #[error(
+        "{}: found the lock of {holder}, expected that it goes within {waited} s: if that process has ended, and nobody else is at work on this \
+         ledger, remove the file",
+        path.display()
+    )]
+    LockHeld {
+        /// The lock.
+        path: PathBuf,
+        /// Process, machine and what else tells it from others.
+        holder: String,
+        /// Seconds that were waited.
+        waited: u64,
+    },
+    /// The file system has neither locks nor symbolic links to make some of, without which several writers would spoil the journal.
+    #[error("{}: this file system has neither file locks nor symbolic links ({source})", path.display())]
     NoLocks {
         /// The lock file.
         path: PathBuf,

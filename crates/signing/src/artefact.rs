@@ -50,6 +50,47 @@ pub struct Verified {
     pub statements: Vec<Attested>,
     /// What was compared.
     pub coverage: Coverage,
+    /// What is signed, file by file.
+    pub files: Vec<Resource>,
+}
+
+impl Verified {
+    /// Compares a file that was read again with what was signed: it may have been replaced since. `bytes` are nothing where it was not there.
+    ///
+    /// # Errors
+    /// [`Error::Differs`] with the file: other bytes, none where some are signed, some where none are.
+    pub fn expect_file(&self, root: &Path, name: &str, bytes: Option<&[u8]>) -> Result<()> {
+        let signed: Vec<&Resource> = self.files.iter().filter(|resource| resource.file == name).collect();
+        let names = vec![name.to_owned()];
+        let differences = match bytes {
+            None if signed.is_empty() => return Ok(()),
+            None => Differences { missing: names, ..Differences::default() },
+            Some(_) if signed.is_empty() => Differences { extra: names, ..Differences::default() },
+            Some(bytes) if covers(&signed, bytes) => return Ok(()),
+            Some(_) => Differences { changed: names, ..Differences::default() },
+        };
+        Err(Error::Differs { path: root.to_owned(), signature: root.join(oms::FILE), differences: Box::new(differences) })
+    }
+}
+
+/// Are these the signed bytes: as a whole, or shard after shard without a gap?
+fn covers(signed: &[&Resource], bytes: &[u8]) -> bool {
+    if let [whole] = signed
+        && whole.range.is_none()
+    {
+        return whole.digest == Digest::of(bytes);
+    }
+    let mut shards: Vec<_> = signed.iter().filter_map(|resource| resource.range.map(|range| (range, resource.digest))).collect();
+    shards.sort_by_key(|(range, _)| *range);
+    let mut at = 0;
+    for ((start, end), digest) in shards {
+        let part = usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(from, to)| bytes.get(from..to));
+        if start != at || part.is_none_or(|part| Digest::of(part) != digest) {
+            return false;
+        }
+        at = end;
+    }
+    at == bytes.len() as u64
 }
 
 /// Writes the statement of where a directory comes from, then the signature over all files and the statement. What stood there of both is
@@ -91,7 +132,7 @@ pub fn verify(root: &Path, demand: &Demand<'_>) -> Result<Verified> {
     let oms::Verified { signer, digest, coverage } = signed.check_known(root, demand.known)?;
     refuse_uncovered(root, &manifest, &coverage)?;
     let statements = statements(root, &manifest, &trust)?;
-    Ok(Verified { signer, digest, statements, coverage })
+    Ok(Verified { signer, digest, statements, coverage, files: manifest.resources })
 }
 
 /// Files of git are nothing that a program here reads. With shards a file without bytes has no line, and is nothing to read.

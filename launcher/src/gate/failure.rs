@@ -26,6 +26,9 @@ impl From<CustodyError> for Failure {
             CustodyError::SetChanged { .. } => (Kind::Input, "put the files back that were signed, or have the set signed again"),
             CustodyError::File(FilesError::Io { .. }) | CustodyError::Io { .. } => return Failure::new(Kind::Failed, error),
             CustodyError::File(_) => return Failure::new(Kind::Input, error),
+            CustodyError::OtherKey { .. } => {
+                (Kind::Input, "bring back the keys that sealed it, or begin in another directory: a ledger has one key for ever")
+            }
             CustodyError::Record { .. } => (Kind::Input, "fetch the directory again from whoever published it"),
         };
         Failure::new(kind, error).help(help)

@@ -1,4 +1,4 @@
-//! A log's files on disk: private to its owner, replaced as one step, locked between processes.
+//! A log's files on disk: private to its owner, replaced as one step.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 use sirocco_files::{FilesError, read, replace};
 
 use crate::LedgerError;
@@ -76,45 +76,6 @@ pub(super) fn open(path: &Path, create: bool) -> Result<File, LedgerError> {
     })?;
     let kind = file.metadata().map_err(|error| LedgerError::io("read", path, error))?.file_type();
     if kind.is_file() { Ok(file) } else { Err(not_regular(read::kind(kind))) }
-}
-
-/// A file that processes lock in turn. It is made if it is missing and never removed.
-pub(super) struct LockFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl LockFile {
-    pub(super) fn open(path: PathBuf) -> Result<Self, LedgerError> {
-        Ok(Self { file: open(&path, true)?, path })
-    }
-
-    /// Waits until nobody else holds it. Threads that share this value have to take turns by themselves.
-    pub(super) fn hold(&self) -> Result<Held<'_>, LedgerError> {
-        use rustix::io::Errno;
-        loop {
-            return match rustix::fs::flock(&self.file, FlockOperation::LockExclusive) {
-                Ok(()) => Ok(Held { file: &self.file }),
-                Err(Errno::INTR) => continue,
-                Err(error @ (Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK)) => {
-                    Err(LedgerError::NoLocks { path: self.path.clone(), source: error.into() })
-                }
-                Err(error) => Err(LedgerError::io("lock", &self.path, error.into())),
-            };
-        }
-    }
-}
-
-/// The lock, until this is dropped.
-pub(super) struct Held<'a> {
-    file: &'a File,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        // It cannot fail on a file that was locked; if it did, closing the file would unlock it.
-        let _ = rustix::fs::flock(self.file, FlockOperation::Unlock);
-    }
 }
 
 #[cfg(test)]

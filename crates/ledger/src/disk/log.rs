@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::Directory;
-use crate::disk::files::{self, LockFile};
+use crate::disk::files;
 use crate::disk::journal::Journal;
+use crate::disk::lock::LockFile;
 use crate::entry::{Author, Entry};
 use crate::record::HEADER_BYTES;
 use crate::tlog_proof::CHECKPOINT;

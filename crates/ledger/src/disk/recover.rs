@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use crate::disk::directory::JOURNAL_LIMIT;
-use crate::disk::files::{self, LockFile};
+use crate::disk::files;
 use crate::disk::journal::Journal;
+use crate::disk::lock::LockFile;
 use crate::disk::log::{JOURNAL, LOCK, Log};
 use crate::entry::{Author, Digest, Fact, RECOVERED};
 use crate::record::{self, End, HEADER_BYTES, Next};

@@ -231,3 +231,26 @@ fn signing_again_replaces_both_files_and_a_failure_is_named() {
     assert!(matches!(sign(&model, &Claim { name: "x", known: &[], facts: &poor }, &site.cluster), Err(Error::BadFact { .. })));
     site.verify().unwrap();
 }
+
+#[test]
+fn a_file_that_is_read_again_is_compared_again() {
+    let site = Site::new();
+    site.sign(&[], &site.cluster);
+    let (verified, root) = (site.verify().unwrap(), site.model());
+    verified.expect_file(&root, "manifest.sha256", Some(b"digest")).unwrap();
+    verified.expect_file(&root, "origin.json", None).unwrap();
+    let said = |name: &str, bytes: Option<&[u8]>| verified.expect_file(&root, name, bytes).unwrap_err().to_string();
+    assert!(said("manifest.sha256", Some(b"other")).contains("changed: \"manifest.sha256\""));
+    assert!(said("manifest.sha256", None).contains("missing: \"manifest.sha256\""));
+    assert!(said("origin.json", Some(b"{}")).contains("not signed: \"origin.json\""));
+}
+
+#[test]
+fn of_a_file_in_shards_every_byte_is_compared() {
+    let shard = |range, bytes: &[u8]| Resource { file: "a".to_owned(), range: Some(range), digest: Digest::of(bytes) };
+    let (one, two) = (shard((0, 2), b"ab"), shard((2, 3), b"c"));
+    assert!(covers(&[&two, &one], b"abc"));
+    for (signed, bytes) in [(vec![&one], "abc"), (vec![&two], "abc"), (vec![&one, &two], "abC"), (vec![&one, &two], "ab")] {
+        assert!(!covers(&signed, bytes.as_bytes()), "{signed:?} {bytes}");
+    }
+}
