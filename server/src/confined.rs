@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, confined, testify};
 use sirocco_confine::{Allowed, Demand, Level, environment};
-use sirocco_custody::Account;
+use sirocco_custody::{Account, Deed, host, kernel};
 use sirocco_policy::Confinement;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -91,6 +91,15 @@ pub(crate) fn level() -> Option<Confinement> {
 /// The account's name as it was found outside; `None` where nothing was confined.
 pub(crate) fn account() -> Option<String> {
     ACCOUNT.get().cloned()
+}
+
+/// The entry that says how this process is confined; `None` where nothing was measured.
+pub(crate) fn deed() -> Result<Option<Deed>, Failure> {
+    let Some(measured) = MEASURED.get() else { return Ok(None) };
+    let unwritten = |error| Failure::System { what: "the report of the confinement", source: std::io::Error::other(error) };
+    let report = serde_json::to_string(&measured.report).map_err(unwritten)?;
+    let node = (host().map_err(Failure::Account)?, kernel().map_err(Failure::Account)?);
+    Ok(Some(Deed::node_confined(measured.level.number(), node, report)))
 }
 
 /// How many attempts to get out were made, all in vain.

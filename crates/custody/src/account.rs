@@ -62,6 +62,16 @@ pub fn host() -> Result<String, CustodyError> {
     Ok(text.trim().to_owned())
 }
 
+/// The release of its kernel.
+///
+/// # Errors
+/// Where /proc is not there.
+pub fn kernel() -> Result<String, CustodyError> {
+    let path = PathBuf::from("/proc/sys/kernel/osrelease");
+    let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
+    Ok(text.trim().to_owned())
+}
+
 /// A name for a ledger that is sealed for the first time, which no other has.
 pub fn log_name(account: &str) -> String {
     let plain: String = account.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.@".contains(c) { c } else { '_' }).collect();

@@ -39,6 +39,16 @@ impl Deed {
         Deed { verb: verb.into(), ..Deed::default() }
     }
 
+    /// A node of which was measured how far what runs there is kept from the network: the level by its number, the node's name and its kernel,
+    /// and the measurement as JSON.
+    pub fn node_confined(level: u8, (host, kernel): (String, String), report: String) -> Deed {
+        Deed::new("node.confined")
+            .fact("level", Fact::Number(i64::from(level)))
+            .fact("host", Fact::Text(host))
+            .fact("kernel", Fact::Text(kernel))
+            .fact("report", Fact::Text(report))
+    }
+
     /// With a fact.
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<Fact>) -> Deed {

@@ -26,7 +26,7 @@ mod set;
 mod statement;
 mod texts;
 
-pub use account::{Account, host, log_name};
+pub use account::{Account, host, kernel, log_name};
 pub use book::{Book, Deed};
 pub use custody::{Custody, Question, Settings, today};
 pub use error::CustodyError;

@@ -17,8 +17,7 @@ use sirocco_config::environment::CONFINED;
 use sirocco_confine::child::{Helper, serve};
 use sirocco_confine::witness::{Measured, NotConfined, confined, testify};
 use sirocco_confine::{Demand, Level, environment};
-use sirocco_custody::{Account, Deed, host};
-use sirocco_ledger::Fact;
+use sirocco_custody::{Account, Deed, host, kernel};
 use sirocco_policy::Confinement;
 
 use crate::chain::submit;
@@ -172,23 +171,14 @@ pub(crate) fn hand_on(command: &mut Command) {
 pub(crate) fn deed() -> Result<Option<Deed>, Failure> {
     let Some(measured) = MEASURED.get() else { return Ok(None) };
     let host = host().map_err(|error| unreported(&error))?;
-    of_node(measured, host, kernel()?).map(Some)
+    let kernel = kernel().map_err(|error| unreported(&error))?;
+    of_node(measured, host, kernel).map(Some)
 }
 
 /// The same of a node that was measured by itself.
 pub(crate) fn of_node(measured: &Measured, host: String, kernel: String) -> Result<Deed, Failure> {
     let report = serde_json::to_string(&measured.report).map_err(|error| unreported(&error))?;
-    Ok(Deed::new("node.confined")
-        .fact("level", Fact::Number(i64::from(measured.level.number())))
-        .fact("host", Fact::Text(host))
-        .fact("kernel", Fact::Text(kernel))
-        .fact("report", Fact::Text(report)))
-}
-
-/// The release of the kernel here.
-fn kernel() -> Result<String, Failure> {
-    let read = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| unreported(&error))?;
-    Ok(read.trim().to_owned())
+    Ok(Deed::node_confined(measured.level.number(), (host, kernel), report))
 }
 
 fn unreported(error: &dyn std::fmt::Display) -> Failure {

@@ -14,7 +14,7 @@ use sirocco_config::RunFile;
 use sirocco_config::environment::{CONFINED, NODE_NAME};
 use sirocco_confine::witness::{Measured, confined};
 use sirocco_confine::{Allowed, Connects, Demand, Level, apply, environment, network};
-use sirocco_custody::host;
+use sirocco_custody::{host, kernel};
 use sirocco_files::replace;
 use sirocco_policy::Action;
 
@@ -118,7 +118,7 @@ pub(super) fn node(words: &[OsString]) -> Result<(), Failure> {
     let demand = Words { hosts, account, ..Words::default() }.demand();
     without_ways_out(false)?;
     let own = host().map_err(failed)?;
-    let kernel = super::kernel()?;
+    let kernel = kernel().map_err(failed)?;
     let (measured, refused) = match confined(&demand, &called(WITNESS)?) {
         Ok(measured) => (Some(measured), None),
         Err(why) => (None, Some(why.to_string())),

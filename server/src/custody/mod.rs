@@ -134,6 +134,9 @@ impl Desk {
 
     /// Verifies every directory, then asks for the endpoint and for each of its adapters. What was answered is signed, also a refusal.
     pub(crate) fn admit(&self, args: &Args) -> Result<Admission, Failure> {
+        if let Some(deed) = confined::deed()? {
+            self.book.write(deed).map_err(Failure::Account)?;
+        }
         let admission = self.ask(args);
         if matches!(admission, Err(Failure::Refused(_))) {
             self.seal().map_err(Failure::Account)?;
@@ -179,6 +182,7 @@ impl Desk {
         let mut deed = Deed::new("endpoint.started")
             .fact("endpoint", Fact::Text(self.endpoint.to_string()))
             .fact("address", Fact::Text(address.to_string()))
+            .fact("confinement", Fact::Text(confined::level().map_or("unknown", Confinement::word).to_owned()))
             .fact("served", Fact::List(served));
         for part in &admission.parts {
             deed = deed.input(part.name.to_string(), Digest::from(part.digest));
@@ -205,7 +209,8 @@ impl Desk {
     pub(crate) fn described(&self, admission: &Admission, names: &[String]) -> Value {
         let part = |(part, name): (&Part, &String)| json!({"name": name, "artefact": part.name.to_string(), "sha256": part.digest.to_string(), "signed_by": part.signer});
         let artefacts: Vec<Value> = admission.parts.iter().zip(names).map(part).collect();
-        json!({"endpoint": self.endpoint.to_string(), "artefacts": artefacts, "ledger": self.ledger.display().to_string()})
+        let confinement = json!({"level": confined::level().map(Confinement::word), "attempts": confined::attempts()});
+        json!({"endpoint": self.endpoint.to_string(), "artefacts": artefacts, "confinement": confinement, "ledger": self.ledger.display().to_string()})
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use sirocco_ledger::Fact;
 use sirocco_tests::material::tiny_model;
 use tempfile::TempDir;
 
+use crate::ministry::sealed;
 use crate::server::{LIMIT, Server, serve};
 
 #[expect(clippy::print_stderr, reason = "what is not tested must be seen")]
@@ -36,7 +38,15 @@ fn clients_reach_a_server_that_reaches_nobody() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     assert!(status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')), "{status}");
     server.signal("TERM");
-    server.wait().expect_code(0);
+    let (finished, place) = server.wait_and_keep();
+    finished.expect_code(0);
+    // What was measured stands in the ledger, whole, before what rests on it.
+    let entries = sealed(place.path());
+    let verbs: Vec<&str> = entries.iter().map(|entry| entry.verb.as_str()).collect();
+    assert_eq!(verbs[0], "node.confined", "{verbs:?}");
+    assert_eq!(entries[0].facts["level"], Fact::Number(2));
+    let started = entries.iter().find(|entry| entry.verb == "endpoint.started").unwrap();
+    assert_eq!(started.facts["confinement"], Fact::Text("network_namespace".to_owned()));
 }
 
 #[test]

@@ -165,6 +165,7 @@ fn the_event_says_what_is_served_and_who_signed_it() {
         event["artefacts"].as_array().unwrap().iter().map(|part| (&part["artefact"], &part["signed_by"])).collect();
     assert_eq!(said, [(&json!("model:tiny"), &Value::Null), (&json!("adapter:letters"), &json!("release"))]);
     assert_eq!((&event["endpoint"], event["artefacts"][0]["sha256"].as_str().unwrap().len()), (&json!("endpoint:tiny"), 64));
+    assert_eq!(event["confinement"], json!({"level": "environment", "attempts": 0}));
     assert!(event["ledger"].as_str().unwrap().ends_with("state/sirocco/ledger"), "{event}");
 }
 
