@@ -16,6 +16,11 @@ pub struct Numbered {
     pub text: Vec<u8>,
 }
 
+/// The entry of this index: they stand in their order.
+pub(crate) fn at(entries: &[Numbered], index: u64) -> Option<&Numbered> {
+    entries.get(usize::try_from(index).ok()?).filter(|one| one.index == index)
+}
+
 /// No ledger of a run has more entries; larger ones would not be evidence that somebody reads.
 const MOST: u64 = 1 << 20;
 

@@ -60,7 +60,7 @@ impl Files {
                 let entry = entry.map_err(io("list", &folder))?;
                 let kind = entry.file_type().map_err(io("read", &entry.path()))?;
                 let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-                if kind.is_dir() {
+                if kind.is_dir() && entry.file_name().to_str().is_some() {
                     open.push((entry.path(), name + "/"));
                 } else if !kind.is_file() || entry.file_name().to_str().is_none() {
                     bundle.odd.push(Odd { file: name, found: read::kind(kind).to_owned() });

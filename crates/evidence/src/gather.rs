@@ -9,9 +9,9 @@ use sirocco_ledger::tlog_proof::{CHECKPOINT, prove};
 use sirocco_signing::trust::Trust;
 use sirocco_signing::{oms, provenance};
 
-use crate::entries::{Numbered, sealed};
+use crate::entries::{Numbered, at, sealed};
 use crate::error::{EvidenceError, malformed};
-use crate::layout::{EXPORTED, KEYS, LEDGER, PUBLISHED, RECORD, SIGNATURES, free, is_proven, plain, proof};
+use crate::layout::{EXPORTED, KEYS, LEDGER, PUBLISHED, RECORD, SIGNATURES, Taken, is_proven, plain, proof};
 use crate::policy::PolicyTexts;
 use crate::record::{Artefact, RECORD_VERSION, Record, Summary, claims, nodes, ruling_text, rulings, text};
 
@@ -71,9 +71,9 @@ impl Gathered {
         files.extend((1..).zip(parts.policies).flat_map(|(number, texts)| texts.files(number)));
         files.extend(parts.keys.iter().map(|(name, text)| (format!("{KEYS}{name}"), text.clone().into_bytes())));
         files.extend(derived(&entries));
-        let mut artefacts = Vec::new();
+        let (mut artefacts, mut taken) = (Vec::new(), Taken::default());
         for directory in parts.artefacts {
-            let artefact = add_artefact(directory, parts.trust, &entries, &mut files)?;
+            let artefact = add_artefact(directory, (parts.trust, &entries), &mut taken, &mut files)?;
             artefacts.push(artefact);
         }
         let record = Record {
@@ -105,7 +105,7 @@ impl Gathered {
 /// Files that say again what entries say.
 pub(crate) fn derived(entries: &[Numbered]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let find = |index: u64| entries.iter().find(|one| one.index == index);
+    let find = |index| at(entries, index);
     for ruling in rulings(entries) {
         files.extend(find(ruling.entry).map(|one| (ruling.file, ruling_text(one).into_bytes())));
     }
@@ -130,15 +130,13 @@ pub(crate) fn name_in(origin: &[u8]) -> Option<String> {
 
 fn add_artefact(
     directory: &Path,
-    trust: &Trust,
-    entries: &[Numbered],
+    (trust, entries): (&Trust, &[Numbered]),
+    taken: &mut Taken,
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<Artefact, EvidenceError> {
     let real = std::fs::canonicalize(directory).map_err(crate::error::io("find", directory))?;
     let name = real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let path = |name: &str| format!("{SIGNATURES}{name}/");
-    let taken = |name: &str| files.keys().any(|file| file.starts_with(&path(name)));
-    let folder = path(&free(&plain(&name), taken));
+    let folder = format!("{SIGNATURES}{}/", taken.free(&plain(&name)));
     let signed = oms::read(&directory.join(oms::FILE), trust)?;
     for name in [oms::FILE, provenance::FILE, ORIGIN] {
         files.insert(format!("{folder}{name}"), read::bytes(&directory.join(name), LONGEST)?);

@@ -1,5 +1,7 @@
 //! What the files of a bundle are called.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sirocco_ledger::Entry;
 
 /// What is here, for programs.
@@ -57,10 +59,25 @@ pub fn plain(name: &str) -> String {
     if kept.is_empty() || kept.starts_with('.') { format!("_{kept}") } else { kept }
 }
 
-/// `wanted`, or the first of `wanted-2`, `wanted-3`, … that is not taken.
-pub fn free(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
-    let numbered = (2_u64..).map(|number| format!("{wanted}-{number}"));
-    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+/// Names that are given out once each.
+#[derive(Debug, Default)]
+pub struct Taken {
+    names: BTreeSet<String>,
+    /// The next number of a name that was wanted before: a ledger of anybody's making may want one a million times.
+    next: BTreeMap<String, u64>,
+}
+
+impl Taken {
+    /// `wanted`, or the first of `wanted-2`, `wanted-3`, … that is not taken; now it is.
+    pub fn free(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        while !self.names.insert(name.clone()) {
+            let next = self.next.entry(wanted.to_owned()).or_insert(2);
+            name = format!("{wanted}-{next}");
+            *next = next.saturating_add(1);
+        }
+        name
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +88,7 @@ mod tests {
     fn names_are_one_part_of_a_path() {
         assert_eq!(plain("node-1.site"), "node-1.site");
         assert_eq!([plain("../a"), plain(""), plain("a/b"), plain("é")], ["_.._a", "_", "a_b", "_"].map(str::to_owned));
-        assert_eq!(free("a", |name| name == "a" || name == "a-2"), "a-3");
+        let mut taken = Taken::default();
+        assert_eq!(["a-2", "a", "a", "a", "a-2"].map(|wanted| taken.free(wanted)), ["a-2", "a", "a-3", "a-4", "a-2-2"]);
     }
 }

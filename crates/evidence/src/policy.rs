@@ -60,6 +60,16 @@ impl PolicyTexts {
         std::iter::once(schema).chain(set).chain(own)
     }
 
+    /// Whether a file of a bundle is part of a version: the schema, rules and facts, a table of cases, a user's own facts.
+    pub(crate) fn has_place_for(path: &str) -> bool {
+        let rest = path.strip_prefix(POLICY).and_then(|path| path.split_once('/')).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| match rest.split_once('/') {
+            None => rest == SCHEMA,
+            Some(("set", name)) => name.ends_with(".cedar") || name.ends_with(".toml"),
+            Some((part, _)) => part == "own",
+        })
+    }
+
     /// Those that a run has kept (`RUN/policy/`), in the order of their digests.
     ///
     /// # Errors

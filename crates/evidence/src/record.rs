@@ -8,7 +8,7 @@ use sirocco_files::Digest;
 use sirocco_ledger::{Entry, Fact};
 
 use crate::entries::Numbered;
-use crate::layout::{self, CONFINED, CONFINEMENT, DECISIONS, LEDGER, POLICY, PROOFS, SIGNATURES, free, plain};
+use crate::layout::{self, CONFINED, CONFINEMENT, DECISIONS, LEDGER, POLICY, PROOFS, SIGNATURES, Taken, plain};
 
 /// The version of [`Record`].
 pub const RECORD_VERSION: u32 = 1;
@@ -168,12 +168,11 @@ pub(crate) fn ruling_text(one: &Numbered) -> String {
 
 /// Every measured node of a ledger.
 pub(crate) fn nodes(entries: &[Numbered]) -> Vec<Node> {
-    let mut nodes = Vec::<Node>::new();
+    let (mut nodes, mut taken) = (Vec::<Node>::new(), Taken::default());
     for one in entries.iter().filter(|one| one.entry.verb == CONFINED) {
         let host = text(&one.entry, "node").or_else(|| text(&one.entry, "host")).unwrap_or(&one.entry.host).to_owned();
-        let path = |name: &str| format!("{CONFINEMENT}{name}.json");
-        let name = free(&plain(&host), |name| nodes.iter().any(|node| node.file == path(name)));
-        nodes.push(Node { entry: one.index, host, file: path(&name), proof: layout::proof(one.index, CONFINED) });
+        let file = format!("{CONFINEMENT}{}.json", taken.free(&plain(&host)));
+        nodes.push(Node { entry: one.index, host, file, proof: layout::proof(one.index, CONFINED) });
     }
     nodes
 }

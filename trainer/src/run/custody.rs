@@ -29,6 +29,12 @@ pub(super) enum Permit {
     Resume(Admitted<verb::Resume, Name>),
 }
 
+/// Leave to train, on these machines, each named once.
+pub(super) struct Admission {
+    pub(super) permit: Permit,
+    pub(super) nodes: BTreeSet<String>,
+}
+
 impl Permit {
     /// What let it pass.
     pub(super) fn decision(&self) -> &Decision {
@@ -130,12 +136,14 @@ pub(super) fn admit(
     (custody, run): (&Custody, &Run),
     keeper: Option<&Keeper>,
     made: (Name, &Lineage, bool),
-) -> Result<Permit, Failure> {
+) -> Result<Admission, Failure> {
     let began = Instant::now();
     let (made, lineage, resumes) = made;
     let action = if resumes { Action::Resume } else { Action::Train };
     let node = host().map_err(|error| Failure::custody(error, directory));
-    let node = everyone(communicator, ASKING, node)?.swap_remove(communicator.rank());
+    let mut hosts = everyone(communicator, ASKING, node)?;
+    let nodes = hosts.iter().cloned().collect();
+    let node = hosts.swap_remove(communicator.rank());
     let approved_by = keeper.map_or_else(|| Ok(BTreeSet::new()), |keeper| keeper.approved_by(run, action, &made));
     let approved_by = everyone(communicator, ASKING, approved_by)?.into_iter().flatten().collect();
     let question = Question {
@@ -164,7 +172,7 @@ pub(super) fn admit(
     let permit = permit.ok_or_else(|| Failure::failed("the policy was asked and did not answer"))?;
     log(permit.decision());
     tracing::info!(seconds = began.elapsed().as_secs_f64(), "asked the policy");
-    Ok(permit)
+    Ok(Admission { permit, nodes })
 }
 
 /// Writes the decisions of all ranks down, those of ranks that asked the same once. A refusal is the last that this program writes.

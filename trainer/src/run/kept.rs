@@ -1,5 +1,7 @@
 //! What the first rank keeps of a run: every checkpoint signed and written down before it gets its name, the run's beginning and its end.
 
+use std::collections::BTreeSet;
+
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, FileDigest, RunState, ShardRecord};
 use sirocco_config::Run;
 use sirocco_custody::{CHECKPOINT_PUBLISHED, Custody, CustodyError, Deed, Lineage};
@@ -22,16 +24,17 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Writes down that the run begins, or goes on after `first` steps.
+    /// Writes down that the run begins on these machines, or goes on after `first` steps.
     pub(super) fn begin(
         keeper: Keeper,
         (custody, run): (&Custody, &Run),
         permit: &Permit,
         lineage: &Lineage,
-        (first, ranks): (u64, usize),
+        (first, nodes): (u64, &BTreeSet<String>),
     ) -> Result<Kept, Failure> {
         let (artefact, lineage) = (permit.artefact().clone(), custody.remembered(lineage));
-        let mut deed = Deed::new(permit.verb()).fact("step", number(first)).fact("ranks", number(ranks as u64));
+        let mut deed = Deed::new(permit.verb()).fact("step", number(first)).fact("ranks", number(run.ranks()));
+        deed = deed.fact("nodes", Fact::List(nodes.iter().cloned().collect()));
         for (axis, length) in
             [("pp", run.parallel.pp), ("dp", run.parallel.dp), ("fsdp", run.parallel.fsdp), ("tp", run.parallel.tp)]
         {

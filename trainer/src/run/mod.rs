@@ -33,7 +33,7 @@ use sirocco_config::{Place, Run};
 use sirocco_policy::{Confinement, Kind, Name};
 use sirocco_tokens::Order;
 
-use self::custody::Materials;
+use self::custody::{Admission, Materials};
 use self::data::Sequences;
 use self::deadline::Deadline;
 use self::fitting::Save;
@@ -133,7 +133,8 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let data = [Some(&training), held_out.as_ref()].into_iter().flatten().collect();
     let materials = Materials { base: &base, base_files: &base_files, data, origin };
     let lineage = materials.lineage(&custody, &made, (keeper.as_ref(), communicator))?;
-    let permit = custody::admit((&job.dir, communicator), (&custody, run), keeper.as_ref(), (made, &lineage, newest.is_some()))?;
+    let Admission { permit, nodes } =
+        custody::admit((&job.dir, communicator), (&custody, run), keeper.as_ref(), (made, &lineage, newest.is_some()))?;
 
     // 7. The state to begin with.
     let optimizer = match &newest {
@@ -151,7 +152,7 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     tracing::info!(first, steps, sequences = training.len(), %mesh, held_bytes, largest_unit_bytes, saved_bytes, "training");
 
     // 8. The steps.
-    let begin = |keeper| Kept::begin(keeper, (&custody, run), &permit, &lineage, (first, communicator.size()));
+    let begin = |keeper| Kept::begin(keeper, (&custody, run), &permit, &lineage, (first, &nodes));
     let kept = keeper.map(begin).transpose();
     let kept = begun(communicator, kept)?.map(Arc::new);
     let schedule = settings::schedule(run, steps);

@@ -1,13 +1,13 @@
 //! Was every node of the run measured, did no attempt get through, and was it confined as far as the decision had assumed?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sirocco_ledger::{Entry, Fact};
 
 use super::{Check, Finding, Seen};
-use crate::entries::Numbered;
-use crate::layout::{CONFINED, RESUMED, STARTED};
+use crate::entries::{Numbered, at};
+use crate::layout::{CONFINED, RESUMED, STARTED, decision};
 use crate::record::{Node, nodes, text};
 
 /// The levels, from 0, by the words that requests and reports have for them.
@@ -16,18 +16,14 @@ const LEVELS: [&str; 6] = ["environment", "seccomp", "network_namespace", "landl
 pub(super) fn check(seen: &Seen<'_>) -> Check {
     let mut findings = seen.unread();
     let (measured, entries) = (nodes(seen.entries()), seen.entries());
+    let (demanded, unreadable) = demanded(entries);
+    findings.extend(unreadable);
     for node in &measured {
-        if let Err(what) = one(seen, node) {
+        if let Err(what) = one(seen, node, demanded) {
             findings.push(Finding::new(&node.file, what));
         }
     }
-    let hosts: BTreeSet<&str> = measured.iter().map(|node| node.host.as_str()).collect();
-    let demanded = demanded(entries);
-    if let Some(level) = demanded.filter(|level| *level > 0 || !hosts.is_empty()) {
-        let missing = of_run(entries).into_iter().filter(|host| !hosts.contains(host));
-        let what = |host: &str| format!("the node {host} was not measured, though the decision rests on level {level}");
-        findings.extend(missing.map(|host| Finding::new("confinement/", what(host))));
-    }
+    findings.extend(unmeasured(entries, &measured));
     let asked =
         demanded.map_or_else(|| "decisions rest on no level".to_owned(), |level| format!("decisions rest on level {level}"));
     let open: BTreeSet<&str> = measured.iter().filter(|node| is_open(seen, node)).map(|node| node.host.as_str()).collect();
@@ -44,37 +40,71 @@ fn level(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| word(value.as_str()?))
 }
 
-/// The highest level that a decision to train or to resume rests on.
-fn demanded(entries: &[Numbered]) -> Option<u64> {
-    let of = |one: &Numbered| {
-        let is_run = ["policy.train", "policy.resume"].contains(&one.entry.verb.as_str());
-        let allowed = one.entry.decision.as_ref().is_some_and(|decision| decision.allowed);
-        let request: Value = serde_json::from_str(text(&one.entry, "request").filter(|_| is_run && allowed)?).ok()?;
-        level(request.get("confinement")?)
-    };
-    entries.iter().filter_map(of).max()
+/// The level that an allowed decision to train or to resume rests on: none, or one that has no name here.
+fn rests_on(one: &Numbered) -> Option<Result<u64, Finding>> {
+    let is_run = ["policy.train", "policy.resume"].contains(&one.entry.verb.as_str());
+    let allowed = one.entry.decision.as_ref().is_some_and(|decision| decision.allowed);
+    // A request that is none is a finding among the decisions.
+    let request: Value = serde_json::from_str(text(&one.entry, "request").filter(|_| is_run && allowed)?).ok()?;
+    let asked = request.get("confinement").filter(|asked| !asked.is_null())?;
+    let unknown = || Finding::new(decision(one.index), format!("rests on the level {asked}, expected one of {LEVELS:?}"));
+    Some(level(asked).ok_or_else(unknown))
+}
+
+/// The highest level that a decision rests on, and levels that are none.
+fn demanded(entries: &[Numbered]) -> (Option<u64>, Vec<Finding>) {
+    let (mut levels, mut findings) = (None, Vec::new());
+    for answer in entries.iter().filter_map(rests_on) {
+        match answer {
+            Ok(level) => levels = levels.max(Some(level)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    (levels, findings)
+}
+
+/// Nodes of which nothing was measured between the beginning of a run, or its going on, and the one before.
+fn unmeasured(entries: &[Numbered], measured: &[Node]) -> Vec<Finding> {
+    let measured: BTreeMap<u64, &str> = measured.iter().map(|node| (node.entry, node.host.as_str())).collect();
+    let (mut fresh, mut level, mut findings) = (BTreeSet::new(), 0, Vec::new());
+    for one in entries {
+        fresh.extend(measured.get(&one.index));
+        if let Some(Ok(found)) = rests_on(one) {
+            level = found;
+        }
+        if [STARTED, RESUMED].contains(&one.entry.verb.as_str()) {
+            let missing = of_run(one).into_iter().filter(|host| level > 0 && !fresh.contains(host));
+            let what = |host: &str| {
+                let (index, verb) = (one.index, &one.entry.verb);
+                format!(
+                    "entry {index}, {verb}: the node {host} was not measured before it, though its decision rests on level {level}"
+                )
+            };
+            findings.extend(missing.map(|host| Finding::new("confinement/", what(host))));
+            (fresh, level) = (BTreeSet::new(), 0);
+        }
+    }
+    findings
 }
 
 /// The machines on which a run began or went on.
-fn of_run(entries: &[Numbered]) -> BTreeSet<&str> {
-    let runs = entries.iter().filter(|one| [STARTED, RESUMED].contains(&one.entry.verb.as_str()));
-    runs.flat_map(|one| match one.entry.facts.get("nodes") {
+fn of_run(one: &Numbered) -> Vec<&str> {
+    match one.entry.facts.get("nodes") {
         Some(Fact::List(nodes)) => nodes.iter().map(String::as_str).collect(),
         _ => vec![one.entry.host.as_str()],
-    })
-    .collect()
+    }
 }
 
 /// Whether something got through that the node's level leaves open.
 fn is_open(seen: &Seen<'_>, node: &Node) -> bool {
-    let entry = seen.entries().iter().find(|one| one.index == node.entry);
+    let entry = at(seen.entries(), node.entry);
     let report = entry.and_then(|one| serde_json::from_str::<Value>(text(&one.entry, "report")?).ok()).unwrap_or_default();
     let attempts = report.get("attempts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     attempts.iter().any(|attempt| attempt.get("got_through").and_then(Value::as_bool) == Some(true))
 }
 
-fn one(seen: &Seen<'_>, node: &Node) -> Result<(), String> {
-    let numbered = seen.entries().iter().find(|one| one.index == node.entry).ok_or("has no entry")?;
+fn one(seen: &Seen<'_>, node: &Node, demanded: Option<u64>) -> Result<(), String> {
+    let numbered = at(seen.entries(), node.entry).ok_or("has no entry")?;
     let report = text(&numbered.entry, "report").ok_or("its entry has no report")?;
     let report: Value = serde_json::from_str(report).map_err(|error| format!("is no JSON: {error}"))?;
     let attempts = report.get("attempts").and_then(Value::as_array).filter(|attempts| !attempts.is_empty());
@@ -97,7 +127,7 @@ fn one(seen: &Seen<'_>, node: &Node) -> Result<(), String> {
         0 => {}
         findings => return Err(format!("has {findings} findings of its own")),
     }
-    let Some(demanded) = demanded(seen.entries()) else { return Ok(()) };
+    let Some(demanded) = demanded else { return Ok(()) };
     match reached(&numbered.entry, &report) {
         Some(reached) if reached >= demanded => Ok(()),
         Some(reached) => Err(format!("level {reached} was reached, but the decision rests on level {demanded}")),

@@ -68,6 +68,8 @@ fn texts(seen: &Seen<'_>, decided: &[&Numbered]) -> Vec<Finding> {
             }
         }
     }
+    let stray = seen.files.files.keys().filter(|name| name.starts_with(POLICY) && !PolicyTexts::has_place_for(name));
+    findings.extend(stray.map(|name| Finding::new(name, "enters no digest by which something was decided")));
     let unused = versions.keys().filter(|folder| !used.contains(folder));
     findings.extend(unused.map(|folder| Finding::new(folder, "has texts by which nothing was decided")));
     findings
@@ -75,7 +77,7 @@ fn texts(seen: &Seen<'_>, decided: &[&Numbered]) -> Vec<Finding> {
 
 /// What was done needs a decision of its own before it, the last of its kind, and one that allowed it.
 fn order(entries: &[Numbered]) -> Vec<Finding> {
-    let mut last = BTreeMap::<(String, String), (u64, bool)>::new();
+    let mut last = Last::new();
     let mut findings = Vec::new();
     for one in entries {
         let entry = &one.entry;
@@ -84,27 +86,36 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
             last.insert(key, (one.index, made.allowed));
             continue;
         }
-        let (verbs, things): (&[&str], Option<Vec<&str>>) = match entry.verb.as_str() {
-            STARTED => (&["policy.train"], None),
-            RESUMED => (&["policy.resume"], None),
-            EXPORTED => (&["policy.export", "policy.merge"], Some(entry.outputs.keys().map(String::as_str).collect())),
-            SENT => (&["policy.sendout"], Some(entry.inputs.keys().map(String::as_str).collect())),
+        let (verbs, things): (&[&str], Vec<Option<&str>>) = match entry.verb.as_str() {
+            STARTED => (&["policy.train"], vec![None]),
+            RESUMED => (&["policy.resume"], vec![None]),
+            EXPORTED => (&["policy.export", "policy.merge"], entry.outputs.keys().map(|name| Some(name.as_str())).collect()),
+            SENT => (&["policy.sendout"], entry.inputs.keys().map(|name| Some(name.as_str())).collect()),
             _ => continue,
         };
-        let about = |(verb, artefact): &(String, String)| {
-            verbs.contains(&verb.as_str()) && things.as_ref().is_none_or(|things| things.contains(&artefact.as_str()))
-        };
-        let found = last.iter().filter(|(key, _)| about(key)).max_by_key(|(_, (index, _))| *index);
-        let found = found.map(|(key, answer)| (key.clone(), *answer));
-        let at = |what: String| Finding::new("ledger/", format!("entry {}, {}: {what}", one.index, entry.verb));
-        match found {
-            None => findings.push(at(format!("no decision {} before it that was not used already", verbs.join(" or ")))),
-            Some((_, (index, false))) => findings.push(at(format!("done although entry {index} refused it"))),
-            // One decision admits one action.
-            Some((key, _)) => drop(last.remove(&key)),
-        }
+        let found = things.into_iter().filter_map(|thing| use_up(&mut last, verbs, thing).err());
+        findings.extend(found.map(|what| Finding::new("ledger/", format!("entry {}, {}: {what}", one.index, entry.verb))));
     }
     findings
+}
+
+/// The last decision about each artefact that nothing was done by yet: by verb and artefact its index, and whether it allowed.
+type Last = BTreeMap<(String, String), (u64, bool)>;
+
+/// Takes the newest decision of one of these verbs about `thing`, or about anything: one decision admits one action.
+fn use_up(last: &mut Last, verbs: &[&str], thing: Option<&str>) -> Result<(), String> {
+    let about = |(verb, artefact): &(String, String)| {
+        verbs.contains(&verb.as_str()) && thing.is_none_or(|thing| thing == artefact.as_str())
+    };
+    let found = last.iter().filter(|(key, _)| about(key)).max_by_key(|(_, (index, _))| *index);
+    match found.map(|(key, answer)| (key.clone(), *answer)) {
+        None => Err(format!("no decision {} before it that was not used already", verbs.join(" or "))),
+        Some((_, (index, false))) => Err(format!("done although entry {index} refused it")),
+        Some((key, _)) => {
+            last.remove(&key);
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

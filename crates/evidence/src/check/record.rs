@@ -27,7 +27,7 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
                     .push(Finding::new(RECORD, format!("does not say what the ledger says: {}", difference(record, &of_ledger))));
             }
             let named = signed.checkpoint.origin.strip_prefix("sirocco/").and_then(|rest| rest.rsplit_once('/'));
-            if named.is_some_and(|(run, _)| run != record.run) {
+            if named.is_none_or(|(run, _)| run != record.run) {
                 findings.push(Finding::new(
                     RECORD,
                     format!("is of the run {}, the ledger is {}", record.run, signed.checkpoint.origin),
