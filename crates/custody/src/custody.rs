@@ -86,7 +86,7 @@ pub struct Custody {
     set: ReadSet,
     settings: Settings,
     who: Who,
-    /// Where relative paths start, for people and in facts.
+    /// Where relative paths start, for people and in facts; without links.
     base: PathBuf,
 }
 
@@ -97,7 +97,10 @@ impl Custody {
     /// # Errors
     /// A set that is not there, not right, or not what this machine takes.
     pub fn open(settings: Settings, base: &Path, trust: Option<&Trust>) -> Result<Custody, CustodyError> {
-        let set = ReadSet::read(&settings.set, &settings.facts, trust)?;
+        let mut set = ReadSet::read(&settings.set, &settings.facts, trust)?;
+        let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_owned());
+        // The set may say `data/letters` and a user `/home/amal/data/letters`: one place, of which both descriptions hold.
+        set.set = set.set.with_places(|path| place(&base, Path::new(path)));
         let guard = set.set.guard(&set.demands);
         let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;
         let account = Account::own(settings.account.as_deref()).name;
@@ -105,7 +108,7 @@ impl Custody {
         let service = Who::new(WhoKind::Service, account.clone());
         let is_service = guard.gate().facts().principal(&service).is_some();
         let who = if is_service { service } else { Who::new(WhoKind::Person, account) };
-        Ok(Custody { guard, set, settings, who, base: base.to_owned() })
+        Ok(Custody { guard, set, settings, who, base })
     }
 
     /// The rules and facts.
@@ -156,15 +159,8 @@ impl Custody {
     }
 
     fn lies(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Option<Sha256Digest>) -> Name {
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let base = std::fs::canonicalize(&self.base).unwrap_or_else(|_| self.base.clone());
-        let absolute = real.display().to_string();
-        let relative = real.strip_prefix(&base).ok().map(|path| path.display().to_string());
-        let facts = self.gate().facts();
-        // Facts may write either.
-        let is_absolute = facts.describe_place(&absolute);
-        let written = relative.filter(|path| !is_absolute && facts.describe_place(path)).unwrap_or(absolute);
-        let name = facts.known_as(kind, Some(&written), digest.as_ref());
+        let written = place(&self.base, path);
+        let name = self.gate().facts().known_as(kind, Some(&written), digest.as_ref());
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
         lineage.uses(name, digest, Some(written))
     }
@@ -262,6 +258,24 @@ impl Custody {
         let deed = asked(&request, decision);
         (deed, answer.map_err(|refused| CustodyError::Refused(refused.decision)))
     }
+}
+
+/// The one spelling of a place: absolute, with links resolved as far as it is there.
+fn place(base: &Path, path: &Path) -> String {
+    let whole = base.join(path);
+    let mut there = whole.as_path();
+    // What is not there yet has the links of what is.
+    let real = loop {
+        if let Ok(real) = std::fs::canonicalize(there) {
+            let rest = whole.strip_prefix(there).ok().filter(|rest| !rest.as_os_str().is_empty());
+            break rest.map_or_else(|| real.clone(), |rest| real.join(rest));
+        }
+        match there.parent() {
+            Some(parent) => there = parent,
+            None => break whole.clone(),
+        }
+    };
+    real.display().to_string()
 }
 
 /// The entry of a question and its answer. The request is there whole, so that the decision can be made again.

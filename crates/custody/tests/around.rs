@@ -155,3 +155,25 @@ fn a_file_in_a_described_directory_has_its_labels_wherever_facts_begin_their_pat
 fn digests_of_the_ledger_and_of_manifests_are_the_same_bytes() {
     assert_eq!(Digest::from(BareDigest::of(b"x")), Digest::of(b"x"));
 }
+
+#[test]
+fn one_place_has_the_labels_of_everybody_who_describes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (set, data) = (at_home(folder.path()), letters(folder.path()));
+    let own = folder.path().join("own.toml");
+    let link = folder.path().join("link.jsonl");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    // The set writes the place from here, a user writes it whole, through a link, or with a detour; the labels that are milder change nothing.
+    let detour = folder.path().join("rules/../letters.jsonl");
+    for path in [&data, &link, &detour] {
+        std::fs::write(&own, format!("[data.mild]\npath = \"{}\"\nresidency = \"anywhere\"\n", path.display())).unwrap();
+        for typed in [&data, &link] {
+            let settings = Settings { facts: vec![own.clone()], ..settings(&set, "bologna") };
+            let custody = Custody::open(settings, folder.path(), None).unwrap();
+            let mut lineage = Lineage::default();
+            let name = custody.uses(&mut lineage, Kind::Data, typed, BareDigest::of(b"{}\n"));
+            let refused = custody.ask(Question::new(Action::Prepare, name, lineage)).unwrap_err().to_string();
+            assert!(refused.contains("residency"), "{}: {refused}", path.display());
+        }
+    }
+}

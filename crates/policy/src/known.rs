@@ -52,12 +52,6 @@ impl Facts {
         found(&bytes).or_else(|| found(&place))
     }
 
-    /// Is something described that lies at `path`, or that `path` is a part of?
-    pub fn describe_place(&self, path: &str) -> bool {
-        let covers = |described: &Described| same_place(Some(path), described.path.as_deref()).is_some_and(Same::covers);
-        self.every().any(|(_, described)| covers(described))
-    }
-
     /// Every other description of what the request calls `name`.
     pub(crate) fn twins(&self, name: &Name, request: &Request) -> Vec<Twin> {
         let own = self.described(name);

@@ -111,6 +111,13 @@ impl PolicySet {
         Ok(PolicySet { gate: self.gate.with_facts(facts), ..self })
     }
 
+    /// The same set with every place in its facts written as `written` writes it: [`Facts::with_places`].
+    #[must_use]
+    pub fn with_places(self, written: impl Fn(&str) -> String) -> PolicySet {
+        let facts = self.gate.facts().clone().with_places(written);
+        PolicySet { gate: self.gate.with_facts(facts), ..self }
+    }
+
     /// The gate, to ask, to explain and to try cases. It admits nothing.
     pub fn gate(&self) -> &Gate {
         &self.gate
