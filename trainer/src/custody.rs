@@ -70,9 +70,14 @@ impl Keeper {
         Ok(Keeper { directory: directory.to_owned(), keys, trust, book, began, configuration })
     }
 
-    /// Who has signed that `action` may be done with `artefact`. What does not count is said and set aside: the policy then names what is missing.
-    pub(crate) fn approved_by(&self, run: &Run, action: Action, artefact: &Name) -> Result<BTreeSet<Who>, Failure> {
-        let about = About { action, artefact, run: &approvals::run_id(run), day: today() };
+    /// Who has signed that `action` may be done with `artefact` of this run on these tokens. What does not count is said and set aside: the policy then names what is missing.
+    pub(crate) fn approved_by(
+        &self,
+        (run, data): (&Run, &str),
+        action: Action,
+        artefact: &Name,
+    ) -> Result<BTreeSet<Who>, Failure> {
+        let about = About { action, artefact, run: &approvals::run_id(run, data), day: today() };
         let found = approvals::read(&self.directory, &self.trust, &about).map_err(|error| self.failed(error))?;
         for (path, why) in found.set_aside {
             tracing::warn!(path = %path.display(), why, "an approval does not count");

@@ -71,9 +71,10 @@ pub struct Approvals {
     pub set_aside: Vec<(PathBuf, String)>,
 }
 
-/// One run among those of the same name: its name, and the digest of the settings that no resuming changes.
-pub fn run_id(run: &sirocco_config::Run) -> String {
-    format!("{}@{}", run.name, run.settled_digest())
+/// One run among those of the same name: its name, the digest of the settings that no resuming changes, and that of the tokens it is trained
+/// on (`data`): the same settings with other data are another run.
+pub fn run_id(run: &sirocco_config::Run, data: &str) -> String {
+    format!("{}@{}@{data}", run.name, run.settled_digest())
 }
 
 impl Approval {

@@ -11,7 +11,7 @@ use crate::output::say;
 use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
-use crate::train::tokens::Tokens;
+use crate::train::tokens::{SIDES, Tokens};
 use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact, today};
@@ -25,8 +25,7 @@ pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
 pub(crate) struct RunPolicy {
     custody: Custody,
     checkpoint: Name,
-    /// Which run, in approvals.
-    id: String,
+    run: Run,
     model: PathBuf,
     keys: Option<PathBuf>,
     trust: Option<PathBuf>,
@@ -48,16 +47,20 @@ impl RunPolicy {
         let settings = Settings { account: confined::account(), ..Settings::of_run(run) };
         let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
-        Ok(RunPolicy { custody, checkpoint, id: run_id(run), model: run.model.path.clone(), keys, trust, elsewhere: None })
+        Ok(RunPolicy { custody, checkpoint, run: run.clone(), model: run.model.path.clone(), keys, trust, elsewhere: None })
     }
 
     pub(crate) fn custody(&self) -> &Custody {
         &self.custody
     }
 
-    /// What approvals call the run.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
+    /// What approvals call the run in a directory; `None` where its data was not tokenised yet.
+    pub(crate) fn id(&self, directory: &Path) -> Result<Option<String>, Failure> {
+        let path = directory.join("tokens").join(SIDES[0]);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Ok(Some(run_id(&self.run, TokenCache::open(&path)?.digest())))
     }
 
     /// Measures every data file of the run. Of what `tokens` holds already, the digest from then counts.
@@ -194,7 +197,8 @@ impl RunPolicy {
             return Ok(BTreeSet::new());
         };
         let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(BTreeSet::new()) };
-        let about = About { action, artefact, run: &self.id, day: today() };
+        let Some(id) = self.id(directory)? else { return Ok(BTreeSet::new()) };
+        let about = About { action, artefact, run: &id, day: today() };
         let found = approvals::read(directory, &trust, &about)?;
         for (path, why) in found.set_aside {
             say(format_args!("note: {}: this approval does not count: {why}", path.display()));

@@ -46,7 +46,11 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
     if until < day {
         return Err(Failure::usage(format_args!("--until {until}: it is over: expected {day} or later")));
     }
-    let about = About { action: arguments.action, artefact: &artefact, run: policy.id(), day };
+    let id = policy.id(directory.path())?.ok_or_else(|| {
+        let message = format!("{}: its data was not tokenised yet, and an approval is for a run on its data", directory.shown());
+        Failure::usage(message).help(format_args!("sirocco check {0}, or sirocco train {0}", directory.word()))
+    })?;
+    let about = About { action: arguments.action, artefact: &artefact, run: &id, day };
     let key = PrivateKey::read(&arguments.key)?;
     let path = Approval::new(&about, &arguments.approver, until).write(directory.path(), &key)?;
     let counts = policy.counts(directory.path(), &about, &arguments.approver)?;
@@ -60,7 +64,7 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
         approval: path.display().to_string(),
         action: arguments.action.to_string(),
         artefact: artefact.to_string(),
-        run: policy.id().to_owned(),
+        run: id,
         approver: arguments.approver.clone(),
         day,
         until,

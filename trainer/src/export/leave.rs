@@ -50,7 +50,7 @@ pub(super) fn ask<'a>(
     let made = Name::new(kind, run.name.clone());
     let lineage = lineage(&made, origin);
     let question = Question {
-        approved_by: keeper.approved_by(run, action, &made)?,
+        approved_by: keeper.approved_by((run, &checkpoint.state().data_digest), action, &made)?,
         confinement: crate::confined::level(),
         ..Question::new(action, made.clone(), lineage.clone())
     };

@@ -133,7 +133,7 @@ pub(super) fn verified(mut origin: Origin) -> Origin {
 /// Asks whether the run may start, or go on, here. Where any rank may not, none does.
 pub(super) fn admit(
     (directory, communicator): (&Path, &dyn Communicator),
-    (custody, run): (&Custody, &Run),
+    (custody, run, data): (&Custody, &Run, &str),
     keeper: Option<&Keeper>,
     made: (Name, &Lineage, bool),
 ) -> Result<Admission, Failure> {
@@ -144,7 +144,7 @@ pub(super) fn admit(
     let mut hosts = everyone(communicator, ASKING, node)?;
     let nodes = hosts.iter().cloned().collect();
     let node = hosts.swap_remove(communicator.rank());
-    let approved_by = keeper.map_or_else(|| Ok(BTreeSet::new()), |keeper| keeper.approved_by(run, action, &made));
+    let approved_by = keeper.map_or_else(|| Ok(BTreeSet::new()), |keeper| keeper.approved_by((run, data), action, &made));
     let approved_by = everyone(communicator, ASKING, approved_by)?.into_iter().flatten().collect();
     let question = Question {
         node: Some(node),

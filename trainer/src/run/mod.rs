@@ -133,8 +133,12 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let data = [Some(&training), held_out.as_ref()].into_iter().flatten().collect();
     let materials = Materials { base: &base, base_files: &base_files, data, origin };
     let lineage = materials.lineage(&custody, &made, (keeper.as_ref(), communicator))?;
-    let Admission { permit, nodes } =
-        custody::admit((&job.dir, communicator), (&custody, run), keeper.as_ref(), (made, &lineage, newest.is_some()))?;
+    let Admission { permit, nodes } = custody::admit(
+        (&job.dir, communicator),
+        (&custody, run, training.digest()),
+        keeper.as_ref(),
+        (made, &lineage, newest.is_some()),
+    )?;
 
     // 7. The state to begin with.
     let optimizer = match &newest {
