@@ -70,6 +70,22 @@ impl Keeper {
         Ok(Keeper { directory: directory.to_owned(), keys, trust, book, began, configuration })
     }
 
+    /// Compares the tokens of one side of the data with those that the run's ledger says were prepared: labels are those of the data that they
+    /// were made of.
+    pub(crate) fn expect_prepared(&self, side: &str, digest: &str) -> Result<(), Failure> {
+        let expected = self.history().map_err(|error| self.failed(error))?.prepared(side);
+        if expected.is_some_and(|expected| expected.to_string() == digest) {
+            return Ok(());
+        }
+        let expected = expected.map_or_else(|| "none".to_owned(), |expected| expected.to_string());
+        let path = self.directory.join("tokens").join(side);
+        Err(Failure::data(format!(
+            "{}: found tokens with the digest {digest}, the run's ledger names {expected}",
+            path.display()
+        ))
+        .help("put the tokens back that were made for this run, or remove them: sirocco train makes them again"))
+    }
+
     /// Who has signed that `action` may be done with `artefact` of this run on these tokens. What does not count is said and set aside: the policy then names what is missing.
     pub(crate) fn approved_by(
         &self,

@@ -16,6 +16,8 @@ use crate::error::CustodyError;
 
 /// The verb of the entry that names a checkpoint.
 pub const CHECKPOINT_PUBLISHED: &str = "checkpoint.published";
+/// The verb of the entry that names data and the tokens that were made of it.
+pub const DATA_PREPARED: &str = "data.prepared";
 /// The file of a log that holds what nobody has sealed yet.
 const JOURNAL: &str = "journal";
 
@@ -82,6 +84,17 @@ impl History {
             })
             .collect()
     }
+
+    /// The digest of the tokens of one side of the data (`train.tokens`), as they were prepared last.
+    pub fn prepared(&self, side: &str) -> Option<BareDigest> {
+        let prepared = self.entries.iter().rev().filter(|entry| entry.verb == DATA_PREPARED);
+        prepared.filter_map(|entry| entry.outputs.get(&tokens(side))).next().map(|digest| (*digest).into())
+    }
+}
+
+/// What entries call the tokens of one side of the data.
+pub fn tokens(side: &str) -> String {
+    format!("tokens/{side}")
 }
 
 /// Whether what is sealed is what this account has sealed.
@@ -124,6 +137,14 @@ mod tests {
         assert_eq!(history.published().iter().map(|published| published.step).collect::<Vec<_>>(), [5, 10, 5]);
         assert_eq!(history.entries().len(), 6);
         assert!(history.log_name("run").starts_with("sirocco/run/") && history.log_name("run").len() == 28);
+
+        assert_eq!(history.prepared("train.tokens"), None);
+        for text in ["one", "two"] {
+            book.write(Deed::new(DATA_PREPARED).output(tokens("train.tokens"), Digest::of(text.as_bytes()))).unwrap();
+        }
+        book.write(Deed::new(DATA_PREPARED).output(tokens("valid.tokens"), Digest::of(b"three"))).unwrap();
+        let prepared = book.history(&keys.ledger).unwrap().prepared("train.tokens");
+        assert_eq!(prepared, Some(BareDigest::of(b"two")));
 
         // Another key has sealed it, or somebody has put a sealed entry away.
         let other = Keys::create(&folder.path().join("others"), "tests").unwrap();

@@ -14,7 +14,7 @@ use crate::train::here;
 use crate::train::tokens::{SIDES, Tokens};
 use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
-use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact, today};
+use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens};
 use sirocco_ledger::Digest;
 use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
 
@@ -130,12 +130,12 @@ impl RunPolicy {
     /// Records that data was tokenised.
     pub(crate) fn prepared(&self, data: &[AdmittedData], tokens: &Tokens, book: &Book) -> Result<(), Failure> {
         if !data.is_empty() {
-            let mut deed = Deed::new("data.prepared");
+            let mut deed = Deed::new(DATA_PREPARED);
             for file in data.iter().map(Admitted::thing) {
                 deed = deed.input(file.name.to_string(), Digest::from(file.digest));
             }
             for (side, digest) in tokens.digests() {
-                deed = deed.output(format!("tokens/{side}"), digest);
+                deed = deed.output(tokens(side), digest);
             }
             book.write(deed)?;
         }

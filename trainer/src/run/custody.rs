@@ -144,7 +144,13 @@ pub(super) fn admit(
     let mut hosts = everyone(communicator, ASKING, node)?;
     let nodes = hosts.iter().cloned().collect();
     let node = hosts.swap_remove(communicator.rank());
-    let approved_by = keeper.map_or_else(|| Ok(BTreeSet::new()), |keeper| keeper.approved_by((run, data), action, &made));
+    let approved_by = keeper.map_or_else(
+        || Ok(BTreeSet::new()),
+        |keeper| {
+            keeper.expect_prepared("train.tokens", data)?;
+            keeper.approved_by((run, data), action, &made)
+        },
+    );
     let approved_by = everyone(communicator, ASKING, approved_by)?.into_iter().flatten().collect();
     let question = Question {
         node: Some(node),
