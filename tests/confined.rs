@@ -180,6 +180,21 @@ fn what_cannot_be_had_is_refused_with_what_is_possible() {
 }
 
 #[test]
+fn a_rank_that_is_started_by_itself_is_not_confined_whatever_a_variable_says() {
+    let place = Workplace::new();
+    finished(&mut train(&place, &[], "run", &format!("{FOUR_STEPS} policy.confinement=1"))).expect_code(0);
+    let mut alone = Command::new(path("sirocco-train"));
+    alone
+        .args(["run", "--dir", "run", "--threads", "1", "--comm", "solo"])
+        .current_dir(place.path())
+        .env_remove("RUST_BACKTRACE");
+    alone.env("XDG_CONFIG_HOME", place.path().join("config")).env("XDG_STATE_HOME", place.path().join("state"));
+    let words = ["[policy] confinement = 1, and level 0 is what holds for this rank"];
+    finished(&mut alone).expect_code(5).expect_words(&words);
+    finished(alone.env("SIROCCO_CONFINED", "3 net:[1] root")).expect_code(5).expect_words(&words);
+}
+
+#[test]
 fn what_cannot_be_measured_stops_the_run() {
     if !has_namespaces() {
         return skipped("a machine whose listeners nobody reaches", "this machine makes no namespaces for its users");

@@ -114,6 +114,17 @@ fn a_run_where_the_data_may_not_be_makes_no_step() {
     }
 }
 
+#[test]
+fn tokens_of_other_data_are_refused_before_the_first_step() {
+    let place = prepared();
+    let text = fs::read_to_string(place.path().join("train.jsonl")).expect("the data");
+    fs::write(place.path().join("train.jsonl"), format!("{text}{text}")).expect("other data");
+    place.prepare("other", "parallel.dp=2");
+    fs::copy(place.file("other", "tokens/train.tokens"), place.file("run", "tokens/train.tokens")).expect("other tokens");
+    refused(ranks(&place, "run", 2), 4, &["train.tokens: found tokens with the digest ", "the run's ledger names "]);
+    assert!(!place.file("run", "checkpoints").exists());
+}
+
 fn rules_at(place: &Workplace, country: &str) {
     let path = place.path().join("rules/facts.toml");
     let text = fs::read_to_string(&path).expect("the facts");

@@ -57,6 +57,7 @@ BUNDLES = ["--test", "launcher", "bundle"]
 RANKS = ["--test", "custody"]
 CONFINED = ["--test", "confined"]
 RANK_ALONE = ["--bin", "sirocco-train", "confined"]
+CUSTODY = ["--lib"]
 SERVER = ["--test", "http"]
 
 RUN = "launcher/src/gate/run.rs"
@@ -117,11 +118,22 @@ MUTATIONS = {
     ),
     "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
     "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", RANK_ALONE),
+    "confine-rank-asked": (RANK, "        confined::expect(run.policy.confinement)?;\n", "", CONFINED),
+    "tokens": (RANK, '                keeper.expect_prepared("train.tokens", data)?;\n', "", RANKS),
+    "base-signature": (KEEPER, "artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known)",
+                       "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", RANKS),
+    "launcher-signature": ("launcher/src/gate/account.rs", "artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
+                           "artefact::believed(directory, trust, role::RELEASE, &[])", LAUNCHER),
+    "approval-signer": ("crates/custody/src/approvals.rs", "if signers.iter().all(|signer| signer.name != approval.approver) {",
+                        "if signers.is_empty() {", CUSTODY),
+    "approval-run": ("crates/custody/src/approvals.rs", "if approval.run != about.run {", "if approval.run.is_empty() {", CUSTODY),
+    "sealed-history": ("crates/custody/src/history.rs", "            check(&directory, key, &sealed.checkpoint.origin)?;\n",
+                       "            let _ = check(&directory, key, &sealed.checkpoint.origin);\n", CUSTODY),
     "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
     "signed-rules": (
         "crates/custody/src/custody.rs",
         "set.set.guard(&set.demands)",
-        "set.set.guard(&Default::default())",
+        "set.set.guard(&[])",
         LAUNCHER,
     ),
 }
