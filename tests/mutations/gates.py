@@ -82,11 +82,11 @@ def own(action):
 MUTATIONS = {
     "check-train": (RUN, "Ok(self.custody.ask(self.question(action", "Ok(self.custody.blind().ask(self.question(action", LAUNCHER),
     "check-prepare": (RUN, "self.custody.ask(self.preparing(file))?;", "let _ = self.preparing(file);", LAUNCHER),
-    "submit": (RUN, "Ok(self.custody.ask(self.planned(action", "Ok(self.custody.blind().ask(self.planned(action", LAUNCHER),
+    "submit": (RUN, "self.ask_first(self.planned(action, lineage, data, directory)?)", "self.planned(action, lineage, data, directory).map(drop)", LAUNCHER),
     "train-before-ranks": (
         RUN,
-        "self.ask_first(Question { confinement: confinement(), ..self.question(action, data, directory)? })?;",
-        "let _ = self.question(action, data, directory)?;",
+        "self.ask_first(Question { confinement, ..self.question(action, data, directory)? })?;",
+        "let _ = (confinement, self.question(action, data, directory)?);",
         LAUNCHER,
     ),
     "prepare-before-run": (RUN, "try_for_each(|file| self.ask_first(self.preparing(file)))", "try_for_each(|_| Ok(()))", LAUNCHER),
@@ -119,7 +119,7 @@ MUTATIONS = {
     "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
     "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", RANK_ALONE),
     "confine-rank-asked": (RANK, "        confined::expect(run.policy.confinement)?;\n", "", CONFINED),
-    "tokens": (RANK, '                keeper.expect_prepared("train.tokens", data)?;\n', "", RANKS),
+    "tokens": (RANK, 'keeper.expect_prepared("train.tokens", data)?;', "", RANKS),
     "base-signature": (KEEPER, "artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known)",
                        "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", RANKS),
     "launcher-signature": ("launcher/src/gate/account.rs", "artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
