@@ -64,6 +64,7 @@ impl Keeper {
         }
         custody.keep_texts(directory).map_err(failed)?;
         let book = Book::open(&directory.join("ledger"), custody.author().map_err(failed)?).map_err(failed)?;
+        book.expect_key(&keys.ledger).map_err(failed)?;
         let run_file = directory.join("run.toml");
         let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
         let (began, configuration) = (SystemTime::now().into(), BareDigest::of(&text));

@@ -39,6 +39,7 @@ impl OwnPolicy {
     pub(crate) fn open(options: &PolicyOptions) -> Result<OwnPolicy, Failure> {
         let custody = custody(options)?;
         let book = account::book(&custody)?;
+        book.expect_key(&account::keys(None)?.ledger)?;
         if let Some(deed) = confined::deed()? {
             book.write(deed)?;
         }

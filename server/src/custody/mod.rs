@@ -129,6 +129,7 @@ impl Desk {
         let ledger = account::ledger()?;
         let author = custody.author().map_err(Failure::Account)?;
         let book = Book::open(&ledger, author).map_err(Failure::Account)?;
+        book.expect_key(&keys.ledger).map_err(Failure::Account)?;
         Ok(Desk { custody, trust, keys, book, ledger, endpoint: Name::new(Kind::Endpoint, name) })
     }
 
