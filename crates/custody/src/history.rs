@@ -88,12 +88,12 @@ impl History {
     /// The digest of the tokens of one side of the data (`train.tokens`), as they were prepared last.
     pub fn prepared(&self, side: &str) -> Option<BareDigest> {
         let prepared = self.entries.iter().rev().filter(|entry| entry.verb == DATA_PREPARED);
-        prepared.filter_map(|entry| entry.outputs.get(&tokens(side))).next().map(|digest| (*digest).into())
+        prepared.filter_map(|entry| entry.outputs.get(&tokens_of(side))).next().map(|digest| (*digest).into())
     }
 }
 
 /// What entries call the tokens of one side of the data.
-pub fn tokens(side: &str) -> String {
+pub fn tokens_of(side: &str) -> String {
     format!("tokens/{side}")
 }
 
@@ -140,9 +140,9 @@ mod tests {
 
         assert_eq!(history.prepared("train.tokens"), None);
         for text in ["one", "two"] {
-            book.write(Deed::new(DATA_PREPARED).output(tokens("train.tokens"), Digest::of(text.as_bytes()))).unwrap();
+            book.write(Deed::new(DATA_PREPARED).output(tokens_of("train.tokens"), Digest::of(text.as_bytes()))).unwrap();
         }
-        book.write(Deed::new(DATA_PREPARED).output(tokens("valid.tokens"), Digest::of(b"three"))).unwrap();
+        book.write(Deed::new(DATA_PREPARED).output(tokens_of("valid.tokens"), Digest::of(b"three"))).unwrap();
         let prepared = book.history(&keys.ledger).unwrap().prepared("train.tokens");
         assert_eq!(prepared, Some(BareDigest::of(b"two")));
 

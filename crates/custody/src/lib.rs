@@ -30,7 +30,7 @@ pub use account::{Account, host, kernel, log_name};
 pub use book::{Book, Deed};
 pub use custody::{Custody, Question, Settings, today};
 pub use error::CustodyError;
-pub use history::{CHECKPOINT_PUBLISHED, DATA_PREPARED, History, Published, tokens};
+pub use history::{CHECKPOINT_PUBLISHED, DATA_PREPARED, History, Published, tokens_of};
 pub use keys::Keys;
 pub use lineage::{Lineage, Origin};
 pub use set::{MACHINE, ReadSet};

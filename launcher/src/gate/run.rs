@@ -14,9 +14,10 @@ use crate::train::here;
 use crate::train::tokens::{SIDES, Tokens};
 use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
-use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens};
+use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens_of};
 use sirocco_ledger::Digest;
 use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
+use sirocco_tokens::TokenCache;
 
 /// Data that may be tokenised.
 pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
@@ -135,7 +136,7 @@ impl RunPolicy {
                 deed = deed.input(file.name.to_string(), Digest::from(file.digest));
             }
             for (side, digest) in tokens.digests() {
-                deed = deed.output(tokens(side), digest);
+                deed = deed.output(tokens_of(side), digest);
             }
             book.write(deed)?;
         }

@@ -66,7 +66,7 @@ fn demanded(entries: &[Numbered]) -> (Option<u64>, Vec<Finding>) {
 /// Nodes of which nothing was measured between the beginning of a run, or its going on, and the one before.
 fn unmeasured(entries: &[Numbered], measured: &[Node]) -> Vec<Finding> {
     let measured: BTreeMap<u64, &str> = measured.iter().map(|node| (node.entry, node.host.as_str())).collect();
-    let (mut fresh, mut level, mut findings) = (BTreeSet::new(), 0, Vec::new());
+    let (mut fresh, mut level, mut findings) = (BTreeSet::<&str>::new(), 0, Vec::new());
     for one in entries {
         fresh.extend(measured.get(&one.index));
         if let Some(Ok(found)) = rests_on(one) {
