@@ -26,7 +26,7 @@ pub(crate) type AdmittedData = Admitted<verb::Prepare, DataFile>;
 pub(crate) struct RunPolicy {
     custody: Custody,
     checkpoint: Name,
-    run: Run,
+    run: Box<Run>,
     model: PathBuf,
     keys: Option<PathBuf>,
     trust: Option<PathBuf>,
@@ -48,7 +48,7 @@ impl RunPolicy {
         let settings = Settings { account: confined::account(), ..Settings::of_run(run) };
         let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
-        Ok(RunPolicy { custody, checkpoint, run: run.clone(), model: run.model.path.clone(), keys, trust, elsewhere: None })
+        Ok(RunPolicy { custody, checkpoint, run: Box::new(run.clone()), model: run.model.path.clone(), keys, trust, elsewhere: None })
     }
 
     pub(crate) fn custody(&self) -> &Custody {
