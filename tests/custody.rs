@@ -189,6 +189,7 @@ fn an_older_checkpoint_in_the_place_of_the_newest_is_refused() {
     ranks(&place, "run", 1).expect_code(0);
     assert_eq!(fs::read_to_string(&latest).expect("LATEST"), "step-00000010\n");
     assert!(!place.file("run", "checkpoints/.naming").exists());
+    fs::write(&latest, "step-00000005\n").expect("LATEST");
     // One that was asked for by its step is exported.
     run("sirocco-train", &["export", "run", "--to", "five", "--adapter", "--step", "5"], place.path()).expect_code(0);
     // An earlier one of the same step, with its own good signature.
