@@ -48,7 +48,15 @@ impl RunPolicy {
         let settings = Settings { account: confined::account(), ..Settings::of_run(run) };
         let custody = Custody::open(settings, &here()?, for_sets.as_ref())?;
         let checkpoint = Name::new(Kind::Checkpoint, run.name.clone());
-        Ok(RunPolicy { custody, checkpoint, run: Box::new(run.clone()), model: run.model.path.clone(), keys, trust, elsewhere: None })
+        Ok(RunPolicy {
+            custody,
+            checkpoint,
+            run: Box::new(run.clone()),
+            model: run.model.path.clone(),
+            keys,
+            trust,
+            elsewhere: None,
+        })
     }
 
     pub(crate) fn custody(&self) -> &Custody {
