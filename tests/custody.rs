@@ -235,9 +235,9 @@ fn a_lost_key_is_told_before_the_first_step() {
     let key = place.path().join(sirocco_tests::program::CONFIG_HOME).join("sirocco/keys/release.key");
     fs::remove_file(&key).expect("the key");
     refused(ranks(&place, "run", 2), 2, &["release.key", "no private key", "policy.keys"]);
-    // Other keys believe nothing that these have signed.
+    // Other keys cannot go on with what these have sealed.
     fs::remove_dir_all(key.parent().expect("the keys")).expect("the keys");
-    refused(ranks(&place, "run", 2), 4, &["not trusted"]);
+    refused(ranks(&place, "run", 2), 2, &["the ledger was sealed by", "put back the keys"]);
 }
 
 #[test]

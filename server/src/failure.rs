@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::json;
 use sirocco_confine::witness::NotConfined;
-use sirocco_custody::CustodyError;
+use sirocco_custody::{Class, CustodyError};
 use sirocco_model::ModelError;
 use sirocco_policy::{Decision, RuleRef};
 use sirocco_signing::Error as SigningError;
@@ -97,16 +97,14 @@ impl Failure {
     /// The exit code, as the documents list them.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Refused(_) | Failure::Rules(CustodyError::NotTaken { .. }) => 3,
-            Failure::Rules(CustodyError::SetChanged { .. }) => 4,
-            Failure::Address { .. } | Failure::Name { .. } | Failure::Rules(_) | Failure::Trust(_) => 2,
+            Failure::Refused(_) => 3,
+            Failure::Rules(error) | Failure::Trust(error) | Failure::Artefact(error) | Failure::Account(error) => {
+                of_custody(error)
+            }
+            Failure::Address { .. } | Failure::Name { .. } => 2,
             Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
-            Failure::Tokens(_) | Failure::Engine(_) | Failure::Artefact(_) => 4,
-            Failure::Listen { .. }
-            | Failure::System { .. }
-            | Failure::Account(_)
-            | Failure::NoHome { .. }
-            | Failure::NotConfined(_) => 5,
+            Failure::Tokens(_) | Failure::Engine(_) => 4,
+            Failure::Listen { .. } | Failure::System { .. } | Failure::NoHome { .. } | Failure::NotConfined(_) => 5,
             Failure::EngineEnded | Failure::Interrupted | Failure::Digest { .. } => 1,
         }
     }
@@ -129,6 +127,9 @@ impl Failure {
             Failure::Trust(_) => {
                 "name a directory with the public keys that are believed, and a roles.json that says what each is for"
             }
+            Failure::Account(CustodyError::OtherKey { .. }) => {
+                "bring back the keys that sealed it, or name another place with XDG_STATE_HOME: a ledger has one key for ever"
+            }
             Failure::Account(_) | Failure::NoHome { .. } => {
                 "XDG_CONFIG_HOME and XDG_STATE_HOME, or else HOME, say where keys and ledger are; both must be this account's own"
             }
@@ -150,6 +151,16 @@ impl Failure {
     /// Prints the error on standard error, with `as_json` on standard output too, and gives the exit code.
     pub(crate) fn report(&self, as_json: bool) -> u8 {
         report(self.kind(), &self.to_string(), self.help().as_deref(), self.exit_code(), as_json)
+    }
+}
+
+/// Nothing was served yet: what fails while running elsewhere is something that this machine does not let it do.
+fn of_custody(error: &CustodyError) -> u8 {
+    match error.class() {
+        Class::Policy => 3,
+        Class::Usage => 2,
+        Class::File => 4,
+        Class::Machine | Class::Running => 5,
     }
 }
 

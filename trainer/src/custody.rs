@@ -10,7 +10,7 @@ use sirocco_checkpoint::{Checkpoint, FileDigest, ModelDir};
 use sirocco_config::{Run, places};
 use sirocco_custody::approvals::{self, About};
 use sirocco_custody::artefact::{self, Making};
-use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage, Origin, Settings, Statement, today};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage, Origin, Settings, Statement, today, trust};
 use sirocco_files::BareDigest;
 use sirocco_ledger::Digest;
 use sirocco_ledger::time::Time;
@@ -25,7 +25,7 @@ use crate::failure::Failure;
 pub(crate) fn open(directory: &Path, run: &Run) -> Result<Custody, Failure> {
     let failed = |error| Failure::custody(error, directory);
     let base = std::env::current_dir().map_err(Failure::failed)?;
-    let trust = run.policy.trust.as_deref().map(|path| Trust::read(path).map_err(CustodyError::from)).transpose();
+    let trust = run.policy.trust.as_deref().map(trust::believed).transpose();
     let settings = Settings { account: crate::confined::account(), ..Settings::of_run(run) };
     Custody::open(settings, &base, trust.map_err(failed)?.as_ref()).map_err(failed)
 }
@@ -183,8 +183,8 @@ impl Keeper {
             return Err(self.unsigned(directory));
         }
         let files: Vec<FileDigest> = checkpoint.files().cloned().collect();
-        let used =
-            artefact::verified(directory, &self.trust, role::CHECKPOINT, &known(&files)).map_err(|error| self.failed(error))?;
+        let used = artefact::verified(directory, &self.trust, role::CHECKPOINT, &known(&files))
+            .map_err(|error| self.not_used(directory, error))?;
         match used.origin.filter(|origin| origin.step == step && origin.artefact.kind == sirocco_policy::Kind::Checkpoint) {
             Some(origin) => Ok((used.digest, origin)),
             None => Err(Failure::data(format!(
@@ -210,7 +210,15 @@ impl Keeper {
         }
         let known = known(files);
         let used = artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known);
-        Ok(used.map_err(|error| self.failed(error))?.origin)
+        Ok(used.map_err(|error| self.not_used(base.path(), error))?.origin)
+    }
+
+    /// The failure of something whose signature or record does not hold, once it is written down.
+    fn not_used(&self, directory: &Path, error: CustodyError) -> Failure {
+        match self.write(Deed::artefact_refused(directory, &error)).and_then(|()| self.sync()) {
+            Ok(()) => self.failed(error),
+            Err(unwritten) => self.failed(unwritten),
+        }
     }
 }
 

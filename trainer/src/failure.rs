@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 use sirocco_checkpoint::{CheckpointError, ErrorClass};
 use sirocco_comm::CommError;
 use sirocco_config::{OtherOrigin, other_checkpoint, shell_word};
-use sirocco_custody::CustodyError;
-use sirocco_ledger::LedgerError;
+use sirocco_custody::{Class, CustodyError};
 use sirocco_model::ModelError;
 use sirocco_parallel::ParallelError;
-use sirocco_signing::Error as SigningError;
+use sirocco_policy::Decision;
 
 /// Why a job ended without its result. The numbers are exit codes, the same in all programs.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(crate) struct Failure {
     of_a_collective: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Failed = 1,
     Usage = 2,
@@ -146,42 +145,37 @@ impl Failure {
     /// What the policy refused, or a key, a signature or a ledger that is not as it has to be. `run` is the run's directory.
     pub(crate) fn custody(error: CustodyError, run: &Path) -> Self {
         let run_file = shell_word(&run.join("run.toml").to_string_lossy());
-        match error {
-            CustodyError::Refused(decision) => {
-                let advice = decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.clone());
-                let help: Vec<String> =
-                    advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
-                let unanswered: String =
-                    decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
-                Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
-            }
-            CustodyError::NoSet { .. } | CustodyError::Set { .. } => {
-                Self::usage(error).help(format!("policy.set in {run_file} names the rules"))
-            }
+        let kind = match error.class() {
+            Class::Policy => Kind::Policy,
+            Class::Usage => Kind::Usage,
+            Class::File => Kind::Data,
+            Class::Machine => Kind::Machine,
+            Class::Running => Kind::Failed,
+        };
+        let help = match &error {
+            CustodyError::Refused(decision) => return Self::refused(decision, &run_file),
+            CustodyError::NoSet { .. } | CustodyError::Set { .. } => format!("policy.set in {run_file} names the rules"),
             CustodyError::NotTaken { .. } => {
-                Self::new(Kind::Policy, error).help("whoever answers for the rules signs them: sirocco policy sign DIR --key KEY")
+                "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY".to_owned()
             }
-            CustodyError::SetChanged { .. } => {
-                Self::data(error).help("put the files back that were signed, or have the set signed again")
+            CustodyError::SetChanged { .. } => "put the files back that were signed, or have the set signed again".to_owned(),
+            CustodyError::OtherKey { .. } => format!(
+                "a ledger has one key for ever: put back the keys that sealed it (policy.keys in {run_file} names them), or give --dir a new directory"
+            ),
+            CustodyError::Signing(_) if kind == Kind::Usage => {
+                format!("policy.keys and policy.trust in {run_file} say where keys are; put back the one that is missing")
             }
-            CustodyError::Signing(error) => Self::signing(error, &run_file),
-            CustodyError::Record { .. } => Self::data(error),
-            CustodyError::Ledger(LedgerError::Damaged { .. } | LedgerError::Malformed { .. }) => Self::data(error),
-            error => Self::failed(error),
-        }
+            CustodyError::Signing(_) if kind == Kind::Data => "use a copy that is as it was when it was signed".to_owned(),
+            _ => return Self::new(kind, error),
+        };
+        Self::new(kind, error).help(help)
     }
 
-    fn signing(error: SigningError, run_file: &str) -> Self {
-        match error {
-            SigningError::Io { .. } | SigningError::NoRandomness { .. } => Self::failed(error),
-            SigningError::KeyMissing { .. }
-            | SigningError::KeyExposed { .. }
-            | SigningError::KeyExists { .. }
-            | SigningError::BadKeyName { .. }
-            | SigningError::BadTrust { .. } => Self::usage(error)
-                .help(format!("policy.keys and policy.trust in {run_file} say where keys are; put back the one that is missing")),
-            error => Self::data(error).help("use a copy that is as it was when it was signed"),
-        }
+    fn refused(decision: &Decision, run_file: &str) -> Self {
+        let advice = decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.clone());
+        let help: Vec<String> = advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
+        let unanswered: String = decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
+        Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
     }
 
     /// A collective's error.

@@ -49,6 +49,13 @@ impl Deed {
             .fact("report", Fact::Text(report))
     }
 
+    /// Something was not used, because its signature or its record does not hold.
+    pub fn artefact_refused(directory: &Path, why: &CustodyError) -> Deed {
+        Deed::new("artefact.refused")
+            .fact("path", Fact::Text(directory.display().to_string()))
+            .fact("why", Fact::Text(why.to_string()))
+    }
+
     /// With a fact.
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<Fact>) -> Deed {

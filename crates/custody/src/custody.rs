@@ -99,7 +99,7 @@ impl Custody {
     pub fn open(settings: Settings, base: &Path, trust: Option<&Trust>) -> Result<Custody, CustodyError> {
         let mut set = ReadSet::read(&settings.set, &settings.facts, trust)?;
         let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_owned());
-        // The set may say `data/letters` and a user `/home/amal/data/letters`: one place, of which both descriptions hold.
+        // The set may say `data/letters` and a user `/data/letters`, typed in `/`: one place, of which both descriptions hold.
         set.set = set.set.with_places(|path| place(&base, Path::new(path)));
         let guard = set.set.guard(&set.demands);
         let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;

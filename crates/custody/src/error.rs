@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sirocco_files::FilesError;
 use sirocco_ledger::LedgerError;
 use sirocco_policy::{Decision, NotTaken};
+use sirocco_signing::Error as SigningError;
 
 /// Everything that this crate can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub enum CustodyError {
     Ledger(#[from] LedgerError),
     /// A signature or a key.
     #[error(transparent)]
-    Signing(#[from] sirocco_signing::Error),
+    Signing(#[from] SigningError),
     /// A file that is not as it has to be.
     #[error(transparent)]
     File(#[from] FilesError),
@@ -84,6 +85,63 @@ pub enum CustodyError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Whom an error tells to act: programs choose their exit code by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Whoever answers for the rules: they refuse.
+    Policy,
+    /// Whoever typed the command or wrote the run file: rules, keys or trusted keys are not there or not right.
+    Usage,
+    /// Whoever made a file: it is not as it was signed or recorded.
+    File,
+    /// Whoever runs the machine: it lacks what this needs.
+    Machine,
+    /// Nobody, or whoever sees to disks: the same command may succeed later.
+    Running,
+}
+
+impl CustodyError {
+    /// Whom it tells to act.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused(_) | Self::NotTaken { .. } => Class::Policy,
+            Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } => Class::Usage,
+            Self::SetChanged { .. } | Self::Record { .. } => Class::File,
+            Self::Ledger(error) => of_ledger(error),
+            Self::Signing(error) => of_signing(error),
+            Self::File(FilesError::Io { .. }) | Self::Io { .. } => Class::Running,
+            Self::File(_) => Class::File,
+        }
+    }
+}
+
+fn of_ledger(error: &LedgerError) -> Class {
+    match error {
+        LedgerError::KeyReadable { .. } | LedgerError::WrongKeyType { .. } => Class::Usage,
+        LedgerError::NoLocks { .. } => Class::Machine,
+        LedgerError::DiskFull { .. }
+        | LedgerError::ReadOnly { .. }
+        | LedgerError::LockHeld { .. }
+        | LedgerError::Io { .. }
+        | LedgerError::File(FilesError::Io { .. })
+        | LedgerError::Backlog { .. } => Class::Running,
+        LedgerError::Background(error) => of_ledger(error),
+        _ => Class::File,
+    }
+}
+
+fn of_signing(error: &SigningError) -> Class {
+    match error {
+        SigningError::Io { .. } | SigningError::NoRandomness { .. } => Class::Running,
+        SigningError::KeyMissing { .. }
+        | SigningError::KeyExposed { .. }
+        | SigningError::KeyExists { .. }
+        | SigningError::BadKeyName { .. }
+        | SigningError::BadTrust { .. } => Class::Usage,
+        _ => Class::File,
+    }
 }
 
 /// The error of having failed to do `what` with `path`.

@@ -76,12 +76,12 @@ impl Keys {
         Ok((Keys::read(path)?, made))
     }
 
-    /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here.
+    /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here; above both, the machine's.
     ///
     /// # Errors
-    /// A directory without a public key, or with something else in it.
+    /// Those of [`trust::believed`].
     pub fn trust(&self, directory: Option<&Path>) -> Result<Trust, CustodyError> {
-        Ok(Trust::read(directory.unwrap_or(&self.path))?)
+        trust::believed(directory.unwrap_or(&self.path))
     }
 
     /// Where they lie.

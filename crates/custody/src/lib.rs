@@ -25,11 +25,12 @@ mod lineage;
 mod set;
 mod statement;
 mod texts;
+pub mod trust;
 
 pub use account::{Account, host, kernel, log_name};
 pub use book::{Book, Deed};
 pub use custody::{Custody, Question, Settings, today};
-pub use error::CustodyError;
+pub use error::{Class, CustodyError};
 pub use history::{CHECKPOINT_PUBLISHED, DATA_PREPARED, History, Published, tokens_of};
 pub use keys::Keys;
 pub use lineage::{Lineage, Origin};

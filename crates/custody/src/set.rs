@@ -9,14 +9,13 @@ use sirocco_signing::oms;
 use sirocco_signing::trust::{Trust, role};
 
 use crate::error::{CustodyError, io};
+use crate::trust;
 
 /// No file of a set is longer, in bytes.
 const LONGEST: u64 = 16 << 20;
 
 /// Where a machine says what it demands of policy sets. It belongs to whoever runs the machine.
 pub const MACHINE: &str = "/etc/sirocco/demands.toml";
-/// The keys that this machine believes, for sets.
-const MACHINE_TRUST: &str = "/etc/sirocco/trust";
 
 /// The set that needs no files, as it was when the program was built.
 const OPEN: [(&str, &str); 3] = [
@@ -49,7 +48,8 @@ impl ReadSet {
         let path = PathBuf::from(set);
         let files: Vec<Source> =
             if set == OPEN_POLICY { OPEN.map(|(name, text)| Source::new(name, text)).to_vec() } else { in_directory(&path)? };
-        let machine = machine_trust()?;
+        // Where the machine names keys, nobody else signs sets for it, not even where it gives no key that role.
+        let machine = trust::by_machine()?;
         let trusted = machine.as_ref().or(trust);
         let signature = trusted.filter(|_| path.join(oms::FILE).exists()).map(|trust| signature(&path, trust)).transpose()?;
         let wrong = |why: String| CustodyError::Set { path: path.clone(), why };
@@ -100,11 +100,6 @@ fn signature(path: &Path, trust: &Trust) -> Result<Signature, CustodyError> {
     let covers =
         Manifest::of_digests(files).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
     Ok(Signature { signer, covers })
-}
-
-fn machine_trust() -> Result<Option<Trust>, CustodyError> {
-    let path = Path::new(MACHINE_TRUST);
-    if path.is_dir() { Ok(Some(Trust::read(path)?)) } else { Ok(None) }
 }
 
 fn machine_demands() -> Result<Vec<Demands>, CustodyError> {

@@ -1,6 +1,5 @@
 //! Headers of tar files: POSIX.1-1988 ustar, and GNU's binary sizes for files of 8 GiB and more (POSIX.1-2017 pax, "ustar Interchange Format";
-//! GNU tar's manual, "Basic Tar Format"). One header is written for one name and size: no time, no owner. Links, devices and longer names than
-//! ustar has are refused.
+//! GNU tar's manual, "Basic Tar Format"). There is one header for one name and size: no time, no owner. Every other is refused.
 
 use std::ops::Range;
 
@@ -10,6 +9,8 @@ const NAME: usize = 100;
 const PREFIX: usize = 155;
 /// Where the size stands.
 const SIZE: Range<usize> = 124..136;
+/// What a header has to be.
+const OWN: &str = "the header of a regular file, as sirocco writes it";
 /// The first size that eleven octal digits do not hold.
 const BINARY: u64 = 1 << 33;
 /// Where the checksum stands, which counts as spaces.
@@ -93,46 +94,34 @@ fn checksum(header: &[u8]) -> u64 {
 /// What a header says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// As it stands there, but for `./` before it: whoever reads looks where it leads.
+    /// As it stands there: whoever reads looks where it leads.
     pub name: String,
     /// Bytes that follow.
     pub bytes: u64,
-    /// Otherwise it is a directory.
-    pub is_file: bool,
 }
 
 impl Member {
-    /// Reads a header, also one that GNU tar has written.
+    /// Reads a header, which has to be the very one that [`header`] writes: what else could stand there is covered by no signature.
     ///
     /// # Errors
-    /// A block that is no header, and one of a link or a device.
-    pub fn read(header: &[u8; BLOCK]) -> Result<Member, NoHeader> {
-        let field = |range: Range<usize>| header.get(range).unwrap_or_default();
-        if octal(field(CHECKSUM)) != Some(checksum(header)) {
-            return Err(no_header("another checksum", "that of the header"));
-        }
+    /// A block that is no header, and one in another form: of a link or a device, with a time, an owner or a mode.
+    pub fn read(block: &[u8; BLOCK]) -> Result<Member, NoHeader> {
+        let field = |range: Range<usize>| block.get(range).unwrap_or_default();
         if field(257..262) != b"ustar" {
-            return Err(no_header("no ustar", "a header of ustar"));
+            return Err(no_header("no header of a tar file", OWN));
         }
         let text = |bytes: &[u8]| {
             let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-            let text = std::str::from_utf8(bytes.get(..end).unwrap_or_default());
-            text.map(str::to_owned).map_err(|_| no_header("a name that is not UTF-8", "text"))
+            String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
         };
-        let (mut name, prefix) = (text(field(0..NAME))?, text(field(345..345 + PREFIX))?);
-        // After `ustar` and a space, as GNU tar writes it, other fields stand where the prefix would.
-        if !prefix.is_empty() && field(257..263) == b"ustar\0" {
+        let (mut name, prefix) = (text(field(0..NAME)), text(field(345..345 + PREFIX)));
+        if !prefix.is_empty() {
             name = format!("{prefix}/{name}");
         }
-        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
-        let bytes = read_size(field(SIZE)).ok_or_else(|| no_header("no size", "an octal number"))?;
-        match field(156..157) {
-            b"0" | b"\0" => Ok(Member { name, bytes, is_file: true }),
-            b"5" if bytes == 0 => Ok(Member { name, bytes, is_file: false }),
-            kind => {
-                let found = format!("{name:?} of the type {:?}", String::from_utf8_lossy(kind));
-                Err(no_header(found, "regular files and directories only"))
-            }
+        let bytes = read_size(field(SIZE)).ok_or_else(|| no_header(format!("no size of {name:?}"), OWN))?;
+        match header(&name, bytes) {
+            Ok(own) if own == *block => Ok(Member { name, bytes }),
+            _ => Err(no_header(format!("another header of {name:?}"), OWN)),
         }
     }
 }
@@ -166,7 +155,7 @@ mod tests {
     fn sizes_of_every_length_are_read_back() {
         for bytes in [0, 1, 511, 512, BINARY - 1, BINARY, 1 << 40, u64::MAX] {
             let read = Member::read(&header("a", bytes).unwrap()).unwrap();
-            assert_eq!(read, Member { name: "a".to_owned(), bytes, is_file: true });
+            assert_eq!(read, Member { name: "a".to_owned(), bytes });
         }
         assert_eq!([0, 1, 511, 512, 513, u64::MAX].map(padding), [0, 511, 1, 0, 511, 1]);
     }
@@ -197,27 +186,34 @@ mod tests {
     }
 
     #[test]
-    fn links_and_sizes_that_are_none_are_refused() {
-        for kind in *b"123467Lxg" {
-            assert!(changed(156, &[kind]).contains("regular files"), "{}", char::from(kind));
+    fn links_modes_and_sizes_in_another_form_are_refused() {
+        for kind in *b"1234567Lxg\0" {
+            assert!(changed(156, &[kind]).contains("another header of \"a\""), "{}", char::from(kind));
         }
+        assert!(changed(100, b"0000755").contains("another header"));
         for size in [&b"\xff\xff\xff\xff"[..], b"9", b"\x80\x01", b"           "] {
             assert!(changed(124, size).contains("no size"), "{size:?}");
         }
+        assert!(changed(257, b"ustaz").contains("no header"));
     }
 
     proptest! {
         #[test]
         fn any_block_is_read_or_refused(bytes: [u8; 32], at in 0_usize..480) {
-            let mut block = header("some/name", 12345).unwrap();
+            let whole = header("some/name", 12345).unwrap();
+            let mut block = whole;
             put(&mut block, at, &bytes);
-            let _ = Member::read(&block);
+            let is_right = match Member::read(&block) {
+                Ok(member) => header(&member.name, member.bytes) == Ok(block),
+                Err(_) => block != whole,
+            };
+            prop_assert!(is_right);
         }
 
         #[test]
         fn names_and_sizes_are_read_back(name in "[a-z]{1,60}(/[a-zA-Z0-9._-]{1,60}){0,3}", bytes: u64) {
             let read = header(&name, bytes).ok().map(|block| Member::read(&block).unwrap());
-            let whole = Member { name, bytes, is_file: true };
+            let whole = Member { name, bytes };
             prop_assert!(read.is_none_or(|read| read == whole));
         }
     }

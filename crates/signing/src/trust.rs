@@ -118,6 +118,21 @@ impl Trust {
         Ok(Self { keys, source: self.source.clone() })
     }
 
+    /// This set under another that is above it: a role that `upper` gives to any key is had by its keys alone, and the others are given here.
+    #[must_use]
+    pub fn under(mut self, upper: &Trust) -> Self {
+        let given: BTreeSet<&String> = upper.keys.values().flat_map(|key| &key.roles).collect();
+        for key in self.keys.values_mut() {
+            key.roles.retain(|role| !given.contains(role));
+        }
+        for (fingerprint, key) in &upper.keys {
+            let own = self.keys.entry(*fingerprint).or_insert_with(|| TrustedKey { roles: BTreeSet::new(), ..key.clone() });
+            own.name.clone_from(&key.name);
+            own.roles.extend(key.roles.iter().cloned());
+        }
+        self
+    }
+
     /// The keys, by fingerprint.
     pub fn keys(&self) -> impl Iterator<Item = &TrustedKey> {
         self.keys.values()

@@ -18,7 +18,7 @@ use sirocco_ledger::time::Time;
 
 use crate::cli;
 use crate::failure::{Failure, Kind};
-use crate::ledger::{broken, in_custody, not_evident};
+use crate::ledger::{broken, not_evident};
 use crate::output;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
@@ -55,9 +55,9 @@ impl Site {
         }
         let none = || Failure::usage("no keys to sign with: neither [policy] keys nor HOME is set");
         let path = run.policy.keys.clone().or_else(places::keys).ok_or_else(none)?;
-        let keys = Keys::read(&path).map_err(|error| in_custody(&error))?;
-        let trust = keys.trust(run.policy.trust.as_deref()).map_err(|error| in_custody(&error))?;
-        let custody = Custody::open(Settings::of_run(&run), &here()?, Some(&trust)).map_err(|error| in_custody(&error))?;
+        let keys = Keys::read(&path)?;
+        let trust = keys.trust(run.policy.trust.as_deref())?;
+        let custody = Custody::open(Settings::of_run(&run), &here()?, Some(&trust))?;
         let trusted = Trusted { trust, ledgers: vec![keys.ledger.verifier()] };
         Ok(Site { directory, run, custody, keys, trusted })
     }
@@ -70,9 +70,9 @@ impl Site {
             let message = format!("{}: found no sealed ledger, expected that of a run that has started", path.display());
             return Err(Failure::new(Kind::Input, message));
         }
-        let author = self.custody.author().map_err(|error| in_custody(&error))?;
-        let book = Book::open(&path, author).map_err(|error| in_custody(&error))?;
-        book.seal(&self.keys.ledger, &self.run.name).map_err(|error| in_custody(&error))?;
+        let author = self.custody.author()?;
+        let book = Book::open(&path, author)?;
+        book.seal(&self.keys.ledger, &self.run.name)?;
         let (_, entries) = sealed(&ledger).map_err(|error| broken(&error))?;
         Ok((ledger, entries))
     }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use sirocco_config::places;
 use sirocco_custody::artefact::{self, Used};
-use sirocco_custody::{Account, Book, Custody, Keys, log_name};
+use sirocco_custody::{Account, Book, Custody, CustodyError, Keys, log_name, trust};
 use sirocco_signing::trust::{Trust, role};
 
 use crate::failure::{Failure, Kind};
@@ -30,16 +30,16 @@ pub(crate) fn keys(named: Option<&Path>) -> Result<Keys, Failure> {
     Ok(keys)
 }
 
-/// Whose signatures are believed: `trust`, or else the keys that sign here. `None`: there are no keys yet.
-pub(crate) fn trust(trust: Option<&Path>, keys: Option<&Path>) -> Result<Option<Trust>, Failure> {
-    let directory = match trust {
-        Some(trust) => trust.to_owned(),
+/// Whose signatures are believed: `trust`, or else the keys that sign here; above both, the machine's. `None`: there are no keys yet.
+pub(crate) fn trust(named: Option<&Path>, keys: Option<&Path>) -> Result<Option<Trust>, Failure> {
+    let directory = match named {
+        Some(named) => named.to_owned(),
         None => directory(keys)?,
     };
-    if trust.is_none() && !directory.is_dir() {
-        return Ok(None);
+    if named.is_none() && !directory.is_dir() {
+        return Ok(trust::by_machine()?);
     }
-    Ok(Some(Trust::read(&directory)?))
+    Ok(Some(trust::believed(&directory)?))
 }
 
 /// The same for sets: the account's own keys sign none, unless somebody gave them that role.
@@ -47,13 +47,12 @@ pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Resul
     if named.is_none() && keys.is_none() && places::keys().is_none() {
         return Ok(None);
     }
-    let trust = trust(named, keys)?;
-    Ok(trust.filter(|trust| named.is_some() || trust.with_role(role::POLICY).is_ok()))
+    Ok(self::trust(named, keys)?.filter(|trust| named.is_some() || trust.with_role(role::POLICY).is_ok()))
 }
 
 /// Verifies something that was exported here or brought in, before it is used.
-pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, Failure> {
-    Ok(artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])?)
+pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, CustodyError> {
+    artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])
 }
 
 fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {

@@ -1,6 +1,5 @@
 //! The words and exit codes of what goes wrong around an action.
-use sirocco_custody::CustodyError;
-use sirocco_files::FilesError;
+use sirocco_custody::{Class, CustodyError};
 use sirocco_ledger::LedgerError;
 use sirocco_policy::Decision;
 use sirocco_signing::Error as SigningError;
@@ -10,26 +9,30 @@ use crate::output::count;
 
 impl From<CustodyError> for Failure {
     fn from(error: CustodyError) -> Failure {
-        let (kind, help) = match error {
-            CustodyError::Refused(decision) => return refused(&decision),
-            CustodyError::Signing(error) => return Failure::from(error),
-            CustodyError::Ledger(error) => return Failure::from(error),
-            CustodyError::NotTaken { .. } => {
-                (Kind::Policy, "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY")
-            }
-            CustodyError::NoSet { .. } => {
-                (Kind::Usage, "sirocco policy init DIR --from luxembourg-public makes a set to start from")
-            }
-            CustodyError::Set { .. } => {
-                (Kind::Usage, "correct the set, then sirocco policy test DIR; docs/policy.md says what may stand there")
-            }
-            CustodyError::SetChanged { .. } => (Kind::Input, "put the files back that were signed, or have the set signed again"),
-            CustodyError::File(FilesError::Io { .. }) | CustodyError::Io { .. } => return Failure::new(Kind::Failed, error),
-            CustodyError::File(_) => return Failure::new(Kind::Input, error),
+        let kind = match error.class() {
+            Class::Policy => Kind::Policy,
+            Class::Usage => Kind::Usage,
+            Class::File => Kind::Input,
+            Class::Machine => Kind::Machine,
+            Class::Running => Kind::Failed,
+        };
+        let help = match &error {
+            CustodyError::Refused(decision) => return refused(decision),
+            CustodyError::NotTaken { .. } => "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY",
+            CustodyError::NoSet { .. } => "sirocco policy init DIR --from luxembourg-public makes a set to start from",
+            CustodyError::Set { .. } => "correct the set, then sirocco policy test DIR; docs/policy.md says what may stand there",
+            CustodyError::SetChanged { .. } => "put the files back that were signed, or have the set signed again",
             CustodyError::OtherKey { .. } => {
-                (Kind::Input, "bring back the keys that sealed it, or begin in another directory: a ledger has one key for ever")
+                "bring back the keys that sealed it, or begin in another directory: a ledger has one key for ever"
             }
-            CustodyError::Record { .. } => (Kind::Input, "fetch the directory again from whoever published it"),
+            CustodyError::Record { .. } => "fetch the directory again from whoever published it",
+            CustodyError::Ledger(LedgerError::Damaged { .. }) => "keep the directory as it is: it is evidence",
+            CustodyError::Signing(SigningError::KeyMissing { .. }) => "sirocco keys new DIR makes a pair",
+            CustodyError::Signing(SigningError::KeyExposed { .. }) => "chmod 600 makes it yours alone",
+            CustodyError::Signing(SigningError::UnknownKey { .. }) => {
+                "[policy] trust names a directory with the public keys that are believed"
+            }
+            _ => return Failure::new(kind, error),
         };
         Failure::new(kind, error).help(help)
     }
@@ -37,27 +40,13 @@ impl From<CustodyError> for Failure {
 
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Failure {
-        match error {
-            LedgerError::Damaged { .. } => Failure::new(Kind::Input, error).help("keep the directory as it is: it is evidence"),
-            _ => Failure::new(Kind::Failed, error),
-        }
+        CustodyError::from(error).into()
     }
 }
 
 impl From<SigningError> for Failure {
     fn from(error: SigningError) -> Failure {
-        match error {
-            SigningError::Io { .. } => Failure::new(Kind::Failed, error),
-            SigningError::KeyMissing { .. } => Failure::usage(error).help("sirocco keys new DIR makes a pair"),
-            SigningError::KeyExists { .. } | SigningError::BadKeyName { .. } | SigningError::BadTrust { .. } => {
-                Failure::usage(error)
-            }
-            SigningError::KeyExposed { .. } => Failure::usage(error).help("chmod 600 makes it yours alone"),
-            SigningError::UnknownKey { .. } => {
-                Failure::new(Kind::Input, error).help("[policy] trust names a directory with the public keys that are believed")
-            }
-            _ => Failure::new(Kind::Input, error),
-        }
+        CustodyError::from(error).into()
     }
 }
 

@@ -8,7 +8,6 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use sirocco_config::{RunFile, places};
-use sirocco_custody::CustodyError;
 use sirocco_evidence::EvidenceError;
 use sirocco_ledger::LedgerError;
 use sirocco_ledger::disk::Directory;
@@ -66,15 +65,4 @@ pub(crate) fn not_evident(error: &EvidenceError) -> Failure {
         EvidenceError::Io { .. } => Failure::new(Kind::Failed, error),
         _ => Failure::new(Kind::Input, error),
     }
-}
-
-/// The error of keys, of rules or of a ledger that is open for writing.
-pub(crate) fn in_custody(error: &CustodyError) -> Failure {
-    let kind = match error {
-        CustodyError::Refused(_) => Kind::Policy,
-        CustodyError::NoSet { .. } | CustodyError::Set { .. } | CustodyError::NotTaken { .. } => Kind::Usage,
-        CustodyError::Io { .. } => Kind::Failed,
-        _ => Kind::Input,
-    };
-    Failure::new(kind, error)
 }

@@ -1,4 +1,5 @@
 //! What the policy refuses, at each gate of the launcher: the word, the rule, the exit code, and that nothing is left behind.
+use std::path::Path;
 use std::process::Command;
 
 use sirocco_tests::material::workplace;
@@ -206,29 +207,57 @@ fn a_signed_set_of_which_a_byte_was_changed_is_named() {
     assert!(stranger.code == Some(4) && stranger.err.contains("model.sig"), "{stranger:?}");
 }
 
-/// Needs a mount namespace, so that the machine can be made to demand something.
+/// Runs commands on a machine whose /etc is the workplace's `etc`, in a mount namespace. Nothing where this account may not make one.
+fn on_machine(bench: &Bench) -> Option<impl Fn(&[&str]) -> Finished + '_> {
+    std::fs::copy("/etc/passwd", bench.path("etc/passwd")).unwrap();
+    let script = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
+    let in_namespace = |program: &Path, words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(bench.path("etc"))
+            .arg(program)
+            .args(words)
+            .current_dir(bench.path(""));
+        command.env("XDG_CONFIG_HOME", bench.path("config")).env("XDG_STATE_HOME", bench.path("state"));
+        Finished::new(&command.output().unwrap(), &bench.path(""))
+    };
+    if in_namespace(Path::new("true"), &[]).code != Some(0) {
+        // Standard error of a test that passes is not shown; this line is for those who look.
+        eprintln!("skipped: this account may not make a mount namespace, or /etc cannot be written");
+        return None;
+    }
+    Some(move |words: &[&str]| in_namespace(&bench.path("bin/sirocco"), words))
+}
+
 #[test]
 fn a_machine_that_demands_signatures_takes_no_other_set() {
     let bench = bench(EVERY);
     bench.write("etc/sirocco/demands.toml", "signed_policies = true\n");
-    std::fs::copy("/etc/passwd", bench.path("etc/passwd")).unwrap();
-    let script = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
-    let in_namespace = |words: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", script, "sh"]).arg(bench.path("etc")).args(words).current_dir(bench.path(""));
-        command.env("XDG_CONFIG_HOME", bench.path("config")).env("XDG_STATE_HOME", bench.path("state"));
-        command.output().unwrap()
-    };
-    if !in_namespace(&["true"]).status.success() {
-        // Standard error of a test that passes is not shown; this line is for those who look.
-        eprintln!("skipped: this account may not make a mount namespace, or /etc cannot be written");
-        return;
-    }
-    let program = bench.path("bin/sirocco");
-    let words = [program.to_str().unwrap(), "check", "run.toml", "--set", "policy.set=rules"];
-    let refused = Finished::new(&in_namespace(&words), &bench.path(""));
+    let Some(run) = on_machine(&bench) else { return };
+    let refused = run(&["check", "run.toml", "--set", "policy.set=rules"]);
     assert!(refused.code == Some(3) && refused.err.contains("demands signed policies"), "{refused:?}");
     assert_eq!(asked(&bench, &["check", "run.toml"], "local").code, Some(0));
+}
+
+#[test]
+fn nobody_appoints_his_own_officer_where_the_machine_names_one() {
+    let bench = reviewed();
+    let (key, explain) = ("amal/release.key", ["policy", "explain", "runs/tiny", "--action", "export", "--json"]);
+    bench.run(&["policy", "approve", "runs/tiny", "--action", "export", "--as", "amal", "--key", key]);
+    let is_allowed = |explained: &Finished| explained.json()["decision"]["allowed"] == true;
+    assert!(is_allowed(&bench.run(&explain)), "as the run's own directory says");
+    let name = |key: &str| {
+        std::fs::copy(bench.path(key).join("release.pub"), bench.path("etc/sirocco/trust/amal.pub")).unwrap();
+    };
+    bench.write("etc/sirocco/trust/roles.json", "{\"amal\": [\"approve\"]}");
+    name("other");
+    let Some(run) = on_machine(&bench) else { return };
+    let refused = run(&explain);
+    assert!(!is_allowed(&refused), "{refused:?}");
+    name("amal");
+    let allowed = run(&explain);
+    assert!(is_allowed(&allowed), "{allowed:?}");
 }
 
 #[test]
@@ -271,8 +300,10 @@ split_by = \"english\"
 licence = { name = \"CC0-1.0\", file = \"LICENCE\" }
 ";
 
-#[test]
-fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
+const REVIEWED: [&str; 4] = ["--set", "policy.set=rules", "--set", "policy.trust=trust"];
+
+/// A run of which nothing is exported before a reviewer approves. `trust/` believes the keys in `amal/` for that, and not those in `other/`.
+fn reviewed() -> Bench {
     let bench = bench(EVERY);
     let account = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
     let permit = "@id(\"everybody\")\npermit(principal, action, resource);\n@id(\"reviewed\")\nforbid(principal, action == \
@@ -286,8 +317,13 @@ fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
     std::fs::create_dir(bench.path("trust")).unwrap();
     std::fs::copy(bench.path("amal/release.pub"), bench.path("trust/amal.pub")).unwrap();
     bench.write("trust/roles.json", "{\"amal\": [\"approve\"]}");
-    let sets = ["--set", "policy.set=rules", "--set", "policy.trust=trust"];
-    assert_eq!(bench.run(&[&["train", "run.toml"][..], &sets].concat()).code, Some(0));
+    assert_eq!(bench.run(&[&["train", "run.toml"][..], &REVIEWED].concat()).code, Some(0));
+    bench
+}
+
+#[test]
+fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
+    let bench = reviewed();
     let is_allowed = |run: &str| {
         let explained = bench.run(&["policy", "explain", run, "--action", "export", "--json"]).json();
         explained["decision"]["allowed"] == true
@@ -301,7 +337,10 @@ fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
     assert!(!is_allowed("runs/tiny"), "the key of somebody else");
     assert_eq!(approve("runs/tiny", "amal")["counts"], true);
     assert!(is_allowed("runs/tiny"));
-    assert_eq!(bench.run(&[&["train", "run.toml", "--dir", "runs/second", "--set", "seed=8"][..], &sets].concat()).code, Some(0));
+    assert_eq!(
+        bench.run(&[&["train", "run.toml", "--dir", "runs/second", "--set", "seed=8"][..], &REVIEWED].concat()).code,
+        Some(0)
+    );
     std::fs::create_dir(bench.path("runs/second/approvals")).unwrap();
     let file = "approvals/export-adapter-amal.json";
     std::fs::copy(bench.path("runs/tiny").join(file), bench.path("runs/second").join(file)).unwrap();

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sirocco_config::places;
 use sirocco_confine::Level;
-use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings, log_name};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings, log_name, trust};
 use sirocco_ledger::{Digest, Fact};
 use sirocco_policy::{Action, Admitted, Confinement, Guarded, Kind, Name, verb};
 use sirocco_signing::trust::Trust;
@@ -89,7 +89,7 @@ pub(crate) struct Desk {
 /// not tell, as far as the kernel goes: what is asked with signatures and digests decides.
 pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
     // What is wrong with it is said when it is used.
-    let trust = args.trust.clone().or_else(places::keys).and_then(|path| Trust::read(&path).ok());
+    let trust = args.trust.clone().or_else(places::keys).and_then(|path| trust::believed(&path).ok());
     let custody = rules(args, trust.as_ref())?;
     let endpoint = Name::new(Kind::Endpoint, "endpoint");
     let mut lineage = Lineage::default();
@@ -139,18 +139,26 @@ impl Desk {
             self.book.write(deed).map_err(Failure::Account)?;
         }
         let admission = self.ask(args);
-        if matches!(admission, Err(Failure::Refused(_))) {
+        if matches!(admission, Err(Failure::Refused(_) | Failure::Artefact(_))) {
             self.seal().map_err(Failure::Account)?;
         }
         admission
     }
 
+    /// Finds out what a directory is. One that is not what was signed is written down.
+    fn examine(&self, kind: Kind, directory: &Path) -> Result<Part, Failure> {
+        let part = Part::examine(&self.custody, &self.trust, kind, directory);
+        if let Err(Failure::Artefact(error)) = &part {
+            self.book.write(Deed::artefact_refused(directory, error)).map_err(Failure::Account)?;
+        }
+        part
+    }
+
     fn ask(&self, args: &Args) -> Result<Admission, Failure> {
         let start = std::time::Instant::now();
-        let part = |kind, directory: &PathBuf| Part::examine(&self.custody, &self.trust, kind, directory);
-        let mut parts = vec![part(Kind::Model, &args.model)?];
+        let mut parts = vec![self.examine(Kind::Model, &args.model)?];
         for (_, directory) in &args.adapters {
-            parts.push(part(Kind::Adapter, directory)?);
+            parts.push(self.examine(Kind::Adapter, directory)?);
         }
         info!(directories = parts.len(), seconds = start.elapsed().as_secs_f64(), "examined");
         let mut lineage = Lineage::default();

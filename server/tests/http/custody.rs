@@ -33,10 +33,10 @@ fn a_model_made_of_letters_stays_at_home() {
         "sirocco policy explain",
     ]);
     let ledger = ministry.ledger();
-    assert_eq!(verbs(&ledger), ["policy.serve", "endpoint.started", "policy.serve"]);
-    let refused = ledger[2].decision.as_ref().unwrap();
+    assert_eq!(verbs(&ledger), ["node.confined", "policy.serve", "endpoint.started", "node.confined", "policy.serve"]);
+    let refused = ledger[4].decision.as_ref().unwrap();
     assert!(!refused.allowed && refused.rules == ["residency"], "{refused:?}");
-    assert!(text(&ledger[2], "request").contains("data:letters"), "{:?}", ledger[2]);
+    assert!(text(&ledger[4], "request").contains("data:letters"), "{:?}", ledger[4]);
 }
 
 #[test]
@@ -78,6 +78,9 @@ fn a_changed_byte_is_found_and_named(#[case] file: &str, #[case] args: &[&str]) 
     }
     let (_, name) = file.split_once('/').unwrap();
     ministry.serve(args).wait(LIMIT).expect_code(4).expect_words(&["differs from what", name, "help: it is not what was signed"]);
+    let ledger = ministry.ledger();
+    let last = ledger.last().unwrap();
+    assert!(last.verb == "artefact.refused" && text(last, "why").contains(name), "{last:?}");
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn a_key_for_something_else_is_not_believed() {
     let partner = Keys::create(&ministry.path("partner"), "partner").unwrap();
     ministry.merged("merged", &partner);
     ministry.trust(&partner, "checkpoint");
-    let refused = ministry.serve(&["merged", "--trust", "trust"]).wait(LIMIT).expect_code(4);
+    let refused = ministry.serve(&["merged", "--trust", "trust"]).wait(LIMIT).expect_code(2);
     refused.expect_words(&["no key with the role", "help:", "--trust"]);
 }
 

@@ -45,6 +45,19 @@ fn without_roles_no_key_has_one() {
 }
 
 #[test]
+fn a_role_that_is_given_above_is_had_by_nobody_else() {
+    let (above, own) = (directory(&["officer.pub"]), directory(&["me.pub"]));
+    fs::write(above.path().join(ROLES), r#"{ "officer": ["approve"] }"#).unwrap();
+    fs::write(own.path().join("alias.pub"), fs::read(above.path().join("officer.pub")).unwrap()).unwrap();
+    fs::write(own.path().join(ROLES), r#"{ "me": ["approve", "checkpoint"], "alias": ["release"] }"#).unwrap();
+    let trust = Trust::read(own.path()).unwrap().under(&Trust::read(above.path()).unwrap());
+    let with = |role: &str| names(&trust.with_role(role).unwrap());
+    assert_eq!(with("approve"), ["officer".to_owned()].into());
+    assert_eq!(with("checkpoint"), ["me".to_owned()].into());
+    assert_eq!(with("release"), ["officer".to_owned()].into(), "one key has one name, the one it has above");
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let refused = |dir: &tempfile::TempDir, words: &str| {
         let error = Trust::read(dir.path()).unwrap_err().to_string();
