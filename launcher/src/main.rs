@@ -20,6 +20,7 @@ mod quota;
 mod report;
 mod site;
 mod train;
+mod waiting;
 mod watch;
 
 use std::ffi::OsString;

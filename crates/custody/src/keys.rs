@@ -79,9 +79,9 @@ impl Keys {
     /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here; above both, the machine's.
     ///
     /// # Errors
-    /// Those of [`trust::believed`].
+    /// Those of [`believed`](crate::trust::believed).
     pub fn trust(&self, directory: Option<&Path>) -> Result<Trust, CustodyError> {
-        trust::believed(directory.unwrap_or(&self.path))
+        crate::trust::believed(directory.unwrap_or(&self.path))
     }
 
     /// Where they lie.

@@ -2,16 +2,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::flag::{register, register_conditional_default};
 
 use crate::failure::{Failure, Kind};
 use crate::train::requests::stop_signals;
-
-/// Before a bar appears.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::waiting::PATIENCE;
 
 /// Whether somebody has asked to stop.
 pub(super) struct Requests(Arc<AtomicBool>);

@@ -25,6 +25,7 @@ use crate::train::interrupt::unless_interrupted;
 use crate::train::ranks::threads;
 use crate::train::tokens::{self, Source, Split, Tokens};
 use crate::train::{curve, directory_of, here, read_run_file, run_to_resume};
+use crate::waiting;
 
 /// The fields of `--json`, in their order.
 #[derive(Serialize)]
@@ -264,7 +265,8 @@ fn look(file: &RunFile, run: &Run) -> Result<(Preflight, Option<Room>, Option<Al
 fn belongs(state: &RunState, run: &Run, train: &Split) -> Result<(), Failure> {
     Origin::Settings.compare(state.step, &state.config_digest, &run.settled_digest())?;
     Origin::Tokens.compare(state.step, &state.data_digest, &train.digest)?;
-    let base = ModelDir::open(&run.model.path)?.digest()?;
+    let base = ModelDir::open(&run.model.path)?;
+    let base = waiting::shown(&format!("reading {}", base.path().display()), || base.digest())?;
     Ok(Origin::Base.compare(state.step, &state.model_digest, &base)?)
 }
 

@@ -8,6 +8,7 @@ use sirocco_signing::trust::{Trust, role};
 
 use crate::failure::{Failure, Kind};
 use crate::output::say;
+use crate::waiting;
 
 /// The account's ledger, open for writing.
 pub(crate) fn book(custody: &Custody) -> Result<Book, Failure> {
@@ -47,12 +48,13 @@ pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Resul
     if named.is_none() && keys.is_none() && places::keys().is_none() {
         return Ok(None);
     }
-    Ok(self::trust(named, keys)?.filter(|trust| named.is_some() || trust.with_role(role::POLICY).is_ok()))
+    Ok(trust(named, keys)?.filter(|trust| named.is_some() || trust.with_role(role::POLICY).is_ok()))
 }
 
 /// Verifies something that was exported here or brought in, before it is used.
 pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, CustodyError> {
-    artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])
+    let verified = || artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[]);
+    waiting::shown(&format!("comparing {} with its signature", directory.display()), verified)
 }
 
 fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {

@@ -10,6 +10,7 @@ use sirocco_tokens::TokenCache;
 
 use crate::failure::{Failure, Kind};
 use crate::train::tokens::SIDES;
+use crate::waiting;
 
 /// A data file whose bytes were measured.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl Guarded for DataFile {
 
 /// The digest of a file's bytes.
 pub(crate) fn digest_of(path: &Path) -> Result<Sha256Digest, Failure> {
-    match Digest::of_file(path) {
+    match waiting::shown(&format!("reading {}", path.display()), || Digest::of_file(path)) {
         Ok((digest, _)) => Ok(BareDigest(digest)),
         Err(FilesError::Io { source, .. }) => {
             Err(Failure::from(CorpusError::Io { path: path.to_owned(), action: "read", source }))

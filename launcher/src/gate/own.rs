@@ -11,6 +11,7 @@ use crate::cli::PolicyOptions;
 use crate::confined;
 use crate::failure::Failure;
 use crate::train::here;
+use crate::waiting;
 
 /// Something that lies here and was measured.
 #[derive(Clone, Debug)]
@@ -48,7 +49,11 @@ impl OwnPolicy {
 
     /// Measures a file or a directory, and verifies it where it is signed.
     pub(crate) fn measure(&self, kind: Kind, path: &Path) -> Result<Measured, Failure> {
-        let digest = if path.is_dir() { Manifest::of(path, Options::default())?.digest() } else { digest_of(path)? };
+        let digest = if path.is_dir() {
+            waiting::shown(&format!("reading {}", path.display()), || Manifest::of(path, Options::default()))?.digest()
+        } else {
+            digest_of(path)?
+        };
         let mut lineage = Lineage::default();
         if path.is_dir() && artefact::is_signed(path) {
             let Some(trust) = account::trust(self.trust.as_deref(), None)? else {
