@@ -204,4 +204,6 @@ fn changed_weights_are_named() {
     assert!(with(&["checkpoints"]).ok, "the others are as they were");
     let nowhere = findings(&with(&["ledger"]));
     assert!(nowhere[0].contains("none of the signed directories is there"), "{nowhere:#?}");
+    let half = findings(&with(&["checkpoints", "ledger"]));
+    assert!(half.len() == 1 && half[0].contains("ledger: none of the signed"), "{half:#?}");
 }

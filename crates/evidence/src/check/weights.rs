@@ -1,6 +1,7 @@
 //! Are the weights that the reader has those that were signed?
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use sirocco_signing::oms;
 
@@ -14,39 +15,49 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
         let looked_at = "no weights were given".to_owned();
         return Check { check: "weights", state: State::Skipped, looked_at, findings: Vec::new() };
     }
-    let (mut findings, mut compared, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut findings, mut absent) = (Vec::new(), Vec::new());
+    let mut unmatched: Vec<&PathBuf> = asked.iter().collect();
+    let mut places: BTreeMap<PathBuf, Vec<&Artefact>> = BTreeMap::new();
     for artefact in recorded {
-        match find(asked, artefact) {
-            None => absent.push(artefact.directory.as_str()),
-            Some(directory) => {
-                compared.push(artefact.directory.as_str());
-                findings.extend(one(seen, artefact, &directory));
-            }
+        let Some((given, directory)) = asked.iter().find_map(|given| Some((given, find(given, artefact)?))) else {
+            absent.push(artefact.directory.as_str());
+            continue;
+        };
+        unmatched.retain(|path| *path != given);
+        places.entry(directory).or_default().push(artefact);
+    }
+    for (directory, artefacts) in &places {
+        // Exports to places of one name cannot all lie in this one: it has to be one of them.
+        let mut found: Vec<_> = artefacts.iter().map(|artefact| one(seen, artefact, directory)).collect();
+        if found.iter().all(|findings| !findings.is_empty()) {
+            findings.extend(found.pop().unwrap_or_default());
         }
     }
-    if compared.is_empty() {
-        let given: Vec<String> = asked.iter().map(|path| path.display().to_string()).collect();
+    // Whoever names a place wants to know of what lies there.
+    for given in unmatched {
         let expected: Vec<&str> = recorded.iter().map(|one| one.directory.as_str()).collect();
-        findings
-            .push(Finding::new(given.join(", "), format!("none of the signed directories is there: {}", expected.join(", "))));
+        let why = format!("none of the signed directories is there: {}", expected.join(", "));
+        findings.push(Finding::new(given.display().to_string(), why));
     }
-    let mut looked_at = format!("{} directories compared", compared.len());
+    let mut looked_at = format!("{} directories compared", places.len());
     if !absent.is_empty() {
         looked_at += &format!("; not there: {}", absent.join(", "));
     }
     Check::of("weights", looked_at, findings)
 }
 
-/// The directory of this name: one that was given, or in one that was given.
-fn find(asked: &[PathBuf], artefact: &Artefact) -> Option<PathBuf> {
-    let own = asked.iter().find(|path| path.canonicalize().is_ok_and(|real| real.ends_with(&artefact.directory)));
-    let inside = asked.iter().map(|path| path.join(&artefact.directory));
+/// The directory of an artefact: the one that was given, or one in it.
+fn find(given: &Path, artefact: &Artefact) -> Option<PathBuf> {
     // A name from the bundle is looked for in one place, and leads nowhere else.
-    let plain = !artefact.directory.contains('/') && !["", ".", ".."].contains(&artefact.directory.as_str());
-    own.cloned().into_iter().chain(inside).find(|path| plain && path.is_dir())
+    if artefact.directory.contains('/') || ["", ".", ".."].contains(&artefact.directory.as_str()) {
+        return None;
+    }
+    let is_it = given.canonicalize().is_ok_and(|real| real.ends_with(&artefact.directory));
+    let directory = if is_it { given.to_owned() } else { given.join(&artefact.directory) };
+    directory.is_dir().then_some(directory)
 }
 
-fn one(seen: &Seen<'_>, artefact: &Artefact, directory: &std::path::Path) -> Vec<Finding> {
+fn one(seen: &Seen<'_>, artefact: &Artefact, directory: &Path) -> Vec<Finding> {
     let signed = match artefacts::signed(seen, artefact) {
         Ok((signed, _)) => signed,
         Err(finding) => return vec![finding],
