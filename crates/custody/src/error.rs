@@ -111,6 +111,8 @@ impl CustodyError {
             Self::SetChanged { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
+            // Files that are read here were named by somebody.
+            Self::File(FilesError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Class::Usage,
             Self::File(FilesError::Io { .. }) | Self::Io { .. } => Class::Running,
             Self::File(_) => Class::File,
         }
