@@ -116,13 +116,18 @@ fn a_run_where_the_data_may_not_be_makes_no_step() {
 
 #[test]
 fn tokens_of_other_data_are_refused_before_the_first_step() {
-    let place = prepared();
-    let text = fs::read_to_string(place.path().join("train.jsonl")).expect("the data");
-    fs::write(place.path().join("train.jsonl"), format!("{text}{text}")).expect("other data");
-    place.prepare("other", "parallel.dp=2");
-    fs::copy(place.file("other", "tokens/train.tokens"), place.file("run", "tokens/train.tokens")).expect("other tokens");
-    refused(ranks(&place, "run", 2), 4, &["train.tokens: found tokens with the digest ", "the run's ledger names "]);
-    assert!(!place.file("run", "checkpoints").exists());
+    for side in ["train", "valid"] {
+        let place = prepared();
+        let data = place.path().join(format!("{side}.jsonl"));
+        let text = fs::read_to_string(&data).expect("the data");
+        fs::write(&data, format!("{text}{text}")).expect("other data");
+        place.prepare("other", "parallel.dp=2");
+        let tokens = format!("tokens/{side}.tokens");
+        fs::copy(place.file("other", &tokens), place.file("run", &tokens)).expect("other tokens");
+        let words = [format!("{side}.tokens: found tokens with the digest "), "the run's ledger names ".to_owned()];
+        refused(ranks(&place, "run", 2), 4, &[&words[0], &words[1]]);
+        assert!(!place.file("run", "checkpoints").exists());
+    }
 }
 
 fn rules_at(place: &Workplace, country: &str) {

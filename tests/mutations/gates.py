@@ -58,6 +58,7 @@ RANKS = ["--test", "custody"]
 CONFINED = ["--test", "confined"]
 RANK_ALONE = ["--bin", "sirocco-train", "confined"]
 CUSTODY = ["--lib"]
+AROUND = ["--test", "around"]
 SERVER = ["--test", "http"]
 
 RUN = "launcher/src/gate/run.rs"
@@ -119,7 +120,7 @@ MUTATIONS = {
     "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
     "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", RANK_ALONE),
     "confine-rank-asked": (RANK, "        confined::expect(run.policy.confinement)?;\n", "", CONFINED),
-    "tokens": (RANK, 'keeper.expect_prepared("train.tokens", data)?;', "", RANKS),
+    "tokens": (RANK, "data.iter().try_for_each(|side| keeper.expect_prepared(side.side(), side.digest()))?;", "", RANKS),
     "base-signature": (KEEPER, "artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known)",
                        "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", RANKS),
     "launcher-signature": ("launcher/src/gate/account.rs", "artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
@@ -130,6 +131,9 @@ MUTATIONS = {
     "sealed-history": ("crates/custody/src/history.rs", "            check(&directory, key, &sealed.checkpoint.origin)?;\n",
                        "            let _ = check(&directory, key, &sealed.checkpoint.origin);\n", CUSTODY),
     "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
+    "machine-trust": ("crates/custody/src/trust.rs", "Some(machine) => own.under(&machine),", "Some(_) => own,", LAUNCHER),
+    "places": ("crates/custody/src/custody.rs", "let real = place(&base, Path::new(written));", "let real = written.to_owned();", AROUND),
+    "other-key": (KEEPER, "        book.expect_key(&keys.ledger).map_err(failed)?;\n", "", RANKS),
     "signed-rules": (
         "crates/custody/src/custody.rs",
         "set.set.guard(&set.demands)",

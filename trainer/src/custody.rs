@@ -87,7 +87,8 @@ impl Keeper {
         .help("put the tokens back that were made for this run, or remove them: sirocco train makes them again"))
     }
 
-    /// Who has signed that `action` may be done with `artefact` of this run on these tokens. What does not count is said and set aside: the policy then names what is missing.
+    /// Who has signed that `action` may be done with `artefact` of this run on these tokens. What does not count is said and set aside: the
+    /// policy then names what is missing.
     pub(crate) fn approved_by(
         &self,
         (run, data): (&Run, &str),
@@ -215,10 +216,10 @@ impl Keeper {
 
     /// The failure of something whose signature or record does not hold, once it is written down.
     fn not_used(&self, directory: &Path, error: CustodyError) -> Failure {
-        match self.write(Deed::artefact_refused(directory, &error)).and_then(|()| self.sync()) {
-            Ok(()) => self.failed(error),
-            Err(unwritten) => self.failed(unwritten),
+        if let Err(unwritten) = self.book.not_used(directory, &error) {
+            tracing::warn!(error = %unwritten, "what was found is not recorded");
         }
+        self.failed(error)
     }
 }
 

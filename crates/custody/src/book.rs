@@ -13,8 +13,13 @@ use sirocco_ledger::source::Source as _;
 use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_ledger::{Author, Decision, Digest, Fact, LedgerError};
 
-use crate::error::CustodyError;
+use crate::error::{Class, CustodyError};
 use crate::history::History;
+
+/// The entry of something that was not used, because it is not what was signed or recorded.
+const ARTEFACT_REFUSED: &str = "artefact.refused";
+/// Characters of an error that an entry holds.
+const MOST_WHY: usize = 4000;
 
 /// An action to be recorded.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -47,13 +52,6 @@ impl Deed {
             .fact("host", Fact::Text(host))
             .fact("kernel", Fact::Text(kernel))
             .fact("report", Fact::Text(report))
-    }
-
-    /// Something was not used, because its signature or its record does not hold.
-    pub fn artefact_refused(directory: &Path, why: &CustodyError) -> Deed {
-        Deed::new("artefact.refused")
-            .fact("path", Fact::Text(directory.display().to_string()))
-            .fact("why", Fact::Text(why.to_string()))
     }
 
     /// With a fact.
@@ -119,6 +117,21 @@ impl Book {
     /// A disk that is full or read-only.
     pub fn sync(&self) -> Result<(), CustodyError> {
         Ok(self.writer.sync()?)
+    }
+
+    /// Writes down that what lies in `directory` was not used, where it is not what was signed or recorded. Other errors say nothing of it.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write). The error that is written down is the one to tell, also where this fails.
+    pub fn not_used(&self, directory: &Path, error: &CustodyError) -> Result<(), CustodyError> {
+        if error.class() != Class::File {
+            return Ok(());
+        }
+        // An entry has room for 64 KiB, and one of these can name any number of files.
+        let why = error.to_string().chars().take(MOST_WHY).collect();
+        let deed = Deed::new(ARTEFACT_REFUSED).fact("path", Fact::Text(directory.display().to_string()));
+        self.write(deed.fact("why", Fact::Text(why)))?;
+        self.sync()
     }
 
     /// Refuses a key that cannot seal this ledger, because another has sealed it before: to be asked before hours of work are recorded in

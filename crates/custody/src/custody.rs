@@ -88,6 +88,8 @@ pub struct Custody {
     who: Who,
     /// Where relative paths start, for people and in facts; without links.
     base: PathBuf,
+    /// The places of the facts that are written otherwise than they were resolved.
+    places: BTreeMap<String, String>,
 }
 
 impl Custody {
@@ -100,7 +102,14 @@ impl Custody {
         let mut set = ReadSet::read(&settings.set, &settings.facts, trust)?;
         let base = std::fs::canonicalize(base).unwrap_or_else(|_| base.to_owned());
         // The set may say `data/letters` and a user `/data/letters`, typed in `/`: one place, of which both descriptions hold.
-        set.set = set.set.with_places(|path| place(&base, Path::new(path)));
+        let mut places = BTreeMap::new();
+        set.set = set.set.with_places(|written| {
+            let real = place(&base, Path::new(written));
+            if real != written {
+                places.insert(written.to_owned(), real.clone());
+            }
+            real
+        });
         let guard = set.set.guard(&set.demands);
         let guard = guard.map_err(|why| CustodyError::NotTaken { path: set.path.clone(), why })?;
         let account = Account::own(settings.account.as_deref()).name;
@@ -108,7 +117,7 @@ impl Custody {
         let service = Who::new(WhoKind::Service, account.clone());
         let is_service = guard.gate().facts().principal(&service).is_some();
         let who = if is_service { service } else { Who::new(WhoKind::Person, account) };
-        Ok(Custody { guard, set, settings, who, base })
+        Ok(Custody { guard, set, settings, who, base, places })
     }
 
     /// The rules and facts.
@@ -161,6 +170,8 @@ impl Custody {
     fn lies(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Option<Sha256Digest>) -> Name {
         let written = place(&self.base, path);
         let name = self.gate().facts().known_as(kind, Some(&written), digest.as_ref());
+        // The same bytes lie elsewhere, too: a name has one place, and each place has its say.
+        let name = name.filter(|name| lineage.paths.get(name).is_none_or(|place| *place == written));
         let name = name.unwrap_or_else(|| Name::new(kind, path.display().to_string()));
         lineage.uses(name, digest, Some(written))
     }
@@ -194,6 +205,7 @@ impl Custody {
             verified_records: verified,
             digests,
             paths,
+            places: self.places.clone(),
             site: self.settings.site.clone(),
             node,
             confinement,

@@ -111,23 +111,26 @@ impl CustodyError {
             Self::SetChanged { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
-            // Files that are read here were named by somebody.
-            Self::File(FilesError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Class::Usage,
-            Self::File(FilesError::Io { .. }) | Self::Io { .. } => Class::Running,
+            Self::File(FilesError::Io { source, .. }) | Self::Io { source, .. } => of_io(source),
             Self::File(_) => Class::File,
         }
     }
 }
 
+/// Keys, trusted keys and files of facts were named by somebody, who can name others.
+fn of_io(source: &io::Error) -> Class {
+    let is_named_wrongly = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    if is_named_wrongly { Class::Usage } else { Class::Running }
+}
+
 fn of_ledger(error: &LedgerError) -> Class {
     match error {
+        LedgerError::Io { source, .. } | LedgerError::File(FilesError::Io { source, .. }) => of_io(source),
         LedgerError::KeyReadable { .. } | LedgerError::WrongKeyType { .. } => Class::Usage,
         LedgerError::NoLocks { .. } => Class::Machine,
         LedgerError::DiskFull { .. }
         | LedgerError::ReadOnly { .. }
         | LedgerError::LockHeld { .. }
-        | LedgerError::Io { .. }
-        | LedgerError::File(FilesError::Io { .. })
         | LedgerError::Backlog { .. } => Class::Running,
         LedgerError::Background(error) => of_ledger(error),
         _ => Class::File,
@@ -136,7 +139,8 @@ fn of_ledger(error: &LedgerError) -> Class {
 
 fn of_signing(error: &SigningError) -> Class {
     match error {
-        SigningError::Io { .. } | SigningError::NoRandomness { .. } => Class::Running,
+        SigningError::Io { source, .. } => of_io(source),
+        SigningError::NoRandomness { .. } => Class::Running,
         SigningError::KeyMissing { .. }
         | SigningError::KeyExposed { .. }
         | SigningError::KeyExists { .. }
@@ -150,4 +154,38 @@ fn of_signing(error: &SigningError) -> Class {
 pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CustodyError {
     let path = path.to_owned();
     move |source| CustodyError::Io { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn who_has_to_act() {
+        let path = || PathBuf::from("there");
+        let of = |kind: ErrorKind| io::Error::from(kind);
+        let key = |missing: bool| {
+            let error = if missing { SigningError::KeyMissing { path: path() } } else { SigningError::Unsigned { path: path() } };
+            CustodyError::from(error)
+        };
+        let cases = [
+            (CustodyError::NoSet { path: path(), found: "nothing".to_owned() }, Class::Usage),
+            (CustodyError::SetChanged { path: path(), why: String::new() }, Class::File),
+            (CustodyError::OtherKey { path: path(), found: String::new(), expected: String::new() }, Class::Usage),
+            (key(true), Class::Usage),
+            (key(false), Class::File),
+            (SigningError::Io { action: "list", path: path(), source: of(ErrorKind::NotFound) }.into(), Class::Usage),
+            (SigningError::Io { action: "list", path: path(), source: of(ErrorKind::PermissionDenied) }.into(), Class::Running),
+            (FilesError::Io { action: "open", path: path(), source: of(ErrorKind::NotFound) }.into(), Class::Usage),
+            (LedgerError::Io { action: "read", path: path(), source: of(ErrorKind::NotFound) }.into(), Class::Usage),
+            (LedgerError::ReadOnly { path: path(), source: of(ErrorKind::ReadOnlyFilesystem) }.into(), Class::Running),
+            (LedgerError::NoLocks { path: path(), source: of(ErrorKind::Unsupported) }.into(), Class::Machine),
+            (LedgerError::NoLog(path()).into(), Class::File),
+        ];
+        for (error, class) in cases {
+            assert_eq!(error.class(), class, "{error}");
+        }
+    }
 }

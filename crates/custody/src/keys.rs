@@ -71,9 +71,11 @@ impl Keys {
         if !is_empty {
             return Ok((Keys::read(path)?, false));
         }
-        // Where another command was quicker, its keys are there whole.
-        let made = make(path, owner)?.is_some();
-        Ok((Keys::read(path)?, made))
+        // Where another command was quicker, its keys are there whole. The directory may be another one by now: `.` names the old one.
+        match make(path, owner)? {
+            Some(place) => Ok((Keys::read(&place)?, true)),
+            None => Ok((Keys::read(path)?, false)),
+        }
     }
 
     /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here; above both, the machine's.

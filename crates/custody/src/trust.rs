@@ -1,10 +1,11 @@
 //! Whose signatures are believed: those of a directory of keys, and above it those of the machine.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use sirocco_signing::trust::Trust;
 
-use crate::error::CustodyError;
+use crate::error::{CustodyError, io};
 
 /// The keys that this machine believes. It belongs to whoever runs the machine.
 const MACHINE: &str = "/etc/sirocco/trust";
@@ -28,5 +29,33 @@ pub fn believed(directory: &Path) -> Result<Trust, CustodyError> {
 /// Those of [`believed`].
 pub fn by_machine() -> Result<Option<Trust>, CustodyError> {
     let path = Path::new(MACHINE);
-    if path.is_dir() { Ok(Some(Trust::read(path)?)) } else { Ok(None) }
+    if is_there(path)? { Ok(Some(Trust::read(path)?)) } else { Ok(None) }
+}
+
+/// Whether the machine says something there. A link that leads nowhere, or a directory that cannot be looked into, is no silence.
+pub(crate) fn is_there(path: &Path) -> Result<bool, CustodyError> {
+    for path in path.parent().into_iter().chain([path]) {
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => drop(std::fs::metadata(path).map_err(io("read", path))?),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io("read", path)(error)),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        assert!(!is_there(&place("sirocco/trust")).unwrap() && !is_there(&place("trust")).unwrap());
+        std::os::unix::fs::symlink(place("gone"), place("sirocco")).unwrap();
+        assert!(is_there(&place("sirocco/trust")).is_err() && is_there(&place("sirocco")).is_err());
+        std::fs::create_dir(place("trust")).unwrap();
+        assert!(is_there(&place("trust")).unwrap() && !is_there(&place("trust/more")).unwrap());
+    }
 }

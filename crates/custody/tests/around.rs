@@ -177,3 +177,21 @@ fn one_place_has_the_labels_of_everybody_who_describes_it() {
         }
     }
 }
+
+#[test]
+fn the_same_bytes_in_two_places_have_the_labels_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let (set, data) = (at_home(folder.path()), letters(folder.path()));
+    let (own, copy) = (folder.path().join("own.toml"), folder.path().join("copy.jsonl"));
+    std::fs::copy(&data, &copy).unwrap();
+    let digest = BareDigest::of(&std::fs::read(&data).unwrap());
+    std::fs::write(&own, format!("[data.mild]\nsha256 = \"{digest}\"\nresidency = \"anywhere\"\n")).unwrap();
+    let settings = Settings { facts: vec![own], ..settings(&set, "bologna") };
+    let custody = Custody::open(settings, folder.path(), None).unwrap();
+    let mut lineage = Lineage::default();
+    let used = [&data, &copy].map(|path| custody.uses(&mut lineage, Kind::Data, path, digest));
+    let made = Name::new(Kind::Checkpoint, "run");
+    lineage.makes(&made, used);
+    let refused = custody.ask(Question::new(Action::Train, made, lineage)).unwrap_err().to_string();
+    assert!(refused.contains("residency"), "{refused}");
+}

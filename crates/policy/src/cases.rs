@@ -188,6 +188,7 @@ fn entry_to_case(at: &Place, entry: Entry, mut usual: Entry) -> Result<Case, Pol
         verified_records: entry.verified_records.or(usual.verified_records).unwrap_or_default(),
         digests: entry.digests.or(usual.digests).unwrap_or_default(),
         paths: entry.paths.or(usual.paths).unwrap_or_default(),
+        places: BTreeMap::new(),
         site: entry.site.or(usual.site).ok_or_else(|| need("site", "\"NAME\""))?,
         node: entry.node.or(usual.node),
         confinement: entry.confinement.or(usual.confinement),

@@ -171,7 +171,7 @@ impl Facts {
     /// The same facts with every place written as `written` writes it, so that one place has one spelling whoever describes it. The digest
     /// stays that of the texts.
     #[must_use]
-    pub fn with_places(mut self, written: impl Fn(&str) -> String) -> Facts {
+    pub fn with_places(mut self, mut written: impl FnMut(&str) -> String) -> Facts {
         let Tables { data, model, adapter, .. } = &mut self.tables;
         for path in [data, model, adapter].into_iter().flat_map(BTreeMap::values_mut).filter_map(|known| known.path.as_mut()) {
             *path = written(path);

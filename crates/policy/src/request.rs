@@ -166,9 +166,14 @@ pub struct Request {
     /// Digests of bytes at hand, where they were measured. What the facts describe with the same digest has a say in the labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub digests: BTreeMap<Name, Sha256Digest>,
-    /// Where bytes at hand lie, written as the facts write it, links resolved. What the facts describe there has a say in the labels.
+    /// Where bytes at hand lie, written as the facts write it once `places` is applied to them; links resolved. What the facts describe there
+    /// has a say in the labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub paths: BTreeMap<Name, String>,
+    /// Where the facts' own places led when this was asked, in the form of `paths`: as they are written → as they were resolved. Facts that
+    /// are read to decide again read them so ([`Facts::with_places`](crate::Facts::with_places)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
     /// The site, by its name in the facts.
     pub site: String,
     /// The node, once there is one.

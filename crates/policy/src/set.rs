@@ -113,7 +113,7 @@ impl PolicySet {
 
     /// The same set with every place in its facts written as `written` writes it: [`Facts::with_places`].
     #[must_use]
-    pub fn with_places(self, written: impl Fn(&str) -> String) -> PolicySet {
+    pub fn with_places(self, written: impl FnMut(&str) -> String) -> PolicySet {
         let facts = self.gate.facts().clone().with_places(written);
         PolicySet { gate: self.gate.with_facts(facts), ..self }
     }

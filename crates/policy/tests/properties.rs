@@ -125,6 +125,7 @@ fn request(labels: [Labels; 2]) -> impl Strategy<Value = Request> {
                         .collect(),
                     digests: Default::default(),
                     paths: Default::default(),
+                    places: Default::default(),
                     site: site.clone(),
                     node: None,
                     confinement: Some(level).filter(|_| !planned),

@@ -119,12 +119,15 @@ impl Trust {
     }
 
     /// This set under another that is above it: a role that `upper` gives to any key is had by its keys alone, and the others are given here.
+    /// A key here whose name is that of another key above is left out, because signatures are told by names.
     #[must_use]
     pub fn under(mut self, upper: &Trust) -> Self {
         let given: BTreeSet<&String> = upper.keys.values().flat_map(|key| &key.roles).collect();
         for key in self.keys.values_mut() {
             key.roles.retain(|role| !given.contains(role));
         }
+        let names: BTreeSet<&String> = upper.keys.values().map(|key| &key.name).collect();
+        self.keys.retain(|fingerprint, key| upper.keys.contains_key(fingerprint) || !names.contains(&key.name));
         for (fingerprint, key) in &upper.keys {
             let own = self.keys.entry(*fingerprint).or_insert_with(|| TrustedKey { roles: BTreeSet::new(), ..key.clone() });
             own.name.clone_from(&key.name);

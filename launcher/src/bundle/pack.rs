@@ -1,7 +1,7 @@
 //! `sirocco bundle pack`: the policy is asked about every part, then all are packed, and the sending is recorded.
 use std::collections::BTreeSet;
 
-use sirocco_bundle::{Cover, Packed, Part, pack};
+use sirocco_bundle::{BundleError, Cover, Packed, Part, pack};
 use sirocco_config::Run;
 use sirocco_custody::{Book, Custody, Deed, Keys, Question, today};
 use sirocco_ledger::Fact;
@@ -107,7 +107,11 @@ pub(super) fn run(arguments: &BundlePack) -> Result<(), Failure> {
     let recipients: BTreeSet<String> = arguments.recipients.iter().cloned().collect();
     let mut parts = Vec::new();
     for path in &arguments.artefacts {
-        parts.push(requests.watched("reading", 0, |pulse| Part::of(path, asked.custody(), trust.as_ref(), pulse))?);
+        let part = requests.watched("reading", 0, |pulse| Part::of(path, asked.custody(), trust.as_ref(), pulse));
+        if let Err(BundleError::Custody(error)) = &part {
+            account::not_used(asked.custody(), path, error);
+        }
+        parts.push(part?);
     }
     let admitted = admit(&asked, parts, &recipients, &book)?;
     let cover = Cover { purpose: asked.purpose(arguments), recipients };

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use sirocco_config::places;
 use sirocco_custody::artefact::{self, Used};
-use sirocco_custody::{Account, Book, Custody, CustodyError, Keys, log_name, trust};
+use sirocco_custody::{Account, Book, Class, Custody, CustodyError, Keys, log_name, trust};
 use sirocco_signing::trust::{Trust, role};
 
 use crate::failure::{Failure, Kind};
@@ -55,6 +55,20 @@ pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Resul
 pub(crate) fn verified(directory: &Path, trust: &Trust) -> Result<Used, CustodyError> {
     let verified = || artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[]);
     waiting::shown(&format!("comparing {} with its signature", directory.display()), verified)
+}
+
+/// Records in the account's ledger that something is not what was signed. What was found is told whether that succeeds or not.
+pub(crate) fn not_used(custody: &Custody, path: &Path, error: &CustodyError) {
+    if error.class() != Class::File {
+        return;
+    }
+    let recorded = book(custody).and_then(|book| {
+        book.not_used(path, error)?;
+        seal(&book, None)
+    });
+    if let Err(other) = recorded {
+        say(format_args!("note: what was found is not recorded: {}", other.message));
+    }
 }
 
 fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {

@@ -1,7 +1,7 @@
 //! The questions of commands that belong to no run: a corpus is prepared, a model comes in.
 use std::path::{Path, PathBuf};
 
-use sirocco_custody::{Book, Custody, CustodyError, Deed, Lineage, Question, Settings, artefact};
+use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact};
 use sirocco_policy::{Admitted, Guarded, Kind, Name, Sha256Digest, Verb};
 use sirocco_signing::manifest::{Manifest, Options};
 
@@ -60,7 +60,7 @@ impl OwnPolicy {
                 let message = format!("{}: it is signed, and there is no key to believe", path.display());
                 return Err(Failure::usage(message).help("--trust names a directory with the public keys that are believed"));
             };
-            let used = account::verified(path, &trust).map_err(|error| self.not_used(path, error))?;
+            let used = account::verified(path, &trust).inspect_err(|error| account::not_used(&self.custody, path, error))?;
             if let Some(origin) = used.origin {
                 let name = self.custody.uses(&mut lineage, kind, path, used.digest);
                 lineage.joins(&origin.lineage);
@@ -70,14 +70,6 @@ impl OwnPolicy {
         }
         let name = self.custody.uses(&mut lineage, kind, path, digest);
         Ok(Measured { name, path: path.to_owned(), digest, lineage })
-    }
-
-    /// The failure of something whose signature or record does not hold, once that is written down.
-    fn not_used(&self, path: &Path, error: CustodyError) -> Failure {
-        match self.all_done([Deed::artefact_refused(path, &error)]) {
-            Ok(()) => error.into(),
-            Err(unwritten) => unwritten,
-        }
     }
 
     /// The rules and facts.

@@ -12,6 +12,7 @@ use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
 use crate::train::tokens::{SIDES, Tokens};
+use sirocco_checkpoint::Checkpoints;
 use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens_of};
@@ -63,13 +64,15 @@ impl RunPolicy {
         &self.custody
     }
 
-    /// What approvals call the run in a directory; `None` where its data was not tokenised yet.
+    /// What approvals call the run in a directory; `None` where its data was not tokenised yet. Where the tokens are gone, the newest
+    /// checkpoint says what they were.
     pub(crate) fn id(&self, directory: &Path) -> Result<Option<String>, Failure> {
         let path = directory.join("tokens").join(SIDES[0]);
-        if !path.is_file() {
-            return Ok(None);
+        if path.is_file() {
+            return Ok(Some(run_id(&self.run, TokenCache::open(&path)?.digest())));
         }
-        Ok(Some(run_id(&self.run, TokenCache::open(&path)?.digest())))
+        let newest = Checkpoints::new(directory).open_latest()?;
+        Ok(newest.map(|checkpoint| run_id(&self.run, &checkpoint.state().data_digest)))
     }
 
     /// Measures every data file of the run. Of what `tokens` holds already, the digest from then counts.
@@ -194,7 +197,8 @@ impl RunPolicy {
             let message = format!("{}: it is signed, and there is no key to believe", self.model.display());
             return Err(Failure::usage(message).help("[policy] trust names a directory with the public keys that are believed"));
         };
-        let used = account::verified(&self.model, &trust)?;
+        let used = account::verified(&self.model, &trust);
+        let used = used.inspect_err(|error| account::not_used(&self.custody, &self.model, error))?;
         let Some(origin) = used.origin else { return Ok(self.custody.will_use(lineage, Kind::Model, &self.model)) };
         lineage.joins(&origin.lineage);
         Ok(self.custody.holds(lineage, origin.artefact, &self.model, used.digest))
@@ -206,7 +210,10 @@ impl RunPolicy {
             return Ok(BTreeSet::new());
         };
         let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(BTreeSet::new()) };
-        let Some(id) = self.id(directory)? else { return Ok(BTreeSet::new()) };
+        let Some(id) = self.id(directory)? else {
+            say(format_args!("note: no approval counts before the data is tokenised: an approval is for a run on its data"));
+            return Ok(BTreeSet::new());
+        };
         let about = About { action, artefact, run: &id, day: today() };
         let found = approvals::read(directory, &trust, &about)?;
         for (path, why) in found.set_aside {

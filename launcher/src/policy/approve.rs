@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
     }
     let id = policy.id(directory.path())?.ok_or_else(|| {
         let message = format!("{}: its data was not tokenised yet, and an approval is for a run on its data", directory.shown());
-        Failure::usage(message).help(format_args!("sirocco check {0}, or sirocco train {0}", directory.word()))
+        Failure::usage(message).help(format_args!("sirocco train {} tokenises it", directory.word()))
     })?;
     let about = About { action: arguments.action, artefact: &artefact, run: &id, day };
     let key = PrivateKey::read(&arguments.key)?;

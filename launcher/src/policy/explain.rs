@@ -1,12 +1,13 @@
 //! `sirocco policy explain`: the rules and facts behind an answer, and what would turn it.
 use std::path::Path;
 
-use sirocco_policy::{Explanation, Gate, Request, RuleRef, explain};
+use sirocco_custody::ReadSet;
+use sirocco_policy::{Explanation, Request, RuleRef, explain};
 
 use super::Subject;
-use crate::cli::{PolicyExplain, PolicyOptions};
+use crate::cli::PolicyExplain;
 use crate::failure::{Failure, Kind};
-use crate::gate::custody;
+use crate::gate::account;
 use crate::output;
 use crate::output::line;
 
@@ -34,11 +35,11 @@ fn of_request(file: &Path, arguments: &PolicyExplain) -> Result<Explanation, Fai
         let failure = Failure::new(Kind::Usage, format_args!("{}:{}: not a request: {error}", file.display(), error.line()));
         failure.help("the fact `request` of a ledger's entry is one")
     })?;
-    let (policy, facts) = (arguments.policy.policy.clone(), arguments.policy.facts.clone());
-    let options = PolicyOptions { policy, facts, purpose: None, site: request.site.clone(), trust: None };
-    let custody = custody(&options)?;
-    let gate: &Gate = custody.gate();
-    Ok(explain(gate, &request))
+    let (policy, facts) = (&arguments.policy.policy, &arguments.policy.facts);
+    let read = ReadSet::read(policy, facts, account::trust_for_sets(None, None)?.as_ref())?;
+    // It was decided elsewhere, perhaps: its places are those of then and there.
+    let set = read.set.with_places(|written| request.places.get(written).map_or(written, String::as_str).to_owned());
+    Ok(explain(set.gate(), &request))
 }
 
 fn print(explanation: &Explanation) -> Result<(), Failure> {

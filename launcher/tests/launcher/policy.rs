@@ -346,6 +346,26 @@ fn an_approval_counts_for_one_run_and_the_key_of_one_person() {
 }
 
 #[test]
+fn what_was_decided_is_decided_again_in_another_directory() {
+    let bench = bench(EVERY);
+    let refused = asked(&bench, &["train", "run.toml"], "leonardo");
+    expect_refused(&refused);
+    let shown = bench.run(&["ledger", "show", "state/sirocco/ledger", "--json"]).json();
+    let entries = shown["entries"].as_array().unwrap();
+    let request = entries.iter().rev().find_map(|entry| entry["facts"]["request"].as_str()).unwrap();
+    // The facts write train.jsonl, the request has where that led.
+    assert!(request.contains("BENCH/train.jsonl") && request.contains("\"places\""), "{request}");
+    bench.write("elsewhere/request.json", request);
+    let rules = bench.path("rules");
+    let words = ["policy", "explain", "--request", "request.json", "--policy", rules.to_str().unwrap(), "--json"];
+    let explained = bench.command(&words).current_dir(bench.path("elsewhere")).output().unwrap();
+    let explained = Finished::new(&explained, &bench.path("")).json();
+    assert_eq!(explained["decision"]["allowed"], false, "{explained}");
+    assert_eq!(explained["decision"]["rules"][0]["id"], "residency", "{explained}");
+    assert_eq!(explained["decision"]["labels"]["residency"], serde_json::json!(["LU"]), "as its owner labelled it: {explained}");
+}
+
+#[test]
 fn sets_are_made_tried_and_explained() {
     let bench = bench(EVERY);
     for set in ["luxembourg-public", "france-defence", "morocco-public", "open"] {

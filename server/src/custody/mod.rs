@@ -148,8 +148,10 @@ impl Desk {
     /// Finds out what a directory is. One that is not what was signed is written down.
     fn examine(&self, kind: Kind, directory: &Path) -> Result<Part, Failure> {
         let part = Part::examine(&self.custody, &self.trust, kind, directory);
-        if let Err(Failure::Artefact(error)) = &part {
-            self.book.write(Deed::artefact_refused(directory, error)).map_err(Failure::Account)?;
+        if let Err(Failure::Artefact(error)) = &part
+            && let Err(unwritten) = self.book.not_used(directory, error)
+        {
+            warn!(error = %unwritten, ledger = %self.ledger.display(), "what was found is not recorded");
         }
         part
     }

@@ -82,7 +82,7 @@ pub(super) fn begin(directory: &Path, run: &Run, communicator: &dyn Communicator
 pub(super) struct Materials<'a> {
     pub(super) base: &'a ModelDir,
     pub(super) base_files: &'a [FileDigest],
-    pub(super) data: Vec<&'a Sequences>,
+    pub(super) data: &'a [&'a Sequences],
     /// Of the checkpoint that it goes on from.
     pub(super) origin: Option<Origin>,
 }
@@ -133,7 +133,7 @@ pub(super) fn verified(mut origin: Origin) -> Origin {
 /// Asks whether the run may start, or go on, here. Where any rank may not, none does.
 pub(super) fn admit(
     (directory, communicator): (&Path, &dyn Communicator),
-    (custody, run, data): (&Custody, &Run, &str),
+    (custody, run, data): (&Custody, &Run, &[&Sequences]),
     keeper: Option<&Keeper>,
     made: (Name, &Lineage, bool),
 ) -> Result<Admission, Failure> {
@@ -147,8 +147,9 @@ pub(super) fn admit(
     let approved_by = keeper.map_or_else(
         || Ok(BTreeSet::new()),
         |keeper| {
-            keeper.expect_prepared("train.tokens", data)?;
-            keeper.approved_by((run, data), action, &made)
+            data.iter().try_for_each(|side| keeper.expect_prepared(side.side(), side.digest()))?;
+            let training = data.first().map(|side| side.digest()).unwrap_or_default();
+            keeper.approved_by((run, training), action, &made)
         },
     );
     let approved_by = everyone(communicator, ASKING, approved_by)?.into_iter().flatten().collect();

@@ -10,6 +10,8 @@ use crate::failure::Failure;
 
 /// A token cache as sequences.
 pub(crate) struct Sequences {
+    /// The name of the cache's file.
+    side: String,
     cache: TokenCache,
     /// The documents of each sequence.
     sequences: Vec<Vec<usize>>,
@@ -19,10 +21,16 @@ pub(crate) struct Sequences {
 impl Sequences {
     /// Opens `RUN/tokens/NAME.tokens` and packs it; every rank does the same and gets the same.
     pub(crate) fn open(directory: &Path, name: &str, run: &Run, vocabulary: i64) -> Result<Self, Failure> {
-        let cache = TokenCache::open(&directory.join("tokens").join(format!("{name}.tokens"))).map_err(Failure::data)?;
+        let side = format!("{name}.tokens");
+        let cache = TokenCache::open(&directory.join("tokens").join(&side)).map_err(Failure::data)?;
         let (lengths, most) = (cache.lengths(), run.data.sequence_length as usize);
         let sequences = if run.data.packing { pack(&lengths, most, run.seed) } else { one_per_sequence(&lengths, most) };
-        Ok(Self { cache, sequences: sequences.map_err(Failure::data)?, vocabulary })
+        Ok(Self { side, cache, sequences: sequences.map_err(Failure::data)?, vocabulary })
+    }
+
+    /// What the ledger calls the token cache: `train.tokens`.
+    pub(crate) fn side(&self) -> &str {
+        &self.side
     }
 
     /// SHA-256 of the token cache.

@@ -7,6 +7,7 @@ use sirocco_comm::Communicator;
 use sirocco_config::{Origin, Run};
 use sirocco_corpus::sha256_hex;
 
+use super::data::Sequences;
 use super::together::{Round, everyone, together};
 use crate::failure::Failure;
 
@@ -23,12 +24,13 @@ pub(crate) struct Identity {
 pub(crate) fn agreed_base(
     communicator: &dyn Communicator,
     base: &ModelDir,
-    data_digest: &str,
+    data: &[&Sequences],
 ) -> Result<Vec<FileDigest>, Failure> {
     let specs: Vec<_> = base.specs().collect();
     let headers = sha256_hex(format!("{}{specs:?}", base.config_text()).as_bytes());
+    let tokens = data.iter().map(|side| side.digest()).collect::<Vec<_>>().join(" ");
     let round = Round { name: "base and data", failed: "could not read the base" };
-    let all = everyone(communicator, round, Ok([headers, data_digest.to_string()]))?;
+    let all = everyone(communicator, round, Ok([headers, tokens]))?;
     for (rank, what) in all.iter().enumerate() {
         for (number, name) in ["base model (config.json or a header)", "token cache"].into_iter().enumerate() {
             if what[number] != all[0][number] {

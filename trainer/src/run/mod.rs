@@ -116,7 +116,8 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     let order = Order { seed: run.seed, sequences: training.len(), global_batch: run.train.global_batch as usize };
 
     // 5. The newest checkpoint, or the start.
-    let base_files = agreed_base(communicator, &base, training.digest())?;
+    let data: Vec<&Sequences> = [Some(&training), held_out.as_ref()].into_iter().flatten().collect();
+    let base_files = agreed_base(communicator, &base, &data)?;
     let identity = Identity::new(run, digest_of(&base_files), Some(training.digest()));
     let mut checkpoints = Checkpoints::new(&job.dir);
     if let Some(staging) = &run.checkpoint.staging {
@@ -130,15 +131,10 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     // 6. Whether the policy allows it, here and now, with this data and this base.
     let made = Name::new(Kind::Checkpoint, run.name.clone());
     let (newest, origin) = newest.unzip();
-    let data = [Some(&training), held_out.as_ref()].into_iter().flatten().collect();
-    let materials = Materials { base: &base, base_files: &base_files, data, origin };
+    let materials = Materials { base: &base, base_files: &base_files, data: &data, origin };
     let lineage = materials.lineage(&custody, &made, (keeper.as_ref(), communicator))?;
-    let Admission { permit, nodes } = custody::admit(
-        (&job.dir, communicator),
-        (&custody, run, training.digest()),
-        keeper.as_ref(),
-        (made, &lineage, newest.is_some()),
-    )?;
+    let Admission { permit, nodes } =
+        custody::admit((&job.dir, communicator), (&custody, run, &data), keeper.as_ref(), (made, &lineage, newest.is_some()))?;
 
     // 7. The state to begin with.
     let optimizer = match &newest {

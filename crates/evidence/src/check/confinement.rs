@@ -70,7 +70,7 @@ fn unmeasured(entries: &[Numbered], measured: &[Node]) -> Vec<Finding> {
     for one in entries {
         fresh.extend(measured.get(&one.index));
         if let Some(Ok(found)) = rests_on(one) {
-            level = found;
+            level = level.max(found);
         }
         if [STARTED, RESUMED].contains(&one.entry.verb.as_str()) {
             let missing = of_run(one).into_iter().filter(|host| level > 0 && !fresh.contains(host));

@@ -93,6 +93,10 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
             SENT => (&["policy.sendout"], entry.inputs.keys().map(|name| Some(name.as_str())).collect()),
             _ => continue,
         };
+        if things.is_empty() {
+            let what = format!("entry {}, {}: it names nothing, expected what was exported or sent", one.index, entry.verb);
+            findings.push(Finding::new("ledger/", what));
+        }
         let found = things.into_iter().filter_map(|thing| use_up(&mut last, verbs, thing).err());
         findings.extend(found.map(|what| Finding::new("ledger/", format!("entry {}, {}: {what}", one.index, entry.verb))));
     }
@@ -145,6 +149,16 @@ mod tests {
         assert!(log(&[("policy.merge", Some(true)), ("artefact.exported", None)]).is_empty());
         assert!(log(&[("policy.sendout", Some(true)), ("artefact.sent", None)]).is_empty());
         assert_eq!(log(&[("policy.export", Some(true)), ("artefact.sent", None)]).len(), 1, "sending is asked about itself");
+    }
+
+    #[test]
+    fn what_names_nothing_is_a_finding() {
+        let author = Author { identity: "person:amal".into(), host: "node".into(), binary: Digest::of(b"") };
+        for verb in [EXPORTED, SENT] {
+            let entry = author.entry(verb, std::time::SystemTime::UNIX_EPOCH.into());
+            let found = order(&[Numbered { index: 7, entry, text: Vec::new() }]);
+            assert!(found.len() == 1 && found[0].what.contains("entry 7") && found[0].what.contains("names nothing"));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Are the weights that the reader has those that were signed?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use sirocco_signing::oms;
@@ -15,31 +15,40 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
         let looked_at = "no weights were given".to_owned();
         return Check { check: "weights", state: State::Skipped, looked_at, findings: Vec::new() };
     }
-    let (mut findings, mut absent) = (Vec::new(), Vec::new());
-    let mut unmatched: Vec<&PathBuf> = asked.iter().collect();
+    let (mut findings, mut fitting, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut places: BTreeMap<PathBuf, Vec<&Artefact>> = BTreeMap::new();
-    for artefact in recorded {
-        let Some((given, directory)) = asked.iter().find_map(|given| Some((given, find(given, artefact)?))) else {
-            absent.push(artefact.directory.as_str());
-            continue;
-        };
-        unmatched.retain(|path| *path != given);
-        places.entry(directory).or_default().push(artefact);
-    }
-    for (directory, artefacts) in &places {
-        // Exports to places of one name cannot all lie in this one: it has to be one of them.
-        let mut found: Vec<_> = artefacts.iter().map(|artefact| one(seen, artefact, directory)).collect();
-        if found.iter().all(|findings| !findings.is_empty()) {
-            findings.extend(found.pop().unwrap_or_default());
+    for given in asked {
+        let there: Vec<_> = recorded.iter().filter_map(|artefact| Some((find(given, artefact)?, artefact))).collect();
+        if there.is_empty() {
+            // Whoever names a place wants to know of what lies there.
+            let expected: Vec<&str> = recorded.iter().map(|one| one.directory.as_str()).collect();
+            let why = format!("none of the signed directories is there: {}", expected.join(", "));
+            findings.push(Finding::new(given.display().to_string(), why));
+        }
+        for (directory, artefact) in there {
+            found.insert(artefact.folder.as_str());
+            places.entry(directory).or_default().push(artefact);
         }
     }
-    // Whoever names a place wants to know of what lies there.
-    for given in unmatched {
-        let expected: Vec<&str> = recorded.iter().map(|one| one.directory.as_str()).collect();
-        let why = format!("none of the signed directories is there: {}", expected.join(", "));
-        findings.push(Finding::new(given.display().to_string(), why));
+    for (directory, artefacts) in &mut places {
+        artefacts.sort_by_key(|artefact| artefact.entry);
+        artefacts.dedup_by_key(|artefact| artefact.folder.as_str());
+        // Exports to places of one name cannot all lie in this one: it has to be one of them, and says which.
+        let differences: Vec<_> = artefacts.iter().map(|artefact| one(seen, artefact, directory)).collect();
+        match differences.iter().zip(artefacts.iter()).rfind(|(differences, _)| differences.is_empty()) {
+            Some((_, Artefact { directory, entry: Some(entry), .. })) => {
+                fitting.push(format!("{directory} is that of entry {entry}"))
+            }
+            Some((_, artefact)) => fitting.push(artefact.directory.clone()),
+            None => findings.extend(differences.into_iter().next_back().unwrap_or_default()),
+        }
     }
     let mut looked_at = format!("{} directories compared", places.len());
+    if !fitting.is_empty() {
+        looked_at += &format!(": {}", fitting.join(", "));
+    }
+    let absent: Vec<&str> =
+        recorded.iter().filter(|one| !found.contains(one.folder.as_str())).map(|one| one.directory.as_str()).collect();
     if !absent.is_empty() {
         looked_at += &format!("; not there: {}", absent.join(", "));
     }

@@ -5,10 +5,12 @@
 //! `LOCK.2` from then on. Nobody can hold two of them at once: a number is asked for only after all below it were found to be of dead
 //! processes, and those stay.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::id;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -23,55 +25,95 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5
 /// No more killed processes are passed.
 const NUMBERS: u32 = 10_000;
 
+/// The locks of this process. A link of this process that is not here is nobody's: it could not be removed, or a network lost the answer
+/// to the request that made it.
+static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Held until this is dropped.
+#[derive(Debug)]
 pub(super) struct NamedLock(PathBuf);
 
 impl Drop for NamedLock {
     fn drop(&mut self) {
-        // If it stays, it is the lock of a process that will have ended.
+        let mut held = held();
+        // If it stays, it is taken over by this process, and passed by others once this one has ended.
         let _ = std::fs::remove_file(&self.0);
+        held.remove(&self.0);
     }
 }
 
-/// Waits until nobody else holds the lock called `base`: for as long as it takes where the holder is seen to live, `patience` where it
+/// Waits until nobody else holds the lock called `base`: for as long as it takes where the holder is seen to live, `patience` for one that
 /// cannot be seen.
 pub(super) fn hold(base: &Path, patience: Duration) -> Result<NamedLock, LedgerError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let here = Place::own();
-    // The count tells a request whose answer a network lost from another one's.
+    // The count tells one time of holding it from the next.
     let own = format!("{} {}", here.holder(id()), COUNT.fetch_add(1, Ordering::Relaxed));
-    let (mut number, mut pause, began) = (1, PAUSES[0], Instant::now());
+    let (mut number, mut pause) = (1, PAUSES[0]);
+    let (mut last, mut since) = (None, Instant::now());
     loop {
         let path = numbered(base, number);
-        let error = match std::os::unix::fs::symlink(&own, &path) {
-            Ok(()) => return Ok(NamedLock(path)),
-            Err(error) => error,
+        let holder = match attempt(&path, &here, &own)? {
+            Attempt::Held(lock) => return Ok(lock),
+            Attempt::By(holder) => Some(holder),
+            Attempt::Vanished => None,
         };
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::EXIST) => {}
-            Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => return Err(LedgerError::NoLocks { path, source: error }),
-            _ => return Err(LedgerError::io("lock", &path, error)),
+        if holder != last {
+            (pause, since) = (PAUSES[0], Instant::now());
         }
-        let holder = match std::fs::read_link(&path) {
-            Ok(holder) => holder.to_string_lossy().into_owned(),
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(LedgerError::io("read the lock", &path, error)),
-        };
-        match here.state(&holder) {
-            _ if holder == own => return Ok(NamedLock(path)),
-            State::Dead if number < NUMBERS => {
-                number += 1;
-                continue;
+        match holder.as_deref().map(|holder| here.state(holder)) {
+            Some(State::Dead) if number < NUMBERS => number += 1,
+            Some(State::Dead | State::Unknown) if since.elapsed() >= patience => {
+                let (holder, waited) = (holder.unwrap_or_default(), patience.as_secs());
+                return Err(LedgerError::LockHeld { path, holder, waited });
             }
-            State::Alive => {}
-            State::Dead | State::Unknown if began.elapsed() >= patience => {
-                return Err(LedgerError::LockHeld { path, holder, waited: patience.as_secs() });
+            _ => {
+                std::thread::sleep(pause);
+                pause = pause.saturating_mul(2).min(PAUSES[1]);
             }
-            State::Dead | State::Unknown => {}
         }
-        std::thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(PAUSES[1]);
+        last = holder;
     }
+}
+
+enum Attempt {
+    Held(NamedLock),
+    /// Who holds it, in its own words.
+    By(String),
+    /// It was there, and is gone by now.
+    Vanished,
+}
+
+fn attempt(path: &Path, here: &Place, own: &str) -> Result<Attempt, LedgerError> {
+    let mut held = held();
+    let error = match std::os::unix::fs::symlink(own, path) {
+        Ok(()) => {
+            held.insert(path.to_owned());
+            return Ok(Attempt::Held(NamedLock(path.to_owned())));
+        }
+        Err(error) => error,
+    };
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::EXIST) => {}
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
+            return Err(LedgerError::NoLocks { path: path.to_owned(), source: error });
+        }
+        _ => return Err(LedgerError::io("lock", path, error)),
+    }
+    let holder = match std::fs::read_link(path) {
+        Ok(holder) => holder.to_string_lossy().into_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Attempt::Vanished),
+        Err(error) => return Err(LedgerError::io("read the lock", path, error)),
+    };
+    let is_own = holder.strip_prefix(&here.holder(id())).is_some_and(|rest| rest.starts_with(' '));
+    if is_own && held.insert(path.to_owned()) {
+        return Ok(Attempt::Held(NamedLock(path.to_owned())));
+    }
+    Ok(Attempt::By(holder))
 }
 
 fn numbered(base: &Path, number: u32) -> PathBuf {
@@ -108,7 +150,7 @@ impl Place {
 
     /// What a process of this place writes: `process PID of STARTED on HOST BOOT CONTAINER`.
     fn holder(&self, pid: u32) -> String {
-        format!("process {pid} of {} on {}", started(pid).unwrap_or_else(|| "-".to_owned()), self.0)
+        format!("process {pid} of {} on {}", stat(pid).map_or_else(|| "-".to_owned(), |stat| stat.started), self.0)
     }
 
     fn state(&self, holder: &str) -> State {
@@ -121,21 +163,32 @@ impl Place {
             return State::Unknown;
         }
         let Some(number) = pid.parse().ok().and_then(Pid::from_raw) else { return State::Unknown };
-        if test_kill_process(number) == Err(Errno::SRCH) {
-            return State::Dead;
-        }
-        // The number may have been given to another since.
-        match number.as_raw_nonzero().get().try_into().ok().and_then(started) {
-            Some(now) if *start != "-" && now != *start => State::Dead,
-            _ => State::Alive,
+        match number.as_raw_nonzero().get().try_into().ok().and_then(stat) {
+            // Ended, and nobody has asked how.
+            Some(now) if matches!(now.state, 'Z' | 'X') => State::Dead,
+            // The number was given to another since.
+            Some(now) if *start != "-" && now.started != *start => State::Dead,
+            Some(_) if *start != "-" => State::Alive,
+            _ if test_kill_process(number) == Err(Errno::SRCH) => State::Dead,
+            // Other accounts' processes may be hidden (hidepid of proc(5)): whose the number is now nobody says.
+            _ => State::Unknown,
         }
     }
 }
 
-/// When a process began, in ticks since the machine did: field 22 of proc_pid_stat(5). The second is a name in parentheses.
-fn started(pid: u32) -> Option<String> {
+/// What proc_pid_stat(5) says of a process.
+struct Stat {
+    /// Field 3: a letter.
+    state: char,
+    /// Field 22: when it began, in ticks since the machine did.
+    started: String,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+    // The second field is a name in parentheses, with anything in it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(Stat { state: fields.first()?.chars().next()?, started: (*fields.get(19)?).to_owned() })
 }
 
 #[cfg(test)]
@@ -147,8 +200,28 @@ mod tests {
         let holder = Place::own().holder(child.id());
         assert_eq!(Place::own().state(&holder), State::Alive);
         child.kill().unwrap();
+        // Not waited for yet it is a zombie, which has its number and its beginning still.
+        while stat(child.id()).is_some_and(|stat| stat.state != 'Z') {
+            std::thread::yield_now();
+        }
+        assert_eq!(Place::own().state(&holder), State::Dead);
         child.wait().unwrap();
         holder
+    }
+
+    #[test]
+    fn a_lock_of_this_process_that_could_not_be_removed_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("lock");
+        std::os::unix::fs::symlink(format!("{} 77", Place::own().holder(id())), numbered(&base, 1)).unwrap();
+        let held = hold(&base, Duration::ZERO).unwrap();
+        assert_eq!(held.0, numbered(&base, 1));
+        let other = std::thread::scope(|scope| {
+            let other = scope.spawn(|| hold(&base, Duration::ZERO).unwrap().0.clone());
+            drop(held);
+            other.join().unwrap()
+        });
+        assert_eq!(other, numbered(&base, 1), "and then by the next in turn");
     }
 
     #[test]
@@ -169,7 +242,7 @@ mod tests {
         let here = Place::own();
         let holder = here.holder(id());
         assert_eq!(here.state(&holder), State::Alive);
-        let begin = started(id()).unwrap();
+        let begin = stat(id()).unwrap().started;
         assert_eq!(here.state(&holder.replacen(&format!("of {begin} on"), "of 1 on", 1)), State::Dead);
     }
 

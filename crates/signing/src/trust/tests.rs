@@ -55,6 +55,10 @@ fn a_role_that_is_given_above_is_had_by_nobody_else() {
     assert_eq!(with("approve"), ["officer".to_owned()].into());
     assert_eq!(with("checkpoint"), ["me".to_owned()].into());
     assert_eq!(with("release"), ["officer".to_owned()].into(), "one key has one name, the one it has above");
+    let namesake = directory(&["officer.pub"]);
+    fs::write(namesake.path().join(ROLES), r#"{ "officer": ["release"] }"#).unwrap();
+    let trust = Trust::read(namesake.path()).unwrap().under(&Trust::read(above.path()).unwrap());
+    assert!(names(&trust) == ["officer".to_owned()].into() && trust.with_role("release").is_err(), "one name is one key");
 }
 
 #[test]
