@@ -1,6 +1,6 @@
 //! The gate as programs see it: a set of rules, the account that asks, the site, the clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 

@@ -36,10 +36,9 @@ pub fn by_machine() -> Result<Option<Trust>, CustodyError> {
 pub(crate) fn is_there(path: &Path) -> Result<bool, CustodyError> {
     for path in path.parent().into_iter().chain([path]) {
         match std::fs::symlink_metadata(path) {
-            Ok(_) => drop(std::fs::metadata(path).map_err(io("read", path))?),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(io("read", path)(error)),
-        }
+            _ => std::fs::metadata(path).map_err(io("read", path))?,
+        };
     }
     Ok(true)
 }

@@ -35,11 +35,10 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
         artefacts.dedup_by_key(|artefact| artefact.folder.as_str());
         // Exports to places of one name cannot all lie in this one: it has to be one of them, and says which.
         let differences: Vec<_> = artefacts.iter().map(|artefact| one(seen, artefact, directory)).collect();
-        match differences.iter().zip(artefacts.iter()).rfind(|(differences, _)| differences.is_empty()) {
-            Some((_, Artefact { directory, entry: Some(entry), .. })) => {
-                fitting.push(format!("{directory} is that of entry {entry}"))
-            }
-            Some((_, artefact)) => fitting.push(artefact.directory.clone()),
+        let fits = differences.iter().zip(artefacts.iter()).rfind(|(differences, _)| differences.is_empty());
+        match fits.map(|(_, artefact)| (&artefact.directory, artefact.entry)) {
+            Some((directory, Some(entry))) => fitting.push(format!("{directory} is that of entry {entry}")),
+            Some((directory, None)) => fitting.push(directory.clone()),
             None => findings.extend(differences.into_iter().next_back().unwrap_or_default()),
         }
     }
