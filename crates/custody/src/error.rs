@@ -119,8 +119,7 @@ impl CustodyError {
 
 /// Keys, trusted keys and files of facts were named by somebody, who can name others.
 fn of_io(source: &io::Error) -> Class {
-    let is_named_wrongly = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    if is_named_wrongly { Class::Usage } else { Class::Running }
+    if source.kind() == io::ErrorKind::NotFound { Class::Usage } else { Class::Running }
 }
 
 fn of_ledger(error: &LedgerError) -> Class {
@@ -139,6 +138,7 @@ fn of_ledger(error: &LedgerError) -> Class {
 
 fn of_signing(error: &SigningError) -> Class {
     match error {
+        SigningError::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => Class::Usage,
         SigningError::Io { source, .. } => of_io(source),
         SigningError::NoRandomness { .. } => Class::Running,
         SigningError::KeyMissing { .. }
