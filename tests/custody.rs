@@ -240,8 +240,12 @@ fn a_lost_key_is_told_before_the_first_step() {
     let key = place.path().join(sirocco_tests::program::CONFIG_HOME).join("sirocco/keys/release.key");
     fs::remove_file(&key).expect("the key");
     refused(ranks(&place, "run", 2), 2, &["release.key", "no private key", "policy.keys"]);
-    // Other keys cannot go on with what these have sealed.
-    fs::remove_dir_all(key.parent().expect("the keys")).expect("the keys");
+    // None are made in their place, and others cannot go on with what they have sealed.
+    let keys = key.parent().expect("the keys");
+    fs::remove_dir_all(keys).expect("the keys");
+    refused(ranks(&place, "run", 2), 2, &["there are no keys", "is sealed already", "put back the keys"]);
+    refused(run("sirocco-train", &["export", "run", "--to", "out", "--adapter"], place.path()), 2, &["there are no keys"]);
+    run("sirocco", &["keys", "new", &keys.display().to_string()], place.path()).expect_code(0);
     refused(ranks(&place, "run", 2), 2, &["the ledger was sealed by", "put back the keys"]);
 }
 
@@ -259,6 +263,7 @@ fn an_export_is_refused_by_rule_and_recorded_where_it_is_not() {
     }
     let said = ledger(&place, "run");
     assert!(said.contains("\"verb\":\"policy.export\"") && said.contains("\"verb\":\"policy.merge\""), "{said}");
+    assert_eq!(said.matches("\"verb\":\"policy.export\"").count(), 1, "what may not be merged is not asked about again: {said}");
     assert!(!said.contains("artefact.exported"), "{said}");
     rules_at(&place, "LU");
     run("sirocco-train", &["export", "run", "--to", "out", "--merge"], place.path()).expect_code(0);
@@ -267,4 +272,16 @@ fn an_export_is_refused_by_rule_and_recorded_where_it_is_not() {
     for word in ["merged:tiny", "checkpoint:tiny", "data:train", "model:tiny", "LU"] {
         assert!(origin.contains(word), "{word}: {origin}");
     }
+}
+
+#[test]
+fn a_merged_model_leaves_its_run_as_an_adapter_does() {
+    let place = prepared();
+    rules(&place, "run", "action == Action::\"export\"", "LU");
+    ranks(&place, "run", 2).expect_code(0);
+    for (form, made) in [("--adapter", "export adapter:tiny"), ("--merge", "export merged:tiny")] {
+        refused(run("sirocco-train", &["export", "run", "--to", "out", form], place.path()), 3, &[made, "rule residency"]);
+        assert!(!place.path().join("out").exists());
+    }
+    assert!(ledger(&place, "run").contains("\"verb\":\"policy.merge\""), "it was asked whether the adapter may go into its base");
 }

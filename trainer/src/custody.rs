@@ -48,7 +48,8 @@ impl Keeper {
             Failure::usage("there is no directory for the keys that sign: neither XDG_CONFIG_HOME nor HOME is set")
                 .help("policy.keys in run.toml names one")
         })?;
-        let (keys, made) = Keys::read_or_create(&path, &custody.who().name).map_err(failed)?;
+        let ledger = directory.join("ledger");
+        let (keys, made) = Keys::for_ledger(&path, &ledger, &custody.who().name).map_err(failed)?;
         if made {
             let said = format!("made the keys that sign what is published here: {}; keep a copy\n", path.display());
             // Nobody is left to tell if standard error is closed.
@@ -63,7 +64,7 @@ impl Keeper {
             ));
         }
         custody.keep_texts(directory).map_err(failed)?;
-        let book = Book::open(&directory.join("ledger"), custody.author().map_err(failed)?).map_err(failed)?;
+        let book = Book::open(&ledger, custody.author().map_err(failed)?).map_err(failed)?;
         book.expect_key(&keys.ledger).map_err(failed)?;
         let run_file = directory.join("run.toml");
         let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;

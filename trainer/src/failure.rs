@@ -159,7 +159,7 @@ impl Failure {
                 "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY".to_owned()
             }
             CustodyError::SetChanged { .. } => "put the files back that were signed, or have the set signed again".to_owned(),
-            CustodyError::OtherKey { .. } => format!(
+            CustodyError::OtherKey { .. } | CustodyError::KeysGone { .. } => format!(
                 "a ledger has one key for ever: put back the keys that sealed it (policy.keys in {run_file} names them), or give --dir a new directory"
             ),
             CustodyError::Signing(_) if kind == Kind::Usage => {

@@ -226,24 +226,17 @@ impl Custody {
         if decision.allowed { Ok(decision) } else { Err(CustodyError::Refused(Box::new(decision))) }
     }
 
-    /// The same, and a refusal is recorded in the ledger that `book` opens: for what is asked before there is a run to record it in.
+    /// The same; a refusal comes with its entry, for whoever asks before the ledger is open.
     ///
     /// # Errors
-    /// [`CustodyError::Refused`]; a ledger that cannot be written.
-    pub fn ask_first<E: From<CustodyError>>(
-        &self,
-        question: Question,
-        book: impl FnOnce() -> Result<Book, E>,
-    ) -> Result<Decision, E> {
+    /// [`CustodyError::Refused`].
+    pub fn ask_on_record(&self, question: Question) -> Result<Decision, (Deed, CustodyError)> {
         let request = self.request(question);
         let decision = self.gate().ask(&request);
         if decision.allowed {
             return Ok(decision);
         }
-        let book = book()?;
-        book.write(asked(&request, &decision))?;
-        book.sync()?;
-        Err(CustodyError::Refused(Box::new(decision)).into())
+        Err((asked(&request, &decision), CustodyError::Refused(Box::new(decision))))
     }
 
     /// Lets `thing` pass if the policy allows it, and records in `book` what was decided, also where it was refused.

@@ -65,6 +65,14 @@ pub enum CustodyError {
         /// Name and id that the key here has for this ledger.
         expected: String,
     },
+    /// No keys where there were some, with which a ledger was sealed.
+    #[error("{}: there are no keys, and {} is sealed already: new ones could not go on with it", path.display(), ledger.display())]
+    KeysGone {
+        /// Where they were.
+        path: PathBuf,
+        /// The ledger.
+        ledger: PathBuf,
+    },
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {
@@ -107,7 +115,7 @@ impl CustodyError {
     pub fn class(&self) -> Class {
         match self {
             Self::Refused(_) | Self::NotTaken { .. } => Class::Policy,
-            Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } => Class::Usage,
+            Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } | Self::KeysGone { .. } => Class::Usage,
             Self::SetChanged { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
@@ -174,6 +182,7 @@ mod tests {
             (CustodyError::NoSet { path: path(), found: "nothing".to_owned() }, Class::Usage),
             (CustodyError::SetChanged { path: path(), why: String::new() }, Class::File),
             (CustodyError::OtherKey { path: path(), found: String::new(), expected: String::new() }, Class::Usage),
+            (CustodyError::KeysGone { path: path(), ledger: path() }, Class::Usage),
             (key(true), Class::Usage),
             (key(false), Class::File),
             (SigningError::Io { action: "list", path: path(), source: of(ErrorKind::NotFound) }.into(), Class::Usage),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use sirocco_files::replace;
 use sirocco_ledger::disk::{create_keys, read_private_key};
 use sirocco_ledger::key::{KeyType, SignerKey};
+use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_signing::Error;
 use sirocco_signing::keys::{PrivateKey, PublicKey};
 use sirocco_signing::trust::{ROLES, Trust, role};
@@ -63,12 +64,7 @@ impl Keys {
     /// # Errors
     /// Those of [`read`](Self::read) and [`create`](Self::create).
     pub fn read_or_create(path: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
-        let is_empty = match std::fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(io("list", path)(error)),
-        };
-        if !is_empty {
+        if !is_empty(path)? {
             return Ok((Keys::read(path)?, false));
         }
         // Where another command was quicker, its keys are there whole. The directory may be another one by now: `.` names the old one.
@@ -76,6 +72,18 @@ impl Keys {
             Some(place) => Ok((Keys::read(&place)?, true)),
             None => Ok((Keys::read(path)?, false)),
         }
+    }
+
+    /// The same for keys that are to seal a ledger. None are made where that was sealed before: they could not go on with it, and whoever has
+    /// lost the old ones has to hear of it.
+    ///
+    /// # Errors
+    /// Those of [`read_or_create`](Self::read_or_create); [`CustodyError::KeysGone`].
+    pub fn for_ledger(path: &Path, ledger: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
+        if is_empty(path)? && ledger.join(CHECKPOINT).exists() {
+            return Err(CustodyError::KeysGone { path: path.to_owned(), ledger: ledger.to_owned() });
+        }
+        Keys::read_or_create(path, owner)
     }
 
     /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here; above both, the machine's.
@@ -94,6 +102,15 @@ impl Keys {
     /// The half that others verify with.
     pub fn public(&self) -> &PublicKey {
         self.release.public()
+    }
+}
+
+/// Whether a directory is not there, or has nothing in it.
+fn is_empty(path: &Path) -> Result<bool, CustodyError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io("list", path)(error)),
     }
 }
 
@@ -222,5 +239,19 @@ mod tests {
         std::fs::remove_file(path.join("release.key")).unwrap();
         let error = Keys::read_or_create(&path, "amal").unwrap_err().to_string();
         assert!(error.contains("release.key"), "{error}");
+    }
+
+    #[test]
+    fn lost_keys_are_not_replaced_where_a_ledger_was_sealed_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, ledger) = (folder.path().join("keys"), folder.path().join("ledger"));
+        std::fs::create_dir(&ledger).unwrap();
+        assert!(Keys::for_ledger(&path, &ledger, "amal").unwrap().1, "a ledger that was not sealed takes any key");
+        std::fs::write(ledger.join(CHECKPOINT), "").unwrap();
+        assert!(!Keys::for_ledger(&path, &ledger, "amal").unwrap().1);
+        std::fs::remove_dir_all(&path).unwrap();
+        let error = Keys::for_ledger(&path, &ledger, "amal").unwrap_err();
+        assert!(matches!(error, CustodyError::KeysGone { .. }), "{error}");
+        assert!(!path.exists());
     }
 }

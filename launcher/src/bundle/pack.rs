@@ -58,7 +58,9 @@ impl Asked {
     fn keys(&self, arguments: &BundlePack) -> Result<Keys, Failure> {
         match self {
             Asked::Account(_) => account::keys(arguments.keys.as_deref()),
-            Asked::Run(_, _, run) => account::keys(run.policy.keys.as_deref()),
+            Asked::Run(_, directory, run) => {
+                account::keys_for(run.policy.keys.as_deref(), &directory.path().join(RunDirectory::LEDGER))
+            }
         }
     }
 

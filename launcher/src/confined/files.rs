@@ -8,6 +8,7 @@ use sirocco_confine::Paths;
 use crate::failure::{Failure, Kind};
 use crate::gate::account;
 use crate::programs::Mpirun;
+use crate::train::directory::RunDirectory;
 
 /// Programs, libraries and what they read of the system. /tmp and its likes are not among them.
 const SYSTEM: [&str; 9] = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/opt", "/dev/urandom"];
@@ -16,7 +17,7 @@ const WRITTEN: [&str; 2] = ["/dev/shm", "/dev/null"];
 /// Where GPUs are: each device by its own name, because the directory has others, too.
 const DEVICES: &str = "/dev";
 
-/// What a run reads and writes. Makes the directories that are to be written, because only what is there can be named.
+/// What a run reads and writes: its directory is the first of those that are written. Makes them, because only what is there can be named.
 pub(super) fn lists(run: &Run, written: &[&Path]) -> Result<Paths, Failure> {
     let mut readable: Vec<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
     readable.extend(run.data.train.iter().chain(&run.data.valid).cloned());
@@ -30,7 +31,12 @@ pub(super) fn lists(run: &Run, written: &[&Path]) -> Result<Paths, Failure> {
     writable.push(std::env::temp_dir());
     writable.extend(gpus());
     // What signs is made now, because nothing can be made beside it later.
-    let keys = account::keys(run.policy.keys.as_deref())?.path().to_owned();
+    let named = run.policy.keys.as_deref();
+    let keys = match written {
+        [directory, ..] => account::keys_for(named, &directory.join(RunDirectory::LEDGER))?,
+        [] => account::keys(named)?,
+    };
+    let keys = keys.path().to_owned();
     let own = [Some(keys), places::ledger(), run.checkpoint.staging.clone()].into_iter().flatten();
     for needed in written.iter().map(|path| (*path).to_owned()).chain(own) {
         std::fs::create_dir_all(&needed)

@@ -2,7 +2,7 @@
 
 use sirocco_config::Run;
 use sirocco_confine::Level;
-use sirocco_policy::{Action, Confinement};
+use sirocco_policy::{Action, Confinement, Kind as Of};
 
 use super::need::{allowing, of_run};
 use super::{ADVICE, in_policy};
@@ -41,7 +41,7 @@ pub(crate) fn means(run: &Run, action: Action) -> Result<Means, Failure> {
         return Err(beyond(run, format_args!("[policy] confinement = {} is demanded", run.policy.confinement)));
     }
     let policy = RunPolicy::open(run)?;
-    Ok(match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
+    Ok(match allowing(policy.custody(), &[of_run(policy.custody(), run, (Of::Checkpoint, action))]) {
         Some(level) if level > highest => {
             return Err(beyond(run, format_args!("the policy allows this run from level {level} on")));
         }

@@ -62,7 +62,7 @@ fn training(typed: &Path, into: Option<&Path>, overrides: &Overrides) -> Result<
 /// What ranks on one machine need, that are started inside.
 pub(super) fn together(run: &Run, action: Action, directory: &Path) -> Result<Option<Demand>, Failure> {
     let allowed = if run.ranks() > 1 { Allowed::Loopback } else { Allowed::Nothing };
-    demand(run, action, &[directory], allowed)
+    demand(run, (Of::Checkpoint, &[action]), &[directory], allowed)
 }
 
 /// Checking reads the data as training would. For a cluster Slurm is asked, which is outside.
@@ -72,14 +72,16 @@ fn checking(typed: &Path, overrides: &Overrides) -> Result<Option<Demand>, Failu
     if is_here { training(typed, None, overrides) } else { Ok(None) }
 }
 
-/// An adapter leaves the run, or goes into its base.
+/// An adapter leaves the run, or goes into its base, and that leaves.
 fn exporting(arguments: &[OsString]) -> Result<Option<Demand>, Failure> {
     let Some(directory) = export::run_of(arguments) else { return Ok(None) };
     let Some(run) = read(&directory.join("run.toml"), None) else { return Ok(None) };
-    let action = if arguments.iter().any(|word| word == "--merge") { Action::Merge } else { Action::Export };
+    let merges = arguments.iter().any(|word| word == "--merge");
+    let (made, actions): (_, &[_]) =
+        if merges { (Of::Merged, &[Action::Merge, Action::Export]) } else { (Of::Adapter, &[Action::Export]) };
     let to = export::target_of(arguments).unwrap_or(Path::new("."));
     let beside = to.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    demand(&run, action, &[directory, beside], Allowed::Nothing)
+    demand(&run, (made, actions), &[directory, beside], Allowed::Nothing)
 }
 
 /// Data is cleaned: every source of it may need another level.
@@ -160,11 +162,12 @@ fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
     file.check(&here().ok()?).ok()
 }
 
-/// Reads the rules; `written` are the directories that the command writes.
-fn demand(run: &Run, action: Action, written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
+/// Reads the rules; `made` is what comes of the run by these actions, `written` are the directories that the command writes.
+fn demand(run: &Run, (made, actions): (Of, &[Action]), written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
     let policy = RunPolicy::open(run)?;
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
-    let least = match allowing(policy.custody(), &[of_run(policy.custody(), run, action)]) {
+    let questions: Vec<_> = actions.iter().map(|action| of_run(policy.custody(), run, (made, *action))).collect();
+    let least = match allowing(policy.custody(), &questions) {
         Some(level) if wanted.max(level) == Level::Environment => return Ok(Some(only_variables())),
         Some(level) => wanted.max(level),
         // Refused at every level, as far as names tell: who asks with what is known of the bytes does so at the highest there is without
@@ -187,8 +190,8 @@ pub(super) fn allowing(custody: &Custody, questions: &[Question]) -> Option<Leve
     })
 }
 
-/// What a run is made from, by the places where it lies, and what comes of it.
-pub(super) fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
+/// What a run is made from, by the places where it lies, and what is `made` of that.
+pub(super) fn of_run(custody: &Custody, run: &Run, (made, action): (Of, Action)) -> Question {
     let mut lineage = Lineage::default();
     let data = run.data.train.iter().chain(&run.data.valid).map(|path| (Of::Data, path));
     let parts = data.chain([(Of::Model, &run.model.path)]);
@@ -197,9 +200,9 @@ pub(super) fn of_run(custody: &Custody, run: &Run, action: Action) -> Question {
     lineage.makes(&adapter, [checkpoint.clone()]);
     lineage.makes(&merged, [checkpoint.clone()]);
     lineage.makes(&checkpoint, parts);
-    let artefact = match action {
-        Action::Export => adapter,
-        Action::Merge => merged,
+    let artefact = match made {
+        Of::Adapter => adapter,
+        Of::Merged => merged,
         _ => checkpoint,
     };
     Question::new(action, artefact, lineage)

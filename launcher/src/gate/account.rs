@@ -21,10 +21,16 @@ pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
     Ok(book.seal(&keys(named)?.ledger, &log_name(&Account::own(None).name))?)
 }
 
-/// The keys that were named, or else the account's. They are made where there are none.
+/// The keys that were named, or else the account's, for what goes into the account's ledger. They are made where there are none.
 pub(crate) fn keys(named: Option<&Path>) -> Result<Keys, Failure> {
+    let ledger = places::ledger().ok_or_else(|| homeless("ledger", "XDG_STATE_HOME"))?;
+    keys_for(named, &ledger)
+}
+
+/// The same for another ledger, such as that of a run.
+pub(crate) fn keys_for(named: Option<&Path>, ledger: &Path) -> Result<Keys, Failure> {
     let path = directory(named)?;
-    let (keys, made) = Keys::read_or_create(&path, &Account::own(None).name)?;
+    let (keys, made) = Keys::for_ledger(&path, ledger, &Account::own(None).name)?;
     if made {
         say(format_args!("note: {}: new keys, with which this account signs; sirocco keys show {0}", path.display()));
     }

@@ -25,6 +25,9 @@ impl From<CustodyError> for Failure {
             CustodyError::OtherKey { .. } => {
                 "bring back the keys that sealed it, or begin in another directory: a ledger has one key for ever"
             }
+            CustodyError::KeysGone { .. } => {
+                "put them back from a copy; sirocco keys new DIR makes others, for a ledger that begins in another directory"
+            }
             CustodyError::Record { .. } => "fetch the directory again from whoever published it",
             CustodyError::Ledger(LedgerError::Damaged { .. }) => "keep the directory as it is: it is evidence",
             CustodyError::Signing(SigningError::KeyMissing { .. }) => "sirocco keys new DIR makes a pair",

@@ -6,7 +6,6 @@ use super::measured::{Bytes, DataFile, data_of, is_missing};
 use super::{account, confinement};
 use crate::confined::{self, in_job};
 use crate::failure::Failure;
-use crate::failure::Kind::Policy;
 use crate::output::say;
 use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
@@ -94,34 +93,44 @@ impl RunPolicy {
         let mut lineage = Lineage::default();
         let files = run.data.train.iter().chain(&run.data.valid);
         let data: Vec<Name> = files.map(|path| self.custody.will_use(&mut lineage, Kind::Data, path)).collect();
-        self.ask_first(self.planned(action, lineage, data, directory)?)
+        self.ask_first(self.planned(action, lineage, data, directory)?, directory)
     }
 
-    /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the account's
-    /// ledger, because the run has none yet, or none that it should begin with.
+    /// Asks before a run is prepared: may it be trained, and may what is not tokenised yet be? A refusal is recorded in the ledger of the
+    /// run that would be resumed; one that would begin has none yet, and it stands in the account's.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
         let confinement = self.elsewhere.or_else(confinement);
-        self.ask_first(Question { confinement, ..self.question(action, data, directory)? })?;
-        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file)))
+        self.ask_first(Question { confinement, ..self.question(action, data, directory)? }, directory)?;
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))
     }
 
-    fn ask_first(&self, question: Question) -> Result<(), Failure> {
-        let Err(refused) = self.custody.ask(question.clone()).map_err(Failure::from) else { return Ok(()) };
-        let recorded = match self.custody.ask_first(question, || account::book(&self.custody)) {
-            Err(other) if other.kind != Policy => Err(other),
-            _ => account::book(&self.custody).and_then(|book| account::seal(&book, None)),
-        };
+    fn ask_first(&self, question: Question, begun: Option<&Path>) -> Result<(), Failure> {
+        let Err((entry, refused)) = self.custody.ask_on_record(question) else { return Ok(()) };
         // It stays a refusal where it cannot be recorded.
-        if let Err(other) = recorded {
+        if let Err(other) = self.record(entry, begun) {
             say(format_args!("note: this refusal is not recorded: {}", other.message));
         }
-        Err(refused)
+        Err(refused.into())
+    }
+
+    fn record(&self, entry: Deed, begun: Option<&Path>) -> Result<(), Failure> {
+        let book = begun.map_or_else(|| account::book(&self.custody), |directory| self.book(directory))?;
+        book.write(entry)?;
+        match begun {
+            None => account::seal(&book, None),
+            Some(directory) => {
+                let keys = account::keys_for(self.keys.as_deref(), &directory.join(RunDirectory::LEDGER))?.ledger;
+                Ok(book.seal(&keys, &book.history(&keys)?.log_name(&self.run.name))?)
+            }
+        }
     }
 
     /// The same for who only wants to know; nothing is recorded.
     pub(crate) fn may_prepare(&self, data: &[DataFile]) -> Result<(), Failure> {
         for file in data.iter().filter(|file| !file.is_cached) {
-            self.custody.ask(self.preparing(file))?;
+            // As for a plan: a process that asks for others is not confined as they will be.
+            let confinement = self.elsewhere.or_else(confined::measured);
+            self.custody.ask(Question { planned: true, confinement, ..self.preparing(file) })?;
         }
         Ok(())
     }

@@ -147,6 +147,7 @@ fn train_at_home_records_what_was_decided_and_prepared() {
     for part in ["policy.prepare", "data.prepared", "data:letters", "data:held-out", "tokens/train.tokens"] {
         assert!(ledger.contains(part), "{part}: {ledger}");
     }
+    assert_eq!(ledger.matches("[\"everybody\"]").count(), 2, "this set allowed both files: {ledger}");
     assert_eq!(account(&bench), "", "what a run did stands in its own ledger");
 }
 
@@ -157,6 +158,10 @@ fn resuming_is_asked_about_again() {
     abroad(&bench);
     expect_refused(&bench.run(&["train", "runs/tiny", "--set", "train.steps=20"]));
     expect_refused(&bench.run(&["check", "runs/tiny"]));
+    let shown = bench.run(&["ledger", "show", "runs/tiny"]);
+    let refusals = shown.out.lines().filter(|line| line.contains("policy.resume") && line.contains("REFUSED")).count();
+    assert_eq!(refusals, 1, "in the ledger of the run, but for who only asks: {shown:?}");
+    assert_eq!(account(&bench), "");
 }
 
 #[test]

@@ -7,70 +7,59 @@ use sirocco_checkpoint::{Checkpoint, FileDigest, SealError};
 use sirocco_config::Run;
 use sirocco_custody::{Custody, CustodyError, Deed, Lineage, Origin, Question};
 use sirocco_ledger::Fact;
-use sirocco_policy::{Action, Admitted, Decision, Kind, Name, verb};
+use sirocco_policy::{Action, Admitted, Kind, Name, verb};
 use sirocco_signing::provenance::Facts;
 
 use crate::args::ExportJob;
 use crate::custody::{Keeper, Made, inputs, log};
 use crate::failure::Failure;
 
-/// What the policy has let pass, by the form of the export.
-enum Leave {
-    Adapter(Admitted<verb::Export, Name>),
-    Merged(Admitted<verb::Merge, Name>),
-}
-
-impl Leave {
-    fn parts(&self) -> (&Name, &Decision) {
-        match self {
-            Self::Adapter(admitted) => (admitted.thing(), admitted.decision()),
-            Self::Merged(admitted) => (admitted.thing(), admitted.decision()),
-        }
-    }
-}
-
 /// An export that may be written.
 pub(super) struct Permit<'a> {
     keeper: &'a Keeper,
-    leave: Leave,
+    leaves: Admitted<verb::Export, Name>,
     lineage: Lineage,
     facts: Facts,
     run: (&'a str, u64),
     to: &'a Path,
 }
 
-/// Asks whether this checkpoint may leave its run in the form that is wanted.
+/// Asks whether this checkpoint may leave its run in the form that is wanted. A merged model is asked about twice: whether the adapter may go
+/// into its base, and whether what comes of it may leave.
 pub(super) fn ask<'a>(
     keeper: &'a Keeper,
     (custody, run): (&Custody, &'a Run),
     (job, checkpoint): (&'a ExportJob, &Checkpoint),
     origin: Origin,
 ) -> Result<Permit<'a>, Failure> {
-    let (kind, action) = if job.adapter { (Kind::Adapter, Action::Export) } else { (Kind::Merged, Action::Merge) };
-    let made = Name::new(kind, run.name.clone());
+    let made = Name::new(if job.adapter { Kind::Adapter } else { Kind::Merged }, run.name.clone());
     let lineage = lineage(&made, origin);
-    let question = Question {
-        approved_by: keeper.approved_by((run, &checkpoint.state().data_digest), action, &made)?,
-        confinement: crate::confined::level(),
-        ..Question::new(action, made.clone(), lineage.clone())
+    let question = |action| -> Result<Question, Failure> {
+        let approved_by = keeper.approved_by((run, &checkpoint.state().data_digest), action, &made)?;
+        let confinement = crate::confined::level();
+        Ok(Question { approved_by, confinement, ..Question::new(action, made.clone(), lineage.clone()) })
     };
-    let leave = if job.adapter {
-        custody.admit(question, made.clone(), keeper.book()).map(Leave::Adapter)
-    } else {
-        custody.admit(question, made.clone(), keeper.book()).map(Leave::Merged)
-    };
-    let leave = match leave {
-        Ok(leave) => leave,
-        Err(refused) => {
-            // A refusal is in the ledger before it is told.
-            keeper.seal(&run.name).map_err(|error| keeper.failed(error))?;
-            return Err(keeper.failed(refused));
-        }
-    };
-    log(leave.parts().1);
+    if !job.adapter {
+        let merges = custody.admit::<verb::Merge, _>(question(Action::Merge)?, made.clone(), keeper.book());
+        log(told(keeper, run, merges)?.decision());
+    }
+    let leaves = custody.admit::<verb::Export, _>(question(Action::Export)?, made.clone(), keeper.book());
+    let leaves = told(keeper, run, leaves)?;
+    log(leaves.decision());
     let facts = keeper.facts(custody, run, (&made, &lineage)).map_err(|error| keeper.failed(error))?;
     let run = (run.name.as_str(), checkpoint.state().step);
-    Ok(Permit { keeper, leave, lineage, facts, run, to: &job.to })
+    Ok(Permit { keeper, leaves, lineage, facts, run, to: &job.to })
+}
+
+/// What was admitted. A refusal is in the sealed ledger before it is told.
+fn told<T>(keeper: &Keeper, run: &Run, answer: Result<T, CustodyError>) -> Result<T, Failure> {
+    match answer {
+        Ok(admitted) => Ok(admitted),
+        Err(refused) => {
+            keeper.seal(&run.name).map_err(|error| keeper.failed(error))?;
+            Err(keeper.failed(refused))
+        }
+    }
 }
 
 /// Where an export comes from: its checkpoint, and for a whole model the base below that.
@@ -92,7 +81,7 @@ impl Permit<'_> {
     }
 
     fn sign(&self, directory: &Path, files: &[FileDigest]) -> Result<(), CustodyError> {
-        let (artefact, decision) = self.leave.parts();
+        let (artefact, decision) = (self.leaves.thing(), self.leaves.decision());
         let (lineage, facts, labels) = (&self.lineage, &self.facts, &decision.labels);
         let digest = self.keeper.publish(directory, &Made { artefact, lineage, labels, run: self.run, files, facts })?;
         let step = i64::try_from(self.run.1).map_or_else(|_| Fact::Text(self.run.1.to_string()), Fact::Number);

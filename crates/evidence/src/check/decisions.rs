@@ -86,18 +86,18 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
             last.insert(key, (one.index, made.allowed));
             continue;
         }
-        let (verbs, things): (&[&str], Vec<Option<&str>>) = match entry.verb.as_str() {
-            STARTED => (&["policy.train"], vec![None]),
-            RESUMED => (&["policy.resume"], vec![None]),
-            EXPORTED => (&["policy.export", "policy.merge"], entry.outputs.keys().map(|name| Some(name.as_str())).collect()),
-            SENT => (&["policy.sendout"], entry.inputs.keys().map(|name| Some(name.as_str())).collect()),
+        let needs: Vec<(&str, Option<&str>)> = match entry.verb.as_str() {
+            STARTED => vec![("policy.train", None)],
+            RESUMED => vec![("policy.resume", None)],
+            EXPORTED => entry.outputs.keys().flat_map(|name| for_export(name)).collect(),
+            SENT => entry.inputs.keys().map(|name| ("policy.sendout", Some(name.as_str()))).collect(),
             _ => continue,
         };
-        if things.is_empty() {
+        if needs.is_empty() {
             let what = format!("entry {}, {}: it names nothing, expected what was exported or sent", one.index, entry.verb);
             findings.push(Finding::new("ledger/", what));
         }
-        let found = things.into_iter().filter_map(|thing| use_up(&mut last, verbs, thing).err());
+        let found = needs.into_iter().filter_map(|(verb, thing)| use_up(&mut last, verb, thing).err());
         findings.extend(found.map(|what| Finding::new("ledger/", format!("entry {}, {}: {what}", one.index, entry.verb))));
     }
     findings
@@ -106,14 +106,18 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
 /// The last decision about each artefact that nothing was done by yet: by verb and artefact its index, and whether it allowed.
 type Last = BTreeMap<(String, String), (u64, bool)>;
 
-/// Takes the newest decision of one of these verbs about `thing`, or about anything: one decision admits one action.
-fn use_up(last: &mut Last, verbs: &[&str], thing: Option<&str>) -> Result<(), String> {
-    let about = |(verb, artefact): &(String, String)| {
-        verbs.contains(&verb.as_str()) && thing.is_none_or(|thing| thing == artefact.as_str())
-    };
+/// The decisions without which something is not exported: all of it leaves its run, and a merged model was made for that.
+fn for_export(name: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let merges = name.starts_with("merged:").then_some("policy.merge");
+    merges.into_iter().chain(["policy.export"]).map(move |verb| (verb, Some(name)))
+}
+
+/// Takes the newest decision of this verb about `thing`, or about anything: one decision admits one action.
+fn use_up(last: &mut Last, verb: &str, thing: Option<&str>) -> Result<(), String> {
+    let about = |(asked, artefact): &(String, String)| asked == verb && thing.is_none_or(|thing| thing == artefact.as_str());
     let found = last.iter().filter(|(key, _)| about(key)).max_by_key(|(_, (index, _))| *index);
     match found.map(|(key, answer)| (key.clone(), *answer)) {
-        None => Err(format!("no decision {} before it that was not used already", verbs.join(" or "))),
+        None => Err(format!("no decision {verb} before it that was not used already")),
         Some((_, (index, false))) => Err(format!("done although entry {index} refused it")),
         Some((key, _)) => {
             last.remove(&key);
@@ -129,12 +133,16 @@ mod tests {
     use super::*;
 
     fn log(deeds: &[(&str, Option<bool>)]) -> Vec<String> {
+        log_of("adapter:demo", deeds)
+    }
+
+    fn log_of(artefact: &str, deeds: &[(&str, Option<bool>)]) -> Vec<String> {
         let author = Author { identity: "person:amal".into(), host: "node".into(), binary: Digest::of(b"") };
         let entries = deeds.iter().zip(0..).map(|((verb, allowed), index)| {
             let mut entry = author.entry(verb, std::time::SystemTime::UNIX_EPOCH.into());
-            entry.facts.insert("artefact".to_owned(), Fact::Text("adapter:demo".to_owned()));
-            entry.outputs.insert("adapter:demo".to_owned(), Digest::of(b""));
-            entry.inputs.insert("adapter:demo".to_owned(), Digest::of(b""));
+            entry.facts.insert("artefact".to_owned(), Fact::Text(artefact.to_owned()));
+            entry.outputs.insert(artefact.to_owned(), Digest::of(b""));
+            entry.inputs.insert(artefact.to_owned(), Digest::of(b""));
             entry.decision = allowed.map(|allowed| Decision { allowed, policy: Digest::of(b""), rules: Vec::new() });
             Numbered { index, entry, text: Vec::new() }
         });
@@ -146,9 +154,20 @@ mod tests {
         assert!(log(&[("policy.train", Some(true)), ("run.started", None), ("run.ended", None)]).is_empty());
         let twice = log(&[("policy.train", Some(true)), ("run.started", None), ("run.started", None)]);
         assert!(twice[0].contains("entry 2") && twice[0].contains("not used already"), "{twice:?}");
-        assert!(log(&[("policy.merge", Some(true)), ("artefact.exported", None)]).is_empty());
+        assert!(log(&[("policy.export", Some(true)), ("artefact.exported", None)]).is_empty());
         assert!(log(&[("policy.sendout", Some(true)), ("artefact.sent", None)]).is_empty());
         assert_eq!(log(&[("policy.export", Some(true)), ("artefact.sent", None)]).len(), 1, "sending is asked about itself");
+    }
+
+    #[test]
+    fn a_merged_model_that_was_not_let_out_is_a_finding() {
+        let merged = |deeds: &[_]| log_of("merged:demo", deeds);
+        let (merges, leaves, exported) =
+            (("policy.merge", Some(true)), ("policy.export", Some(true)), ("artefact.exported", None));
+        assert!(merged(&[merges, leaves, exported]).is_empty());
+        assert!(merged(&[merges, exported])[0].contains("no decision policy.export"));
+        assert!(merged(&[leaves, exported])[0].contains("no decision policy.merge"));
+        assert!(merged(&[merges, ("policy.export", Some(false)), exported])[0].contains("entry 1 refused"));
     }
 
     #[test]

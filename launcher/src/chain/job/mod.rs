@@ -211,7 +211,9 @@ impl Job {
     /// The words that open the image, if there is one, in which programs are found by their names.
     fn opening(&self) -> Result<(Vec<OsString>, bool), Failure> {
         // Made here: what is made in a container is gone with it.
-        let keys = self.run.site.container.as_ref().map(|_| account::keys(self.run.policy.keys.as_deref())).transpose()?;
+        let ledger = self.directory.path().join(RunDirectory::LEDGER);
+        let make = |_| account::keys_for(self.run.policy.keys.as_deref(), &ledger);
+        let keys = self.run.site.container.as_ref().map(make).transpose()?;
         let keys = keys.as_ref().map(sirocco_custody::Keys::path);
         let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0, keys)?;
         let inside = !opening.is_empty();
