@@ -24,6 +24,7 @@ Checks:
   ledger       the history is whole, and signed by a trusted ledger key
   proofs       each entry that a claim rests on is in that history
   decisions    by these rules and facts; nothing was done that was refused
+  signers      who approved, and who signed the rules
   artefacts    checkpoints and exports: whose signature, made of what
   confinement  every node was measured, and nothing got through
   weights      with --artefacts: the weights themselves

@@ -1,7 +1,7 @@
 //! Approvals by other people: signed files beside a run.
 //!
 //! ```text
-//! RUN/approvals/export-amal.json    a DSSE envelope over an [`Approval`], signed by the key of the person who approves
+//! RUN/approvals/export-adapter-amal-2026-11-22.json    a DSSE envelope over an [`Approval`], signed by the key of the person who approves
 //! ```
 //!
 //! Whose key it is, the directory of trusted keys says: the name of the key is the name of the person, and `roles.json` gives it the role
@@ -85,13 +85,15 @@ impl Approval {
         Approval { v: VERSION, action, artefact, run, approver, day, until }
     }
 
-    /// Signs it and writes it into a run's directory. One of the same person for the same action is replaced.
+    /// Signs it and writes it into a run's directory. One of the same person for the same action is replaced if it was given on the same day:
+    /// those of other days stay, because decisions rest on them.
     ///
     /// # Errors
     /// A name that cannot be that of a file; a directory that cannot be written.
     pub fn write(&self, run: &Path, key: &PrivateKey) -> Result<PathBuf, CustodyError> {
         let folder = run.join(DIRECTORY);
-        let path = folder.join(format!("{}-{}-{}.json", self.action, self.artefact.kind.word(), self.approver));
+        let kind = self.artefact.kind.word();
+        let path = folder.join(format!("{}-{kind}-{}-{}.json", self.action, self.approver, self.day));
         let record = |found: String| CustodyError::Record { path: path.clone(), found, expected: "an approval" };
         if path.parent() != Some(folder.as_path()) || self.approver.contains(['/', '\0']) {
             return Err(record(format!("the name {:?}, which cannot be that of a file", self.approver)));

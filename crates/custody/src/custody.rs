@@ -292,6 +292,9 @@ fn asked(request: &Request, decision: &Decision) -> Deed {
         .fact("request", Fact::Text(request.canonical()))
         .fact("facts", Fact::Text(decision.digests.facts.to_string()))
         .fact("answer", Fact::Text(decision.to_string()));
+    if let Some(signer) = &decision.signed_by {
+        deed = deed.fact("signed_by", Fact::Text(format!("{} {}", signer.name, signer.key)));
+    }
     deed.decision = Some(sirocco_ledger::Decision { allowed: decision.allowed, policy, rules });
     for (name, digest) in &request.digests {
         deed = deed.input(name.to_string(), Digest::from(*digest));

@@ -33,6 +33,8 @@ pub struct ReadSet {
     pub files: Vec<Source>,
     /// What a user adds: facts about data, models and adapters.
     pub own: Vec<Source>,
+    /// The file with the signature that they have, where one counts.
+    pub signature: Option<Vec<u8>>,
     /// What they say together.
     pub set: PolicySet,
     /// What the machine demands.
@@ -51,7 +53,10 @@ impl ReadSet {
         // Where the machine names keys, nobody else signs sets for it, not even where it gives no key that role.
         let machine = trust::by_machine()?;
         let trusted = machine.as_ref().or(trust);
-        let signature = trusted.filter(|_| path.join(oms::FILE).exists()).map(|trust| signature(&path, trust)).transpose()?;
+        let (signature, bytes) = match trusted.filter(|_| path.join(oms::FILE).exists()) {
+            Some(trust) => signature(&path, trust).map(|(signature, bytes)| (Some(signature), Some(bytes)))?,
+            None => (None, None),
+        };
         let wrong = |why: String| CustodyError::Set { path: path.clone(), why };
         let parsed = match signature {
             Some(signature) => PolicySet::parse_signed(&files, signature),
@@ -64,7 +69,7 @@ impl ReadSet {
             error => wrong(error.to_string()),
         })?;
         let set = set.with_own(&own).map_err(|error| wrong(error.to_string()))?;
-        Ok(ReadSet { path, files, own, set, demands: machine_demands()? })
+        Ok(ReadSet { path, files, own, signature: bytes, set, demands: machine_demands()? })
     }
 }
 
@@ -92,14 +97,16 @@ fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
     Ok(files)
 }
 
-/// The signature of a set by a key that may sign sets.
-fn signature(path: &Path, trust: &Trust) -> Result<Signature, CustodyError> {
-    let signed = oms::read(&path.join(oms::FILE), &trust.with_role(role::POLICY)?)?;
+/// The signature of a set by a key that may sign sets, and the file that it stands in.
+fn signature(path: &Path, trust: &Trust) -> Result<(Signature, Vec<u8>), CustodyError> {
+    let file = path.join(oms::FILE);
+    let bytes = read::bytes(&file, LONGEST)?;
+    let signed = oms::read_bytes(&file, &bytes, &trust.with_role(role::POLICY)?)?;
     let signer = Signer { name: signed.signer.name.clone(), key: signed.signer.key.fingerprint().to_string() };
     let files = signed.manifest.resources.iter().map(|resource| (resource.file.clone(), resource.digest));
     let covers =
         Manifest::of_digests(files).map_err(|error| CustodyError::Set { path: path.to_owned(), why: error.to_string() })?;
-    Ok(Signature { signer, covers })
+    Ok((Signature { signer, covers }, bytes))
 }
 
 fn machine_demands() -> Result<Vec<Demands>, CustodyError> {

@@ -4,12 +4,13 @@
 //! RUN/policy/RULES-FACTS/schema.cedarschema    RULES and FACTS: the first 16 digits of the digests that entries name
 //!                       /set/…                 the set
 //!                       /own/000.toml …        what a user added to its facts
+//!                       /signed/….sig          the signatures that the set had (OpenSSF Model Signing)
 //! ```
 
 use std::fs;
 use std::path::Path;
 
-use sirocco_files::replace;
+use sirocco_files::{BareDigest, replace};
 use sirocco_policy::SCHEMA;
 
 use crate::custody::Custody;
@@ -29,16 +30,28 @@ impl Custody {
         let name = format!("{}-{}", short(rules.to_string()), short(facts.to_string()));
         let folder = run.join(TEXTS);
         let (kept, unfinished) = (folder.join(&name), folder.join(format!(".{name}.{}", std::process::id())));
-        if kept.is_dir() {
+        if !kept.is_dir() {
+            self.write_texts(&unfinished)?;
+            match fs::rename(&unfinished, &kept) {
+                Ok(()) => replace::sync_directory(&folder)?,
+                // Another process of this run was as quick.
+                Err(_) if kept.is_dir() => fs::remove_dir_all(&unfinished).map_err(io("remove", &unfinished))?,
+                Err(error) => return Err(io("rename", &unfinished)(error)),
+            }
+        }
+        self.keep_signature(&kept)
+    }
+
+    /// The same texts may be signed later, and again by somebody else.
+    fn keep_signature(&self, kept: &Path) -> Result<(), CustodyError> {
+        let Some(signature) = &self.set().signature else { return Ok(()) };
+        let folder = kept.join("signed");
+        let path = folder.join(format!("{}.sig", BareDigest::of(signature)));
+        if path.is_file() {
             return Ok(());
         }
-        self.write_texts(&unfinished)?;
-        match fs::rename(&unfinished, &kept) {
-            Ok(()) => Ok(replace::sync_directory(&folder)?),
-            // Another process of this run was as quick.
-            Err(_) if kept.is_dir() => fs::remove_dir_all(&unfinished).map_err(io("remove", &unfinished)),
-            Err(error) => Err(io("rename", &unfinished)(error)),
-        }
+        fs::create_dir_all(&folder).map_err(io("create", &folder))?;
+        Ok(replace::file_and_name(&path, signature, 0o644)?)
     }
 
     fn write_texts(&self, folder: &Path) -> Result<(), CustodyError> {

@@ -11,7 +11,8 @@ use sirocco_signing::{oms, provenance};
 
 use crate::entries::{Numbered, at, sealed};
 use crate::error::{EvidenceError, malformed};
-use crate::layout::{EXPORTED, KEYS, LEDGER, PUBLISHED, RECORD, SIGNATURES, Taken, is_proven, plain, proof};
+use crate::files::Files;
+use crate::layout::{APPROVALS, EXPORTED, KEYS, LEDGER, PUBLISHED, RECORD, SIGNATURES, Taken, is_proven, plain, proof};
 use crate::policy::PolicyTexts;
 use crate::record::{Artefact, RECORD_VERSION, Record, Summary, claims, nodes, ruling_text, rulings, text};
 
@@ -36,6 +37,8 @@ pub struct Parts<'a> {
     pub artefacts: &'a [PathBuf],
     /// Whose signatures those are.
     pub trust: &'a Trust,
+    /// Signed approvals, by name of file.
+    pub approvals: BTreeMap<String, Vec<u8>>,
     /// Public keys, by name of file.
     pub keys: BTreeMap<String, String>,
 }
@@ -69,6 +72,7 @@ impl Gathered {
             files.insert(proof(one.index, &one.entry.verb), prove(parts.ledger, one.index)?.to_text().into_bytes());
         }
         files.extend((1..).zip(parts.policies).flat_map(|(number, texts)| texts.files(number)));
+        files.extend(parts.approvals.iter().map(|(name, bytes)| (format!("{APPROVALS}{name}"), bytes.clone())));
         files.extend(parts.keys.iter().map(|(name, text)| (format!("{KEYS}{name}"), text.clone().into_bytes())));
         files.extend(derived(&entries));
         let (mut artefacts, mut taken) = (Vec::new(), Taken::default());
@@ -100,6 +104,20 @@ impl Gathered {
     pub fn add(&mut self, name: &str, bytes: Vec<u8>) {
         self.files.insert(name.to_owned(), bytes);
     }
+}
+
+/// The approvals of a run (`RUN/approvals/`), by name of file.
+///
+/// # Errors
+/// A directory that cannot be read; more than a bundle may have.
+pub fn approvals(run: &Path) -> Result<BTreeMap<String, Vec<u8>>, EvidenceError> {
+    let folder = run.join(APPROVALS);
+    if !folder.is_dir() {
+        return Ok(BTreeMap::new());
+    }
+    let mut taken = Taken::default();
+    let files = Files::read(&folder)?.files.into_iter().filter(|(name, _)| !name.starts_with('.') && name.ends_with(".json"));
+    Ok(files.map(|(name, bytes)| (taken.free(&plain(&name)), bytes)).collect())
 }
 
 /// Files that say again what entries say.

@@ -16,6 +16,8 @@ pub const PROOFS: &str = "proofs/";
 pub const DECISIONS: &str = "decisions/";
 /// Rules and facts.
 pub const POLICY: &str = "policy/";
+/// Signed approvals by other people.
+pub const APPROVALS: &str = "approvals/";
 /// Signatures of artefacts.
 pub const SIGNATURES: &str = "signatures/";
 /// Reports of what nodes let out.

@@ -33,7 +33,7 @@ pub use check::{Check, Demand, Finding, Report, State, verify};
 pub use entries::{Numbered, sealed};
 pub use error::EvidenceError;
 pub use files::{Files, Odd};
-pub use gather::{Gathered, Parts};
+pub use gather::{Gathered, Parts, approvals};
 pub use policy::{PolicyDigests, PolicyTexts};
 pub use record::{Artefact, Claim, Node, RECORD_VERSION, Record, Ruling, Summary};
 pub use trusted::{Trusted, read_checkpoint};

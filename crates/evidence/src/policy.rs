@@ -25,6 +25,8 @@ pub struct PolicyTexts {
     pub set: BTreeMap<String, String>,
     /// What a user added, by name.
     pub own: BTreeMap<String, String>,
+    /// Signatures of the set, by name.
+    pub signed: BTreeMap<String, Vec<u8>>,
 }
 
 /// What entries name.
@@ -57,16 +59,17 @@ impl PolicyTexts {
             texts.iter().map(|(name, text)| (format!("{folder}{part}/{name}"), text.clone().into_bytes())).collect()
         };
         let (set, own) = (in_folder("set", &self.set), in_folder("own", &self.own));
-        std::iter::once(schema).chain(set).chain(own)
+        let signed = self.signed.iter().map(move |(name, bytes)| (format!("{folder}signed/{name}"), bytes.clone()));
+        std::iter::once(schema).chain(set).chain(own).chain(signed)
     }
 
-    /// Whether a file of a bundle is part of a version: the schema, rules and facts, a table of cases, a user's own facts.
+    /// Whether a file of a bundle is part of a version: the schema, rules and facts, a table of cases, a user's own facts, a signature.
     pub(crate) fn has_place_for(path: &str) -> bool {
         let rest = path.strip_prefix(POLICY).and_then(|path| path.split_once('/')).map(|(_, rest)| rest);
         rest.is_some_and(|rest| match rest.split_once('/') {
             None => rest == SCHEMA,
             Some(("set", name)) => name.ends_with(".cedar") || name.ends_with(".toml"),
-            Some((part, _)) => part == "own",
+            Some((part, _)) => part == "own" || part == "signed",
         })
     }
 
@@ -93,6 +96,7 @@ impl PolicyTexts {
             let text = String::from_utf8(bytes.clone()).unwrap_or_default();
             let texts = versions.entry(format!("{POLICY}{version}")).or_default();
             match rest.split_once('/') {
+                Some(("signed", name)) => drop(texts.signed.insert(name.to_owned(), bytes.clone())),
                 None if rest == SCHEMA => texts.schema = text,
                 Some(("set", name)) => drop(texts.set.insert(name.to_owned(), text)),
                 Some(("own", name)) => drop(texts.own.insert(name.to_owned(), text)),
@@ -127,7 +131,7 @@ mod tests {
         let mut texts = PolicyTexts {
             schema: SCHEMA.to_owned(),
             set: set.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
-            own: BTreeMap::new(),
+            ..PolicyTexts::default()
         };
         let expected =
             |set: &PolicySet| PolicyDigests { rules: *set.gate().rules().digest(), facts: *set.gate().facts().digest() };
@@ -143,8 +147,10 @@ mod tests {
             schema: "s".to_owned(),
             set: BTreeMap::from([("a.cedar".to_owned(), "a".to_owned())]),
             own: BTreeMap::from([("000-mine.toml".to_owned(), "m".to_owned())]),
+            signed: BTreeMap::from([("0.sig".to_owned(), vec![0xff])]),
         };
-        let files = texts.files(1).collect();
+        let files: BTreeMap<_, _> = texts.files(1).collect();
+        assert!(files.keys().all(|name| PolicyTexts::has_place_for(name)));
         assert_eq!(PolicyTexts::of_bundle(&files), BTreeMap::from([("policy/1".to_owned(), texts)]));
     }
 }

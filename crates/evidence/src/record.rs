@@ -8,7 +8,7 @@ use sirocco_files::Digest;
 use sirocco_ledger::{Entry, Fact};
 
 use crate::entries::Numbered;
-use crate::layout::{self, CONFINED, CONFINEMENT, DECISIONS, LEDGER, POLICY, PROOFS, SIGNATURES, Taken, plain};
+use crate::layout::{self, APPROVALS, CONFINED, CONFINEMENT, DECISIONS, LEDGER, POLICY, PROOFS, SIGNATURES, Taken, plain};
 
 /// The version of [`Record`].
 pub const RECORD_VERSION: u32 = 1;
@@ -161,7 +161,7 @@ pub(crate) fn ruling_text(one: &Numbered) -> String {
         "entry": one.index, "time": entry.time.to_string(), "identity": entry.identity, "host": entry.host, "verb": entry.verb,
         "artefact": text(entry, "artefact"), "request": request, "allowed": entry.decision.as_ref().map(|decision| decision.allowed),
         "rules": entry.decision.as_ref().map(|decision| &decision.rules), "policy": entry.decision.as_ref().map(|decision| decision.policy),
-        "facts": text(entry, "facts"), "answer": text(entry, "answer"),
+        "facts": text(entry, "facts"), "signed_by": text(entry, "signed_by"), "answer": text(entry, "answer"),
     });
     format!("{object:#}\n")
 }
@@ -192,6 +192,11 @@ pub(crate) fn claims() -> Vec<Claim> {
             "decisions",
             "The run began, went on and was exported only after the policy had allowed it, by these rules and facts.",
             &[DECISIONS, POLICY, LEDGER],
+        ),
+        claim(
+            "signers",
+            "Who approved, and who signed the rules where that is recorded, have signed that with keys of their own.",
+            &[APPROVALS, POLICY, DECISIONS],
         ),
         claim(
             "artefacts",

@@ -2,12 +2,14 @@
 
 mod support;
 
+use sirocco_custody::approvals::{About, Approval};
 use sirocco_custody::{Book, Deed, Keys};
-use sirocco_evidence::{Demand, Gathered, verify};
+use sirocco_evidence::{Demand, Gathered, Trusted, verify};
 use sirocco_ledger::Fact;
 use sirocco_ledger::disk::Directory;
 use sirocco_ledger::tlog_proof::checkpoint;
 use sirocco_policy::{Action, verb};
+use sirocco_signing::keys::PrivateKey;
 use support::{REPORT, Run, check, copy, failed, findings, written};
 
 /// Changes files, signs them, and says which checks fail.
@@ -28,6 +30,66 @@ fn replace(gathered: &mut Gathered, file: &str, from: &str, to: &str) {
 fn a_page_is_for_people_and_may_say_anything() {
     let run = Run::whole();
     assert!(after(&run, |bundle| bundle.add("index.html", b"all is well".to_vec())).0.is_empty());
+}
+
+/// What the check of signers says of a run, for a reader who believes `key` as that of `name` for `role` beside those of the run.
+fn of_signers(run: &Run, (name, key, role): (&str, &PrivateKey, &str)) -> Vec<String> {
+    let trust = run.path("trust");
+    if !trust.exists() {
+        copy(run.keys.path(), &trust);
+    }
+    std::fs::write(trust.join(format!("{name}.pub")), key.public().pem()).expect("a key");
+    let roles = format!("{{\"release\": [\"checkpoint\", \"release\"], \"{name}\": [\"{role}\"]}}");
+    std::fs::write(trust.join("roles.json"), roles).expect("the roles");
+    let report = check(&written(run, &run.all()), &Trusted::read(&trust).expect("the keys"));
+    assert!(failed(&report).iter().all(|check| *check == "signers"), "{:#?}", findings(&report));
+    findings(&report)
+}
+
+#[test]
+fn an_approval_that_nobody_signed_is_a_finding() {
+    let run = Run::new();
+    run.begins();
+    assert!(run.ask_approved::<verb::Export>(Action::Export, "adapter:demo", &["amal"]));
+    run.publishes("artefact.exported", "adapter:demo", "demo-adapter");
+    run.seal();
+    let (amal, other) = (PrivateKey::generate().expect("a key"), PrivateKey::generate().expect("a key"));
+    let of = |role| of_signers(&run, ("amal", &amal, role));
+    assert!(of("approve")[0].contains("names the approval of person:amal"), "{:#?}", of("approve"));
+    let today = sirocco_custody::today();
+    let approves = |artefact: &str, id: &str, (from, until), key: &PrivateKey| {
+        let artefact = artefact.parse().expect("a name");
+        let about = About { action: Action::Export, artefact: &artefact, run: id, day: from };
+        Approval::new(&about, "amal", until).write(run.folder.path(), key).expect("an approval");
+        of("approve")
+    };
+    let (yesterday, id) = (today.before().expect("a day"), "demo@settings@tokens");
+    for (artefact, id, days, key) in [
+        ("merged:demo", id, (today, today), &amal),
+        ("adapter:demo", "other@settings@tokens", (today, today), &amal),
+        ("adapter:demo", id, (yesterday, yesterday), &amal),
+        ("adapter:demo", id, (today, today), &other),
+    ] {
+        assert_eq!(approves(artefact, id, days, key).len(), 1, "{artefact} {id}");
+    }
+    assert_eq!(approves("adapter:demo", id, (today, today), &amal), Vec::<String>::new());
+    assert!(of("release")[0].contains("names the approval of person:amal"), "a key without that role: {:#?}", of("release"));
+}
+
+#[test]
+fn rules_that_were_signed_are_shown_with_their_signature() {
+    let (office, other) = (PrivateKey::generate().expect("a key"), PrivateKey::generate().expect("a key"));
+    let run = Run::under(Some(&office));
+    run.begins();
+    run.ends();
+    assert_eq!(of_signers(&run, ("office", &office, "policy")), Vec::<String>::new());
+    let mut without = run.all();
+    without.files.retain(|name, _| !name.contains("/signed/"));
+    let report = check(&written(&run, &without), &Trusted::read(&run.path("trust")).expect("the keys"));
+    assert_eq!(failed(&report), ["signers"], "{:#?}", findings(&report));
+    for said in [of_signers(&run, ("office", &other, "policy")), of_signers(&run, ("office", &office, "approve"))] {
+        assert!(said[0].contains("was made by rules that office "), "{said:#?}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use sirocco_config::{Run, RunFile, places};
 use sirocco_custody::{Book, Custody, Keys, Settings};
-use sirocco_evidence::{Check, Demand, Files, Gathered, Numbered, Parts, PolicyTexts, State, Trusted, sealed, verify};
+use sirocco_evidence::{Check, Demand, Files, Gathered, Numbered, Parts, PolicyTexts, State, Trusted, approvals, sealed, verify};
 use sirocco_ledger::Fact;
 use sirocco_ledger::disk::Directory;
 use sirocco_ledger::source::Source as _;
@@ -115,6 +115,7 @@ pub(crate) fn run(arguments: &cli::Evidence) -> Result<(), Failure> {
         made: (&made.0, &made.1),
         ledger: &ledger,
         policies: &PolicyTexts::kept(site.directory.path()).map_err(|error| not_evident(&error))?,
+        approvals: approvals(site.directory.path()).map_err(|error| not_evident(&error))?,
         artefacts: &artefacts,
         trust: &site.trusted.trust,
         keys,

@@ -7,6 +7,7 @@ mod ledger;
 mod proofs;
 mod record;
 mod signature;
+mod signers;
 mod weights;
 
 use std::path::PathBuf;
@@ -120,6 +121,7 @@ pub fn verify(files: &Files, demand: &Demand<'_>) -> Report {
         ledger::check(&seen),
         proofs::check(&seen),
         decisions::check(&seen),
+        signers::check(&seen),
         artefacts::check(&seen),
         confinement::check(&seen),
         weights::check(&seen),

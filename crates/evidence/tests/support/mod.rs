@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Map;
 use sirocco_custody::artefact::{self, Making};
 use sirocco_custody::{Account, Book, Custody, Deed, Keys, Lineage, Question, Settings, Statement};
-use sirocco_evidence::{Demand, Files, Gathered, Parts, PolicyTexts, Report, State, Trusted, verify};
+use sirocco_evidence::{Demand, Files, Gathered, Parts, PolicyTexts, Report, State, Trusted, approvals, verify};
 use sirocco_files::{BareDigest, Digest};
 use sirocco_ledger::disk::Directory;
 use sirocco_ledger::time::Time;
-use sirocco_policy::{Action, Confinement, Kind, Name, SCHEMA, verb};
+use sirocco_policy::{Action, Confinement, Kind, Name, SCHEMA, Who, WhoKind, verb};
+use sirocco_signing::keys::PrivateKey;
+use sirocco_signing::manifest::Options;
+use sirocco_signing::oms;
 use sirocco_signing::provenance::Build;
 use sirocco_signing::trust::Trust;
 use tempfile::TempDir;
@@ -33,6 +36,11 @@ pub(crate) struct Run {
 impl Run {
     /// Nothing has been done yet.
     pub(crate) fn new() -> Run {
+        Run::under(None)
+    }
+
+    /// The same, under rules that this key has signed.
+    pub(crate) fn under(office: Option<&PrivateKey>) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let set = folder.path().join("rules");
         std::fs::create_dir(&set).unwrap();
@@ -42,9 +50,13 @@ impl Run {
         let own = folder.path().join("mine.toml");
         std::fs::write(&own, "[data.letters]\npath = \"letters.jsonl\"\n").unwrap();
         std::fs::write(folder.path().join("letters.jsonl"), "{}\n").unwrap();
+        let trust = office.map(|key| {
+            oms::sign(&set, key, Options::default()).unwrap();
+            Trust::only("office", key.public().clone())
+        });
         let set = set.to_str().unwrap().to_owned();
         let settings = Settings { set, facts: vec![own], purpose: None, site: "local".to_owned(), account: None };
-        let custody = Custody::open(settings, folder.path(), None).unwrap();
+        let custody = Custody::open(settings, folder.path(), trust.as_ref()).unwrap();
         let keys = Keys::create(&folder.path().join("keys"), "tests").unwrap();
         let book = Book::open(&folder.path().join("ledger"), custody.author().unwrap()).unwrap();
         Run { folder, custody, keys, book }
@@ -64,9 +76,15 @@ impl Run {
 
     /// Asks; records the answer.
     pub(crate) fn ask<V: sirocco_policy::Verb>(&self, action: Action, artefact: &str) -> bool {
+        self.ask_approved::<V>(action, artefact, &[])
+    }
+
+    /// The same with the approvals of these people.
+    pub(crate) fn ask_approved<V: sirocco_policy::Verb>(&self, action: Action, artefact: &str, by: &[&str]) -> bool {
         let name: Name = artefact.parse().unwrap();
         let mut question = Question::new(action, name.clone(), self.lineage(&name));
         question.confinement = Some(Confinement::NetworkNamespace);
+        question.approved_by = by.iter().map(|name| Who::new(WhoKind::Person, *name)).collect();
         self.custody.admit::<V, _>(question, name, &self.book).is_ok()
     }
 
@@ -131,10 +149,12 @@ impl Run {
     }
 
     pub(crate) fn texts(&self) -> PolicyTexts {
+        self.custody.keep_texts(self.folder.path()).unwrap();
+        let kept = PolicyTexts::kept(self.folder.path()).unwrap().remove(0);
         let read = self.custody.set();
         let set = read.files.iter().map(|file| (file.name.clone(), file.text.clone())).collect();
         let own = read.own.iter().map(|file| ("000-mine.toml".to_owned(), file.text.clone())).collect();
-        PolicyTexts { schema: SCHEMA.to_owned(), set, own }
+        PolicyTexts { schema: SCHEMA.to_owned(), set, own, signed: kept.signed }
     }
 
     pub(crate) fn gather(&self, artefacts: &[&str]) -> Gathered {
@@ -155,6 +175,7 @@ impl Run {
             policies: &[self.texts()],
             artefacts: &artefacts,
             trust,
+            approvals: approvals(self.folder.path()).unwrap(),
             keys: BTreeMap::from([("release.pub".to_owned(), key)]),
         };
         Gathered::of(&parts).unwrap()
