@@ -173,7 +173,7 @@ fn unanswered(decision: &Decision) -> String {
 /// What the rules advise, each once.
 fn advice(decision: &Decision) -> String {
     let said = |rule: &RuleRef| rule.advice.clone();
-    let mut lines: Vec<String> = decision.rules.iter().chain(&decision.unanswered).filter_map(said).collect();
+    let mut lines: Vec<String> = decision.to_heed().filter_map(said).collect();
     let mut seen = BTreeSet::new();
     lines.retain(|line| seen.insert(line.clone()));
     lines

@@ -172,7 +172,7 @@ impl Failure {
     }
 
     fn refused(decision: &Decision, run_file: &str) -> Self {
-        let advice = decision.rules.iter().chain(&decision.unanswered).filter_map(|rule| rule.advice.clone());
+        let advice = decision.to_heed().filter_map(|rule| rule.advice.clone());
         let help: Vec<String> = advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
         let unanswered: String = decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
         Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))

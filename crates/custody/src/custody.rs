@@ -226,17 +226,11 @@ impl Custody {
         if decision.allowed { Ok(decision) } else { Err(CustodyError::Refused(Box::new(decision))) }
     }
 
-    /// The same; a refusal comes with its entry, for whoever asks before the ledger is open.
-    ///
-    /// # Errors
-    /// [`CustodyError::Refused`].
-    pub fn ask_on_record(&self, question: Question) -> Result<Decision, (Deed, CustodyError)> {
+    /// The refusal, if it may not be done, with its entry: for whoever asks before the ledger is open.
+    pub fn refusal(&self, question: Question) -> Option<(Deed, CustodyError)> {
         let request = self.request(question);
         let decision = self.gate().ask(&request);
-        if decision.allowed {
-            return Ok(decision);
-        }
-        Err((asked(&request, &decision), CustodyError::Refused(Box::new(decision))))
+        (!decision.allowed).then(|| (asked(&request, &decision), CustodyError::Refused(Box::new(decision))))
     }
 
     /// Lets `thing` pass if the policy allows it, and records in `book` what was decided, also where it was refused.

@@ -106,6 +106,8 @@ pub struct Decision {
     pub rules: Vec<RuleRef>,
     /// Rules that could not be evaluated for want of a fact; each is a refusal.
     pub unanswered: Vec<RuleRef>,
+    /// Rules that could have permitted the action and do not; where it is allowed, none.
+    pub could_permit: Vec<RuleRef>,
     /// The facts that rules for this action read.
     pub facts: Vec<Fact>,
     /// The facts that they read in vain.
@@ -127,6 +129,19 @@ impl Decision {
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().chain(&self.unanswered).map(|rule| rule.id.as_str())
     }
+
+    /// The rules whose advice is of use: those that decided, or where nothing permits it those that could.
+    pub fn to_heed(&self) -> impl Iterator<Item = &RuleRef> {
+        let decided = self.rules.iter().chain(&self.unanswered);
+        let nothing_did = self.rules.is_empty() && self.unanswered.is_empty() && self.faults.is_empty();
+        decided.chain(self.could_permit.iter().filter(move |_| nothing_did))
+    }
+
+    /// In words, why it is refused where no rule forbids it and no fact is missing.
+    pub fn nothing_permits(&self) -> String {
+        let could: Vec<&str> = self.could_permit.iter().map(|rule| rule.id.as_str()).collect();
+        if could.is_empty() { "no rule permits it".to_owned() } else { format!("no rule permits it; {} could", could.join(", ")) }
+    }
 }
 
 impl fmt::Display for Decision {
@@ -138,7 +153,7 @@ impl fmt::Display for Decision {
         reasons.extend(self.missing.iter().map(|missing| format!("not known: {missing}")));
         reasons.extend(self.assumed.iter().map(|assumed| format!("assumed: {assumed}")));
         if reasons.is_empty() {
-            reasons.push("no rule permits it".to_owned());
+            reasons.push(self.nothing_permits());
         }
         write!(f, " ({})", reasons.join("; "))
     }

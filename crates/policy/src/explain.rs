@@ -15,8 +15,6 @@ pub struct Explanation {
     pub decision: Decision,
     /// The rules that have a part in it, with their text and what they read.
     pub rules: Vec<ExplainedRule>,
-    /// Rules that could have permitted the action and do not.
-    pub could_permit: Vec<RuleRef>,
     /// Single changes that turn the answer, the smallest first. Empty: no single change does.
     pub changes: Vec<Change>,
     /// What is wrong with the request as such; then nothing was tried.
@@ -52,11 +50,8 @@ pub fn explain(gate: &Gate, request: &Request) -> Explanation {
             missing: decision.missing.iter().filter(|lack| rule.reads.lacks(&lack.path)).cloned().collect(),
         })
     });
-    let could_permit = gate.rules().iter().filter(|rule| rule.named.effect == crate::decision::Effect::Permit);
-    let could_permit = could_permit.filter(|rule| !decision.allowed && rule.actions.contains(&request.action));
     Explanation {
         rules: rules.collect(),
-        could_permit: could_permit.map(|rule| rule.named.clone()).collect(),
         fault: tried.as_ref().err().map(PolicyError::to_string),
         changes: tried.unwrap_or_default(),
         decision,

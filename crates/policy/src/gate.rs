@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cedar_policy::{AuthorizationError, Authorizer, Response};
 use thiserror::Error;
 
-use crate::decision::{Decision, Digests, Fact, Missing, RuleRef};
+use crate::decision::{Decision, Digests, Effect, Fact, Missing, RuleRef};
 use crate::facts::Facts;
 use crate::labels::Labels;
 use crate::request::Request;
@@ -103,6 +103,7 @@ impl Gate {
             allowed: false,
             rules: Vec::new(),
             unanswered: Vec::new(),
+            could_permit: Vec::new(),
             facts: Vec::new(),
             missing: Vec::new(),
             assumed: Vec::new(),
@@ -175,6 +176,10 @@ impl Gate {
         if decision.allowed || response.decision() == cedar_policy::Decision::Deny {
             decision.rules = self.determining(&response);
         }
+        if !decision.allowed {
+            let permits = about.iter().filter(|rule| rule.named.effect == Effect::Permit);
+            decision.could_permit = permits.map(|rule| rule.named.clone()).collect();
+        }
         let read = |fact: &Fact| about.iter().any(|rule| rule.reads.reads(&fact.path));
         decision.facts = world.facts.into_iter().filter(read).collect();
         decision.facts.sort();
@@ -203,8 +208,9 @@ impl Gate {
 /// Equal, wherever the rules' files lie.
 fn same(recorded: &Decision, here: &Decision) -> bool {
     let mut moved = here.clone();
-    for (ours, theirs) in moved.rules.iter_mut().zip(&recorded.rules).chain(moved.unanswered.iter_mut().zip(&recorded.unanswered))
-    {
+    let places = moved.rules.iter_mut().zip(&recorded.rules);
+    let places = places.chain(moved.unanswered.iter_mut().zip(&recorded.unanswered));
+    for (ours, theirs) in places.chain(moved.could_permit.iter_mut().zip(&recorded.could_permit)) {
         ours.at = theirs.at.clone();
     }
     moved == *recorded

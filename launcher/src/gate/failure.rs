@@ -70,10 +70,10 @@ fn refused(decision: &Decision) -> Failure {
         reasons.push(format!("asked for by rule {}{others}", first.id));
     }
     if reasons.is_empty() {
-        reasons.push("no rule permits it".to_owned());
+        reasons.push(decision.nothing_permits());
     }
     let failure = Failure::new(Kind::Policy, format_args!("{action} {artefact} by {who}: refused ({})", reasons.join("; ")));
-    let mut advice: Vec<&str> = rules.iter().filter_map(|rule| rule.advice.as_deref()).collect();
+    let mut advice: Vec<&str> = decision.to_heed().filter_map(|rule| rule.advice.as_deref()).collect();
     if !missing.is_empty() {
         advice.push("What is not known is for facts to say: those of the set, or a file of your own in [policy] facts.");
     }

@@ -105,7 +105,7 @@ impl RunPolicy {
     }
 
     fn ask_first(&self, question: Question, begun: Option<&Path>) -> Result<(), Failure> {
-        let Err((entry, refused)) = self.custody.ask_on_record(question) else { return Ok(()) };
+        let Some((entry, refused)) = self.custody.refusal(question) else { return Ok(()) };
         // It stays a refusal where it cannot be recorded.
         if let Err(other) = self.record(entry, begun) {
             say(format_args!("note: this refusal is not recorded: {}", other.message));

@@ -53,13 +53,21 @@ fn print(explanation: &Explanation) -> Result<(), Failure> {
             line(format_args!("  {} of {}: {}", fact.name, fact.about, fact.value))?;
         }
         rule.missing.iter().try_for_each(|missing| line(format_args!("  not known: {missing}")))?;
-        rule.rule.advice.iter().try_for_each(|advice| line(format_args!("  advice: {advice}")))?;
+        // What to do about a refusal.
+        let advice = rule.rule.advice.iter().filter(|_| !decision.allowed);
+        advice.map(|advice| line(format_args!("  advice: {advice}"))).collect::<Result<(), _>>()?;
         rule.source.iter().try_for_each(|source| line(format_args!("  source: {source}")))?;
     }
     list("wrong", decision.faults.iter().cloned())?;
     list("assumed until it is measured", decision.assumed.iter().cloned())?;
     if !decision.allowed && explanation.rules.is_empty() {
-        list("no rule permits it; these could", explanation.could_permit.iter().map(|rule: &RuleRef| rule.id.clone()))?;
+        let advised = |rule: &RuleRef| rule.advice.as_ref().map_or_else(String::new, |advice| format!(": {advice}"));
+        let could = decision.could_permit.iter().map(|rule| format!("{} ({}){}", rule.id, rule.at, advised(rule)));
+        list("no rule permits it; these could", could)?;
+    }
+    if explanation.changes.is_empty() && !decision.allowed {
+        let missing = if decision.missing.is_empty() { "" } else { "; what is not known comes first" };
+        return line(format_args!("\nno single change of those that were tried would turn the answer{missing}"));
     }
     let changes = explanation.changes.iter().map(|change| format!("{}: {} → {}", change.what, change.from, change.to));
     list("each of these alone would turn the answer", changes)
