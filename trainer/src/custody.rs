@@ -45,24 +45,16 @@ impl Keeper {
     pub(crate) fn open(directory: &Path, run: &Run, custody: &Custody) -> Result<Keeper, Failure> {
         let failed = |error| Failure::custody(error, directory);
         let path = run.policy.keys.clone().or_else(places::keys).ok_or_else(|| {
-            Failure::usage("there is no directory for the keys that sign: neither XDG_CONFIG_HOME nor HOME is set")
+            Failure::machine("there is no directory for the keys that sign: neither XDG_CONFIG_HOME nor HOME is set")
                 .help("policy.keys in run.toml names one")
         })?;
         let ledger = directory.join("ledger");
         let (keys, made) = Keys::for_ledger(&path, &ledger, &custody.who().name).map_err(failed)?;
         if made {
-            let said = format!("made the keys that sign what is published here: {}; keep a copy\n", path.display());
-            // Nobody is left to tell if standard error is closed.
-            let _ = std::io::stderr().write_all(said.as_bytes());
+            say(&format!("made the keys that sign what is published here: {}; keep a copy\n", path.display()));
         }
         let trust = keys.trust(run.policy.trust.as_deref()).map_err(failed)?;
-        let believed = trust.with_role(role::CHECKPOINT).map_err(|error| failed(error.into()))?;
-        if believed.get(&keys.public().fingerprint()).is_none() {
-            let trusted = run.policy.trust.as_deref().unwrap_or(&path).display().to_string();
-            return Err(Failure::usage(format!("{trusted}: the key in {} may not sign checkpoints there", path.display())).help(
-                format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", path.display()),
-            ));
-        }
+        keys.expect_believed(&trust, run.policy.trust.as_deref().unwrap_or(&path)).map_err(failed)?;
         custody.keep_texts(directory).map_err(failed)?;
         let book = Book::open(&ledger, custody.author().map_err(failed)?).map_err(failed)?;
         book.expect_key(&keys.ledger).map_err(failed)?;
@@ -99,7 +91,7 @@ impl Keeper {
         let about = About { action, artefact, run: &approvals::run_id(run, data), day: today() };
         let found = approvals::read(&self.directory, &self.trust, &about).map_err(|error| self.failed(error))?;
         for (path, why) in found.set_aside {
-            tracing::warn!(path = %path.display(), why, "an approval does not count");
+            say(&format!("note: {}: this approval does not count: {why}\n", path.display()));
         }
         Ok(found.approved_by)
     }
@@ -222,6 +214,11 @@ impl Keeper {
         }
         self.failed(error)
     }
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What is signed.

@@ -162,6 +162,9 @@ impl Failure {
             CustodyError::OtherKey { .. } | CustodyError::KeysGone { .. } => format!(
                 "a ledger has one key for ever: put back the keys that sealed it (policy.keys in {run_file} names them), or give --dir a new directory"
             ),
+            CustodyError::NotBelieved { keys, .. } => {
+                format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", keys.display())
+            }
             CustodyError::Signing(_) if kind == Kind::Usage => {
                 format!("policy.keys and policy.trust in {run_file} say where keys are; put back the one that is missing")
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use sirocco_evidence::{Check, Demand, EvidenceError, Files, Report, State, Trusted, read_checkpoint, verify};
+use sirocco_evidence::{Check, Demand, EvidenceError, Files, Proven, Report, State, Trusted, proven, read_checkpoint, verify};
 
 /// Checks that an evidence bundle is whole, unchanged, and what trusted keys have signed.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ Checks:
   confinement  every node was measured, and nothing got through
   weights      with --artefacts: the weights themselves
 
+A file that `sirocco ledger prove` wrote is checked and shown: one entry of a ledger.
+
 Exit codes:
   0  every check holds
   1  something is wrong; it is named
@@ -38,10 +40,11 @@ Examples:
   sirocco-verify demo-evidence --trust ministry-keys
   sirocco-verify demo-evidence.tar --trust ministry-keys --json
   sirocco-verify demo-evidence --trust ministry-keys --artefacts exports
-  sirocco-verify demo-evidence --trust ministry-keys --earlier seen/checkpoint"
+  sirocco-verify demo-evidence --trust ministry-keys --earlier seen/checkpoint
+  sirocco-verify started.tlog-proof --trust ministry-keys"
 )]
 struct Arguments {
-    /// The bundle: a directory or a tar file
+    /// The bundle: a directory or a tar file; or the proof of one entry
     bundle: PathBuf,
     /// Public keys that you believe
     #[arg(long, value_name = "DIR")]
@@ -70,7 +73,8 @@ fn main() -> ExitCode {
         }
     };
     let (code, text) = match report(&arguments) {
-        Ok(report) => (u8::from(!report.ok), shown(&report, &arguments)),
+        Ok(Checked::Bundle(report)) => (u8::from(!report.ok), shown(&report, &arguments)),
+        Ok(Checked::Proof(proven)) => (0, said(&proven, &arguments)),
         Err(Failure(code, error)) => {
             let object = serde_json::json!({"error": {"message": error.to_string(), "exit_code": code}});
             let _ = writeln!(std::io::stderr().lock(), "error: {}", one_line(&error.to_string()));
@@ -84,16 +88,37 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(arguments: &Arguments) -> Result<Report, Failure> {
+/// What was looked at.
+enum Checked {
+    Bundle(Report),
+    Proof(Proven),
+}
+
+fn report(arguments: &Arguments) -> Result<Checked, Failure> {
     let usage = |error| Failure(2, error);
     let trusted = Trusted::read(&arguments.trust).map_err(usage)?;
+    if let Some(proven) = proven(&arguments.bundle, &trusted).map_err(|error| Failure(1, error))? {
+        return Ok(Checked::Proof(proven));
+    }
     let earlier: Result<Vec<_>, _> = arguments.earlier.iter().map(|path| read_checkpoint(path)).collect();
     let files = Files::read(&arguments.bundle).map_err(|error| {
         let absent = matches!(error, EvidenceError::NoBundle { .. });
         Failure(if absent { 2 } else { 1 }, error)
     })?;
     let demand = Demand { trusted: &trusted, earlier: earlier.map_err(usage)?, artefacts: arguments.artefacts.clone() };
-    Ok(verify(&files, &demand))
+    Ok(Checked::Bundle(verify(&files, &demand)))
+}
+
+/// The entry of a proof that holds.
+fn said(proven: &Proven, arguments: &Arguments) -> String {
+    let Proven { log, entries, index, entry } = proven;
+    if arguments.json {
+        return format!("{}\n", serde_json::json!({"ok": true, "proof": proven}));
+    }
+    let says = serde_json::to_string_pretty(entry).unwrap_or_default();
+    let says: Vec<String> = says.lines().map(one_line).collect();
+    let place = one_line(&format!("entry {index} of {entries} in {log}"));
+    format!("{}\n{}: the proof holds: {place}\n", says.join("\n"), bundle_name(&arguments.bundle))
 }
 
 fn shown(report: &Report, arguments: &Arguments) -> String {

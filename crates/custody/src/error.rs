@@ -73,6 +73,14 @@ pub enum CustodyError {
         /// The ledger.
         ledger: PathBuf,
     },
+    /// Keys whose checkpoints nobody could go on from, because they are not among those that are believed.
+    #[error("{}: the key in {} may not sign checkpoints there", trust.display(), keys.display())]
+    NotBelieved {
+        /// The keys that are believed.
+        trust: PathBuf,
+        /// The keys that sign.
+        keys: PathBuf,
+    },
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {
@@ -115,7 +123,9 @@ impl CustodyError {
     pub fn class(&self) -> Class {
         match self {
             Self::Refused(_) | Self::NotTaken { .. } => Class::Policy,
-            Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } | Self::KeysGone { .. } => Class::Usage,
+            Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } | Self::KeysGone { .. } | Self::NotBelieved { .. } => {
+                Class::Usage
+            }
             Self::SetChanged { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
@@ -183,6 +193,7 @@ mod tests {
             (CustodyError::SetChanged { path: path(), why: String::new() }, Class::File),
             (CustodyError::OtherKey { path: path(), found: String::new(), expected: String::new() }, Class::Usage),
             (CustodyError::KeysGone { path: path(), ledger: path() }, Class::Usage),
+            (CustodyError::NotBelieved { trust: path(), keys: path() }, Class::Usage),
             (key(true), Class::Usage),
             (key(false), Class::File),
             (SigningError::Io { action: "list", path: path(), source: of(ErrorKind::NotFound) }.into(), Class::Usage),

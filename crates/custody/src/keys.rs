@@ -94,6 +94,16 @@ impl Keys {
         crate::trust::believed(directory.unwrap_or(&self.path))
     }
 
+    /// Refuses keys whose checkpoints would not be believed; `named` is where `trust` was read.
+    ///
+    /// # Errors
+    /// [`CustodyError::NotBelieved`].
+    pub fn expect_believed(&self, trust: &Trust, named: &Path) -> Result<(), CustodyError> {
+        let believed = trust.with_role(role::CHECKPOINT).is_ok_and(|keys| keys.get(&self.public().fingerprint()).is_some());
+        let not = || CustodyError::NotBelieved { trust: named.to_owned(), keys: self.path.clone() };
+        believed.then_some(()).ok_or_else(not)
+    }
+
     /// Where they lie.
     pub fn path(&self) -> &Path {
         &self.path

@@ -28,11 +28,12 @@ Entries are shown as they stand there: sirocco ledger verify says whether they a
 Examples:
   sirocco ledger show runs/demo
   sirocco ledger show runs/demo --of adapter:demo      made of what?
-  sirocco ledger show runs/demo --data letters         gone where?")]
+  sirocco ledger show runs/demo --data data/letters    gone where?")]
     Show(LedgerShow),
     /// A proof that an entry is in a ledger, in one file that can be checked without the others
     #[command(after_help = "\
-The format is C2SP tlog-proof. The entry itself is in it, so whoever gets the file reads what it says.
+The format is C2SP tlog-proof. The entry itself is in it, so whoever gets the file reads what it says:
+sirocco-verify started.tlog-proof --trust DIR checks it and shows it.
 
 Example:
   sirocco ledger prove runs/demo --entry 0 --to started.tlog-proof")]
@@ -60,11 +61,11 @@ pub(crate) struct LedgerShow {
     /// A run directory, or the directory of a ledger
     #[arg(value_name = "RUN_OR_DIR")]
     pub(crate) place: PathBuf,
-    /// What this is made from, down to the data, such as adapter:demo
+    /// What this is made from, down to the data: adapter:NAME, or the directory of an export
     #[arg(long, value_name = "ARTEFACT", conflicts_with = "data")]
     pub(crate) of: Option<String>,
-    /// What was made from this data, by its name in the facts or its path
-    #[arg(long, value_name = "NAME")]
+    /// What was made from this data: its name in the ledger, or the path of a file or a directory
+    #[arg(long, value_name = "DATA")]
     pub(crate) data: Option<String>,
     /// Print the result as a JSON object
     #[arg(long)]

@@ -129,6 +129,7 @@ impl Subject {
         let data = self.policy.measure(&self.run, directory.map(RunDirectory::tokens).as_deref())?;
         let decision = self.policy.plan(action, &data, directory.map(RunDirectory::path))?;
         self.policy.may_prepare(&data)?;
+        self.policy.expect_signer()?;
         Ok((decision, data))
     }
 

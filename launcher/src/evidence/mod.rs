@@ -53,7 +53,8 @@ impl Site {
             let message = format!("{}: {who} works on it: expected a run that has ended, or has stopped", directory.shown());
             return Err(Failure::usage(message).help(format_args!("sirocco watch {}", directory.word())));
         }
-        let none = || Failure::usage("no keys to sign with: neither [policy] keys nor HOME is set");
+        let none =
+            || Failure::new(Kind::Machine, "no keys to sign with: neither [policy] keys nor XDG_CONFIG_HOME nor HOME is set");
         let path = run.policy.keys.clone().or_else(places::keys).ok_or_else(none)?;
         let keys = Keys::read(&path)?;
         let trust = keys.trust(run.policy.trust.as_deref())?;
@@ -114,22 +115,22 @@ pub(crate) fn run(arguments: &cli::Evidence) -> Result<(), Failure> {
         site: site.custody.site(),
         made: (&made.0, &made.1),
         ledger: &ledger,
-        policies: &PolicyTexts::kept(site.directory.path()).map_err(|error| not_evident(&error))?,
-        approvals: approvals(site.directory.path()).map_err(|error| not_evident(&error))?,
+        policies: &PolicyTexts::kept(site.directory.path()).map_err(not_evident)?,
+        approvals: approvals(site.directory.path()).map_err(not_evident)?,
         artefacts: &artefacts,
         trust: &site.trusted.trust,
         keys,
     };
-    let mut gathered = Gathered::of(&parts).map_err(|error| not_evident(&error))?;
+    let mut gathered = Gathered::of(&parts).map_err(not_evident)?;
     let page = page::page(&gathered)?;
     gathered.add(sirocco_evidence::layout::PAGE, page.into_bytes());
-    gathered.write(&arguments.to, &site.keys.release).map_err(|error| not_evident(&error))?;
+    gathered.write(&arguments.to, &site.keys.release).map_err(not_evident)?;
     tell(arguments, &site, &gathered)
 }
 
 /// Reads what was written, as others will.
 fn tell(arguments: &cli::Evidence, site: &Site, gathered: &Gathered) -> Result<(), Failure> {
-    let files = Files::read(&arguments.to).map_err(|error| not_evident(&error))?;
+    let files = Files::read(&arguments.to).map_err(not_evident)?;
     let report = verify(&files, &Demand { trusted: &site.trusted, earlier: Vec::new(), artefacts: Vec::new() });
     let record = &gathered.record;
     let made = Made {

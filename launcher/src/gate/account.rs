@@ -49,6 +49,22 @@ pub(crate) fn trust(named: Option<&Path>, keys: Option<&Path>) -> Result<Option<
     Ok(Some(trust::believed(&directory)?))
 }
 
+/// Refuses trusted keys without the one that would sign the checkpoints of a run. Where neither is there yet, both are made together.
+pub(crate) fn expect_signer(named: Option<&Path>, keys: Option<&Path>) -> Result<(), Failure> {
+    let path = directory(keys)?;
+    if named.is_none() && !path.is_dir() {
+        return Ok(());
+    }
+    let trusted = named.unwrap_or(&path);
+    let believed = trust::believed(trusted)?;
+    if path.is_dir() {
+        return Ok(Keys::read(&path)?.expect_believed(&believed, trusted)?);
+    }
+    let message = format!("{}: no key of {} is there, which has none yet", trusted.display(), path.display());
+    let make = format!("sirocco keys new {} makes them; then copy release.pub from there", path.display());
+    Err(Failure::usage(message).help(format_args!("{make}, with the role \"checkpoint\" if there is a roles.json")))
+}
+
 /// The same for sets: the account's own keys sign none, unless somebody gave them that role.
 pub(crate) fn trust_for_sets(named: Option<&Path>, keys: Option<&Path>) -> Result<Option<Trust>, Failure> {
     if named.is_none() && keys.is_none() && places::keys().is_none() {

@@ -18,6 +18,11 @@ impl From<CustodyError> for Failure {
         };
         let help = match &error {
             CustodyError::Refused(decision) => return refused(decision),
+            CustodyError::NotBelieved { keys, .. } => {
+                let help =
+                    format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", keys.display());
+                return Failure::new(kind, error).help(help);
+            }
             CustodyError::NotTaken { .. } => "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY",
             CustodyError::NoSet { .. } => "sirocco policy init DIR --from luxembourg-public makes a set to start from",
             CustodyError::Set { .. } => "correct the set, then sirocco policy test DIR; docs/policy.md says what may stand there",

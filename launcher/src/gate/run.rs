@@ -100,6 +100,7 @@ impl RunPolicy {
     /// run that would be resumed; one that would begin has none yet, and it stands in the account's.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
         let confinement = self.elsewhere.or_else(confinement);
+        self.expect_signer()?;
         self.ask_first(Question { confinement, ..self.question(action, data, directory)? }, directory)?;
         data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))
     }
@@ -168,6 +169,11 @@ impl RunPolicy {
         let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(None) };
         let found = approvals::read(directory, &trust, about)?;
         Ok(Some(found.approved_by.iter().any(|who| who.name == approver)))
+    }
+
+    /// Refuses keys that could not sign what the run will publish.
+    pub(crate) fn expect_signer(&self) -> Result<(), Failure> {
+        account::expect_signer(self.trust.as_deref(), self.keys.as_deref())
     }
 
     fn preparing(&self, file: &DataFile) -> Question {

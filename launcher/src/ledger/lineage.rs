@@ -1,5 +1,6 @@
 //! What was made from what, as the questions of a ledger say it.
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,11 +9,11 @@ use sirocco_ledger::{Entry, Fact};
 /// An artefact and those above or below it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Node {
-    artefact: String,
+    pub(super) artefact: String,
     /// Digests of its bytes that entries name, the newest last.
-    digests: Vec<String>,
+    pub(super) digests: Vec<String>,
     /// What it was made from; or, of data, what was made from it.
-    parts: Vec<Node>,
+    pub(super) parts: Vec<Node>,
 }
 
 /// Every edge that a question names.
@@ -20,6 +21,8 @@ pub(super) struct Node {
 pub(super) struct Lineages {
     made: BTreeMap<String, BTreeSet<String>>,
     digests: BTreeMap<String, Vec<String>>,
+    /// Where something lay when it was asked about.
+    places: BTreeMap<String, BTreeSet<PathBuf>>,
 }
 
 impl Lineages {
@@ -44,6 +47,10 @@ impl Lineages {
 
     fn take(&mut self, request: &str) {
         let request: Option<Value> = serde_json::from_str(request).ok();
+        let places = request.as_ref().and_then(|request| request.get("paths")).and_then(Value::as_object);
+        for (name, place) in places.into_iter().flatten() {
+            self.places.entry(name.clone()).or_default().extend(place.as_str().map(PathBuf::from));
+        }
         let made = request.as_ref().and_then(|request| request.get("made")).and_then(Value::as_object);
         for (name, parts) in made.into_iter().flatten() {
             let parts = parts.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -54,6 +61,14 @@ impl Lineages {
     /// Is anything known of it?
     pub(super) fn knows(&self, artefact: &str) -> bool {
         self.names().contains(artefact)
+    }
+
+    /// What lay at a place, or within it.
+    pub(super) fn within(&self, place: &Path) -> Vec<&str> {
+        let lies = |(name, places): (&'_ String, &BTreeSet<PathBuf>)| {
+            places.iter().any(|path| path.starts_with(place)) && self.knows(name)
+        };
+        self.places.iter().filter(|(name, places)| lies((name, places))).map(|(name, _)| name.as_str()).collect()
     }
 
     /// Everything that is named.

@@ -8,6 +8,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use sirocco_config::{RunFile, places};
+use sirocco_custody::CustodyError;
 use sirocco_evidence::EvidenceError;
 use sirocco_ledger::LedgerError;
 use sirocco_ledger::disk::Directory;
@@ -59,10 +60,14 @@ pub(crate) fn broken(error: &LedgerError) -> Failure {
 }
 
 /// The error of a bundle, or of keys.
-pub(crate) fn not_evident(error: &EvidenceError) -> Failure {
+pub(crate) fn not_evident(error: EvidenceError) -> Failure {
     match error {
-        EvidenceError::Exists { .. } | EvidenceError::NoBundle { .. } => Failure::usage(error),
-        EvidenceError::Io { .. } => Failure::new(Kind::Failed, error),
-        _ => Failure::new(Kind::Input, error),
+        EvidenceError::Exists { .. } => Failure::usage(error).help("--to names a new directory, or a new file that ends in .tar"),
+        EvidenceError::NoBundle { .. } => Failure::usage(error),
+        EvidenceError::Io { what, path, source } => CustodyError::Io { what, path, source }.into(),
+        EvidenceError::Ledger(error) => broken(&error),
+        EvidenceError::Signing(error) => error.into(),
+        EvidenceError::File(error) => CustodyError::from(error).into(),
+        EvidenceError::Malformed { .. } | EvidenceError::TooLarge { .. } => Failure::new(Kind::Input, error),
     }
 }

@@ -20,7 +20,10 @@ pub(super) fn run(arguments: &cli::LedgerProve) -> Result<(), Failure> {
     // A proof is small and new: nothing that is there is written over.
     let written = std::fs::OpenOptions::new().write(true).create_new(true).open(to);
     let written = written.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
-    written.map_err(|error| Failure::usage(format_args!("{}: cannot be written: {error}", to.display())))?;
+    written.map_err(|error| {
+        let failure = Failure::usage(format_args!("{}: cannot be written: {error}", to.display()));
+        failure.help("--to names a new file: nothing that is there is written over")
+    })?;
     let sealed = &proof.checkpoint.checkpoint;
     if arguments.json {
         return output::json(&json!({

@@ -15,6 +15,7 @@ struct Verified {
     ok: bool,
     ledger: String,
     log: String,
+    trust: String,
     entries: u64,
     root: Option<String>,
     findings: Vec<Finding>,
@@ -24,15 +25,16 @@ struct Verified {
 
 pub(super) fn run(arguments: &cli::LedgerVerify) -> Result<(), Failure> {
     let ledger = find(&arguments.place)?;
-    let trusted = Trusted::read(&trust_of(&arguments.place, arguments.trust.as_deref())?);
-    let trusted = trusted.map_err(|error| not_evident(&error).help("--trust DIR, with NAME.pub and ledger/NAME.pub in it"))?;
+    let believed = trust_of(&arguments.place, arguments.trust.as_deref())?;
+    let trusted = Trusted::read(&believed);
+    let trusted = trusted.map_err(|error| not_evident(error).help("--trust DIR, with NAME.pub and ledger/NAME.pub in it"))?;
     let sealed =
         checkpoint(&ledger).map_err(|error| broken(&error).help("a ledger is sealed at each checkpoint and at a run's end"))?;
     let log = sealed.checkpoint.origin;
-    let mut expected = Expected::new(trusted.for_log(&log).map_err(|error| not_evident(&error))?);
+    let mut expected = Expected::new(trusted.for_log(&log).map_err(not_evident)?);
     for path in &arguments.earlier {
-        let earlier = read_checkpoint(path).map_err(|error| not_evident(&error))?;
-        let policy = trusted.for_log(&earlier.checkpoint.origin).map_err(|error| not_evident(&error))?;
+        let earlier = read_checkpoint(path).map_err(not_evident)?;
+        let policy = trusted.for_log(&earlier.checkpoint.origin).map_err(not_evident)?;
         policy.check(&earlier).map_err(|error| Failure::new(Kind::Input, format_args!("{}: {error}", path.display())))?;
         expected.earlier.push(earlier.checkpoint);
     }
@@ -41,6 +43,7 @@ pub(super) fn run(arguments: &cli::LedgerVerify) -> Result<(), Failure> {
         ok: report.is_sound(),
         ledger: ledger.path().display().to_string(),
         log,
+        trust: believed.display().to_string(),
         entries: report.size,
         root: report.root.map(|root| root.to_string()),
         findings: report.findings,
@@ -57,6 +60,7 @@ fn tell(verified: &Verified, as_json: bool) -> Result<(), Failure> {
     let Some(first) = verified.findings.first() else {
         output::line(format_args!("{}: {} entries, whole and signed", verified.ledger, verified.entries))?;
         output::line(format_args!("{}{}", output::named("log"), verified.log))?;
+        output::line(format_args!("{}{}", output::named("believed"), verified.trust))?;
         return match &verified.root {
             Some(root) => output::line(format_args!("{}{root}", output::named("root"))),
             None => Ok(()),

@@ -54,8 +54,8 @@ fn print(explanation: &Explanation) -> Result<(), Failure> {
         }
         rule.missing.iter().try_for_each(|missing| line(format_args!("  not known: {missing}")))?;
         // What to do about a refusal.
-        let advice = rule.rule.advice.iter().filter(|_| !decision.allowed);
-        advice.map(|advice| line(format_args!("  advice: {advice}"))).collect::<Result<(), _>>()?;
+        let mut advice = rule.rule.advice.iter().filter(|_| !decision.allowed);
+        advice.try_for_each(|advice| line(format_args!("  advice: {advice}")))?;
         rule.source.iter().try_for_each(|source| line(format_args!("  source: {source}")))?;
     }
     list("wrong", decision.faults.iter().cloned())?;

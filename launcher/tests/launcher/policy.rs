@@ -198,7 +198,15 @@ fn a_signed_set_of_which_a_byte_was_changed_is_named() {
     assert_eq!(signed.code, Some(0), "{signed:?}");
     std::fs::create_dir(bench.path("trust")).unwrap();
     std::fs::copy(bench.path("office/release.pub"), bench.path("trust/office.pub")).unwrap();
+    let unsigned = || asked(&bench, &["check", "run.toml", "--set", "policy.trust=trust"], "local");
     bench.write("trust/roles.json", "{\"office\": [\"policy\"]}");
+    let keyless = unsigned();
+    assert!(keyless.code == Some(2) && keyless.err.contains("which has none yet"), "{keyless:?}");
+    assert_eq!(bench.run(&["keys", "new", "config/sirocco/keys"]).code, Some(0));
+    let unbelieved = unsigned();
+    assert!(unbelieved.code == Some(2) && unbelieved.err.contains("may not sign checkpoints there"), "{unbelieved:?}");
+    std::fs::copy(bench.path("config/sirocco/keys/release.pub"), bench.path("trust/release.pub")).unwrap();
+    bench.write("trust/roles.json", "{\"office\": [\"policy\"], \"release\": [\"checkpoint\"]}");
     let check = || bench.run(&["check", "run.toml", "--set", "policy.set=rules", "--set", "policy.trust=trust"]);
     let good = check();
     assert!(good.code == Some(0) && good.out.contains("signed by office"), "{good:?}");
@@ -319,7 +327,9 @@ fn reviewed() -> Bench {
     }
     std::fs::create_dir(bench.path("trust")).unwrap();
     std::fs::copy(bench.path("amal/release.pub"), bench.path("trust/amal.pub")).unwrap();
-    bench.write("trust/roles.json", "{\"amal\": [\"approve\"]}");
+    assert_eq!(bench.run(&["keys", "new", "config/sirocco/keys"]).code, Some(0));
+    std::fs::copy(bench.path("config/sirocco/keys/release.pub"), bench.path("trust/release.pub")).unwrap();
+    bench.write("trust/roles.json", "{\"amal\": [\"approve\"], \"release\": [\"checkpoint\", \"release\"]}");
     assert_eq!(bench.run(&[&["train", "run.toml"][..], &REVIEWED].concat()).code, Some(0));
     bench
 }

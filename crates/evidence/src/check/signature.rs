@@ -45,7 +45,12 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
     findings.extend(unseen.into_keys().map(|name| Finding::new(name, "is missing: it was signed")));
     findings
         .extend(seen.files.odd.iter().map(|odd| Finding::new(&odd.file, format!("is {}: expected regular files", odd.found))));
-    let looked_at = format!("{} files, signed by {}", seen.files.files.len(), signed.signer.name);
+    let (count, signer) = (seen.files.files.len(), &signed.signer.name);
+    let looked_at = if findings.is_empty() {
+        format!("{count} files, signed by {signer}")
+    } else {
+        format!("{} of {count} files are not as {signer} signed them", findings.len())
+    };
     Check::of(NAME, looked_at, findings)
 }
 

@@ -102,8 +102,9 @@ fn ask_early(arguments: &cli::Submit, run: &Run) -> Result<(), Failure> {
     let typed = &arguments.wanted.run;
     let (action, directory) = if typed.is_dir() { (Action::Resume, Some(typed.as_path())) } else { (Action::Train, None) };
     in_job::means(run, action)?;
-    RunPolicy::for_place(run, Place::Cluster)?.plan_early(action, run, directory)?;
-    Ok(())
+    let policy = RunPolicy::for_place(run, Place::Cluster)?;
+    policy.plan_early(action, run, directory)?;
+    policy.expect_signer()
 }
 
 impl Submitted {
