@@ -263,7 +263,6 @@ fn an_export_is_refused_by_rule_and_recorded_where_it_is_not() {
     }
     let said = ledger(&place, "run");
     assert!(said.contains("\"verb\":\"policy.export\"") && said.contains("\"verb\":\"policy.merge\""), "{said}");
-    assert_eq!(said.matches("\"verb\":\"policy.export\"").count(), 1, "what may not be merged is not asked about again: {said}");
     assert!(!said.contains("artefact.exported"), "{said}");
     rules_at(&place, "LU");
     run("sirocco-train", &["export", "run", "--to", "out", "--merge"], place.path()).expect_code(0);

@@ -52,7 +52,11 @@ impl Run {
         std::fs::write(folder.path().join("letters.jsonl"), "{}\n").unwrap();
         let trust = office.map(|key| {
             oms::sign(&set, key, Options::default()).unwrap();
-            Trust::only("office", key.public().clone())
+            let trust = folder.path().join("office");
+            std::fs::create_dir(&trust).unwrap();
+            std::fs::write(trust.join("office.pub"), key.public().pem()).unwrap();
+            std::fs::write(trust.join("roles.json"), "{\"office\": [\"policy\"]}").unwrap();
+            Trust::read(&trust).unwrap()
         });
         let set = set.to_str().unwrap().to_owned();
         let settings = Settings { set, facts: vec![own], purpose: None, site: "local".to_owned(), account: None };
