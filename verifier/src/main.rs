@@ -91,14 +91,14 @@ fn main() -> ExitCode {
 /// What was looked at.
 enum Checked {
     Bundle(Report),
-    Proof(Proven),
+    Proof(Box<Proven>),
 }
 
 fn report(arguments: &Arguments) -> Result<Checked, Failure> {
     let usage = |error| Failure(2, error);
     let trusted = Trusted::read(&arguments.trust).map_err(usage)?;
     if let Some(proven) = proven(&arguments.bundle, &trusted).map_err(|error| Failure(1, error))? {
-        return Ok(Checked::Proof(proven));
+        return Ok(Checked::Proof(Box::new(proven)));
     }
     let earlier: Result<Vec<_>, _> = arguments.earlier.iter().map(|path| read_checkpoint(path)).collect();
     let files = Files::read(&arguments.bundle).map_err(|error| {
