@@ -11,6 +11,7 @@ mod machine;
 mod mesh;
 mod plan;
 mod policy;
+mod policy_trust;
 mod report;
 mod resuming;
 mod run_files;
