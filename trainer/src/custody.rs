@@ -49,7 +49,10 @@ impl Keeper {
                 .help("policy.keys in run.toml names one")
         })?;
         let ledger = directory.join("ledger");
-        let (keys, made) = Keys::for_ledger(&path, &ledger, &custody.who().name).map_err(failed)?;
+        // The account's own keys seal the account's ledger, too.
+        let of_account = if run.policy.keys.is_none() { places::ledger() } else { None };
+        let ledgers: Vec<PathBuf> = [ledger.clone()].into_iter().chain(of_account).collect();
+        let (keys, made) = Keys::for_ledgers(&path, &ledgers, &custody.who().name).map_err(failed)?;
         if made {
             say(&format!("made the keys that sign what is published here: {}; keep a copy\n", path.display()));
         }

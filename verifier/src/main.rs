@@ -98,6 +98,9 @@ fn report(arguments: &Arguments) -> Result<Checked, Failure> {
     let usage = |error| Failure(2, error);
     let trusted = Trusted::read(&arguments.trust).map_err(usage)?;
     if let Some(proven) = proven(&arguments.bundle, &trusted).map_err(|error| Failure(1, error))? {
+        if !arguments.earlier.is_empty() || !arguments.artefacts.is_empty() {
+            return Err(Failure(2, EvidenceError::ProofAlone { path: arguments.bundle.clone() }));
+        }
         return Ok(Checked::Proof(Box::new(proven)));
     }
     let earlier: Result<Vec<_>, _> = arguments.earlier.iter().map(|path| read_checkpoint(path)).collect();

@@ -58,6 +58,9 @@ fn a_proof_of_one_entry_stands_for_itself() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!((&json["ok"], &json["proof"]["entry"]["verb"]), (&true.into(), &"run.ended".into()));
     assert_eq!(run(path, &["ended.tlog-proof", "--trust", "others"]).status.code(), Some(1), "another key");
+    std::fs::copy(path.join("ledger/checkpoint"), path.join("seen")).unwrap();
+    let compared = run(path, &["ended.tlog-proof", "--trust", "keys", "--earlier", "seen"]);
+    assert_eq!(compared.status.code(), Some(2), "nothing is left out in silence");
     for place in (0..proof.len()).step_by(7) {
         let mut bytes = proof.clone().into_bytes();
         bytes[place] ^= 1;

@@ -1,7 +1,8 @@
 //! Approvals by other people: signed files beside a run.
 //!
 //! ```text
-//! RUN/approvals/export-adapter-amal-2026-11-22.json    a DSSE envelope over an [`Approval`], signed by the key of the person who approves
+//! RUN/approvals/export-adapter-amal-2026-11-22-0123456789abcdef.json    a DSSE envelope over an [`Approval`], signed by the key of the
+//!                                                                       person who approves; the digits are of its digest
 //! ```
 //!
 //! Whose key it is, the directory of trusted keys says: the name of the key is the name of the person, and `roles.json` gives it the role
@@ -12,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sirocco_files::{read, replace};
+use sirocco_files::{BareDigest, read, replace};
 use sirocco_policy::{Action, Day, Name, Who, WhoKind};
 use sirocco_signing::dsse::Envelope;
 use sirocco_signing::keys::PrivateKey;
@@ -85,22 +86,23 @@ impl Approval {
         Approval { v: VERSION, action, artefact, run, approver, day, until }
     }
 
-    /// Signs it and writes it into a run's directory. One of the same person for the same action is replaced if it was given on the same day:
-    /// those of other days stay, because decisions rest on them.
+    /// Signs it and writes it into a run's directory, beside those that are there, because decisions rest on them.
     ///
     /// # Errors
     /// A name that cannot be that of a file; a directory that cannot be written.
     pub fn write(&self, run: &Path, key: &PrivateKey) -> Result<PathBuf, CustodyError> {
         let folder = run.join(DIRECTORY);
+        let record = |found: String| CustodyError::Record { path: folder.clone(), found, expected: "an approval" };
+        let payload = serde_json::to_vec(self).map_err(|error| record(error.to_string()))?;
+        let envelope = Envelope::sign(PAYLOAD, payload, key).to_json()?;
+        let digest: String = BareDigest::of(envelope.as_bytes()).to_string().chars().take(16).collect();
         let kind = self.artefact.kind.word();
-        let path = folder.join(format!("{}-{kind}-{}-{}.json", self.action, self.approver, self.day));
-        let record = |found: String| CustodyError::Record { path: path.clone(), found, expected: "an approval" };
+        let path = folder.join(format!("{}-{kind}-{}-{}-{digest}.json", self.action, self.approver, self.day));
         if path.parent() != Some(folder.as_path()) || self.approver.contains(['/', '\0']) {
             return Err(record(format!("the name {:?}, which cannot be that of a file", self.approver)));
         }
-        let payload = serde_json::to_vec(self).map_err(|error| record(error.to_string()))?;
         std::fs::create_dir_all(&folder).map_err(io("create", &folder))?;
-        replace::file_and_name(&path, Envelope::sign(PAYLOAD, payload, key).to_json()?.as_bytes(), 0o644)?;
+        replace::file_and_name(&path, envelope.as_bytes(), 0o644)?;
         Ok(path)
     }
 }

@@ -74,16 +74,17 @@ impl Keys {
         }
     }
 
-    /// The same for keys that are to seal a ledger. None are made where that was sealed before: they could not go on with it, and whoever has
-    /// lost the old ones has to hear of it.
+    /// The same for keys that are to seal ledgers. None are made where one of those was sealed before: they could not go on with it, and
+    /// whoever has lost the old ones has to hear of it.
     ///
     /// # Errors
     /// Those of [`read_or_create`](Self::read_or_create); [`CustodyError::KeysGone`].
-    pub fn for_ledger(path: &Path, ledger: &Path, owner: &str) -> Result<(Keys, bool), CustodyError> {
-        if is_empty(path)? && ledger.join(CHECKPOINT).exists() {
-            return Err(CustodyError::KeysGone { path: path.to_owned(), ledger: ledger.to_owned() });
+    pub fn for_ledgers(path: &Path, ledgers: &[PathBuf], owner: &str) -> Result<(Keys, bool), CustodyError> {
+        let sealed = ledgers.iter().find(|ledger| ledger.join(CHECKPOINT).exists());
+        match sealed {
+            Some(ledger) if is_empty(path)? => Err(CustodyError::KeysGone { path: path.to_owned(), ledger: ledger.clone() }),
+            _ => Keys::read_or_create(path, owner),
         }
-        Keys::read_or_create(path, owner)
     }
 
     /// Whose signatures a run believes: the keys in `directory` if there is one, or else those that sign here; above both, the machine's.
@@ -256,11 +257,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, ledger) = (folder.path().join("keys"), folder.path().join("ledger"));
         std::fs::create_dir(&ledger).unwrap();
-        assert!(Keys::for_ledger(&path, &ledger, "amal").unwrap().1, "a ledger that was not sealed takes any key");
+        let read = || Keys::for_ledgers(&path, &[folder.path().join("none"), ledger.clone()], "amal");
+        assert!(read().unwrap().1, "a ledger that was not sealed takes any key");
         std::fs::write(ledger.join(CHECKPOINT), "").unwrap();
-        assert!(!Keys::for_ledger(&path, &ledger, "amal").unwrap().1);
+        assert!(!read().unwrap().1);
         std::fs::remove_dir_all(&path).unwrap();
-        let error = Keys::for_ledger(&path, &ledger, "amal").unwrap_err();
+        let error = read().unwrap_err();
         assert!(matches!(error, CustodyError::KeysGone { .. }), "{error}");
         assert!(!path.exists());
     }

@@ -17,6 +17,12 @@ pub enum EvidenceError {
         /// What is there.
         found: &'static str,
     },
+    /// A proof of one entry, beside which other things were to be compared.
+    #[error("{}: is the proof of one entry: earlier checkpoints and weights are compared with a bundle", path.display())]
+    ProofAlone {
+        /// The proof.
+        path: PathBuf,
+    },
     /// Something that has a form and does not have it.
     #[error("{}: {place}: found {found}, expected {expected}", path.display())]
     Malformed {

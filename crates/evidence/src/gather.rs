@@ -10,8 +10,7 @@ use sirocco_signing::trust::Trust;
 use sirocco_signing::{oms, provenance};
 
 use crate::entries::{Numbered, at, sealed};
-use crate::error::{EvidenceError, malformed};
-use crate::files::Files;
+use crate::error::{EvidenceError, io, malformed};
 use crate::layout::{APPROVALS, EXPORTED, KEYS, LEDGER, PUBLISHED, RECORD, SIGNATURES, Taken, is_proven, plain, proof};
 use crate::policy::PolicyTexts;
 use crate::record::{Artefact, RECORD_VERSION, Record, Summary, claims, nodes, ruling_text, rulings, text};
@@ -115,9 +114,15 @@ pub fn approvals(run: &Path) -> Result<BTreeMap<String, Vec<u8>>, EvidenceError>
     if !folder.is_dir() {
         return Ok(BTreeMap::new());
     }
-    let mut taken = Taken::default();
-    let files = Files::read(&folder)?.files.into_iter().filter(|(name, _)| !name.starts_with('.') && name.ends_with(".json"));
-    Ok(files.map(|(name, bytes)| (taken.free(&plain(&name)), bytes)).collect())
+    let (mut files, mut taken) = (BTreeMap::new(), Taken::default());
+    for entry in std::fs::read_dir(&folder).map_err(io("list", &folder))? {
+        let path = entry.map_err(io("list", &folder))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.ends_with(".json") && !name.starts_with('.') {
+            files.insert(taken.free(&plain(&name)), read::bytes(&path, LONGEST)?);
+        }
+    }
+    Ok(files)
 }
 
 /// Files that say again what entries say.
@@ -152,7 +157,7 @@ fn add_artefact(
     taken: &mut Taken,
     files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<Artefact, EvidenceError> {
-    let real = std::fs::canonicalize(directory).map_err(crate::error::io("find", directory))?;
+    let real = std::fs::canonicalize(directory).map_err(io("find", directory))?;
     let name = real.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = format!("{SIGNATURES}{}/", taken.free(&plain(&name)));
     let signed = oms::read(&directory.join(oms::FILE), trust)?;

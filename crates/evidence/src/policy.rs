@@ -41,10 +41,9 @@ pub struct PolicyDigests {
 impl PolicyTexts {
     /// The digests of the texts.
     pub fn digests(&self) -> PolicyDigests {
-        let is_cases = |name: &str| name.rsplit('/').next() == Some("cases.toml") || name.ends_with(".cases.toml");
         let of = |wanted: &dyn Fn(&str) -> bool| of_texts(self.set.iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text));
         let rules = format!("{}\n{}\n", BareDigest::of(self.schema.as_bytes()), of(&|name| name.ends_with(".cedar")));
-        let mut facts = of(&|name| name.ends_with(".toml") && !is_cases(name));
+        let mut facts = of(&|name| name.ends_with(".toml") && decides(name));
         if !self.own.is_empty() {
             facts = BareDigest::of(format!("{OWN}\n{facts}\n{}\n", of_texts(self.own.values())).as_bytes());
         }
@@ -105,6 +104,12 @@ impl PolicyTexts {
         }
         versions
     }
+}
+
+/// Whether a file of a set has a part in decisions: rules and facts have, tables of cases have none.
+pub(crate) fn decides(name: &str) -> bool {
+    let is_cases = name.rsplit('/').next() == Some("cases.toml") || name.ends_with(".cases.toml");
+    (name.ends_with(".cedar") || name.ends_with(".toml")) && !is_cases
 }
 
 /// One digest for several texts: that of their digests in order, a line each.

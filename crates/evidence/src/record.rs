@@ -11,7 +11,7 @@ use crate::entries::Numbered;
 use crate::layout::{self, APPROVALS, CONFINED, CONFINEMENT, DECISIONS, LEDGER, POLICY, PROOFS, SIGNATURES, Taken, plain};
 
 /// The version of [`Record`].
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 
 /// The whole record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use sirocco_ledger::disk::Directory;
 use sirocco_ledger::tlog_proof::checkpoint;
 use sirocco_policy::{Action, verb};
 use sirocco_signing::keys::PrivateKey;
-use support::{REPORT, Run, check, copy, failed, findings, written};
+use support::{REPORT, RUN_ID, Run, check, copy, failed, findings, written};
 
 /// Changes files, signs them, and says which checks fail.
 fn after(run: &Run, change: impl FnOnce(&mut Gathered)) -> (Vec<&'static str>, Vec<String>) {
@@ -63,10 +63,12 @@ fn an_approval_that_nobody_signed_is_a_finding() {
         Approval::new(&about, "amal", until).write(run.folder.path(), key).expect("an approval");
         of("approve")
     };
-    let (yesterday, id) = (today.before().expect("a day"), "demo@settings@tokens");
+    let (yesterday, id) = (today.before().expect("a day"), RUN_ID);
     for (artefact, id, days, key) in [
         ("merged:demo", id, (today, today), &amal),
         ("adapter:demo", "other@settings@tokens", (today, today), &amal),
+        ("adapter:demo", "demo@others@tokens", (today, today), &amal),
+        ("adapter:demo", "demo@settings@others", (today, today), &amal),
         ("adapter:demo", id, (yesterday, yesterday), &amal),
         ("adapter:demo", id, (today, today), &other),
     ] {

@@ -106,7 +106,7 @@ pub struct Decision {
     pub rules: Vec<RuleRef>,
     /// Rules that could not be evaluated for want of a fact; each is a refusal.
     pub unanswered: Vec<RuleRef>,
-    /// Rules that could have permitted the action and do not; where it is allowed, none.
+    /// Where no rule forbids it and none permits it: those that permit the action elsewhere.
     pub could_permit: Vec<RuleRef>,
     /// The facts that rules for this action read.
     pub facts: Vec<Fact>,
@@ -132,9 +132,7 @@ impl Decision {
 
     /// The rules whose advice is of use: those that decided, or where nothing permits it those that could.
     pub fn to_heed(&self) -> impl Iterator<Item = &RuleRef> {
-        let decided = self.rules.iter().chain(&self.unanswered);
-        let nothing_did = self.rules.is_empty() && self.unanswered.is_empty() && self.faults.is_empty();
-        decided.chain(self.could_permit.iter().filter(move |_| nothing_did))
+        self.rules.iter().chain(&self.unanswered).chain(&self.could_permit)
     }
 
     /// In words, why it is refused where no rule forbids it and no fact is missing.

@@ -176,7 +176,7 @@ impl Gate {
         if decision.allowed || response.decision() == cedar_policy::Decision::Deny {
             decision.rules = self.determining(&response);
         }
-        if !decision.allowed {
+        if !decision.allowed && decision.rules.is_empty() && decision.unanswered.is_empty() {
             let permits = about.iter().filter(|rule| rule.named.effect == Effect::Permit);
             decision.could_permit = permits.map(|rule| rule.named.clone()).collect();
         }

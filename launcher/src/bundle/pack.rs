@@ -59,7 +59,7 @@ impl Asked {
         match self {
             Asked::Account(_) => account::keys(arguments.keys.as_deref()),
             Asked::Run(_, directory, run) => {
-                account::keys_for(run.policy.keys.as_deref(), &directory.path().join(RunDirectory::LEDGER))
+                account::keys_for(run.policy.keys.as_deref(), Some(directory.path().join(RunDirectory::LEDGER)))
             }
         }
     }
@@ -89,7 +89,7 @@ impl Asked {
     fn seal(&self, book: &Book, keys: &Keys, arguments: &BundlePack) -> Result<(), Failure> {
         let sealed = match self {
             // The account's ledger has one key, whoever signs the bundle.
-            Asked::Account(_) => account::seal(book, None),
+            Asked::Account(_) => account::seal(book),
             Asked::Run(_, _, run) => {
                 let name = book.history(&keys.ledger)?.log_name(&run.name);
                 book.seal(&keys.ledger, &name).map_err(Failure::from)

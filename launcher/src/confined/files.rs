@@ -32,11 +32,8 @@ pub(super) fn lists(run: &Run, written: &[&Path]) -> Result<Paths, Failure> {
     writable.extend(gpus());
     // What signs is made now, because nothing can be made beside it later.
     let named = run.policy.keys.as_deref();
-    let keys = match written {
-        [directory, ..] => account::keys_for(named, &directory.join(RunDirectory::LEDGER))?,
-        [] => account::keys(named)?,
-    };
-    let keys = keys.path().to_owned();
+    let ledger = written.first().map(|directory| directory.join(RunDirectory::LEDGER));
+    let keys = account::keys_for(named, ledger)?.path().to_owned();
     let own = [Some(keys), places::ledger(), run.checkpoint.staging.clone()].into_iter().flatten();
     for needed in written.iter().map(|path| (*path).to_owned()).chain(own) {
         std::fs::create_dir_all(&needed)

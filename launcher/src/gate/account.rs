@@ -17,20 +17,21 @@ pub(crate) fn book(custody: &Custody) -> Result<Book, Failure> {
 }
 
 /// Signs all that the account's ledger holds.
-pub(crate) fn seal(book: &Book, named: Option<&Path>) -> Result<(), Failure> {
-    Ok(book.seal(&keys(named)?.ledger, &log_name(&Account::own(None).name))?)
+pub(crate) fn seal(book: &Book) -> Result<(), Failure> {
+    Ok(book.seal(&keys(None)?.ledger, &log_name(&Account::own(None).name))?)
 }
 
-/// The keys that were named, or else the account's, for what goes into the account's ledger. They are made where there are none.
+/// The keys that were named, or else the account's, which seal the account's ledger. They are made where there are none.
 pub(crate) fn keys(named: Option<&Path>) -> Result<Keys, Failure> {
-    let ledger = places::ledger().ok_or_else(|| homeless("ledger", "XDG_STATE_HOME"))?;
-    keys_for(named, &ledger)
+    keys_for(named, None)
 }
 
-/// The same for another ledger, such as that of a run.
-pub(crate) fn keys_for(named: Option<&Path>, ledger: &Path) -> Result<Keys, Failure> {
+/// The same for keys that seal another ledger, too, such as that of a run.
+pub(crate) fn keys_for(named: Option<&Path>, ledger: Option<PathBuf>) -> Result<Keys, Failure> {
     let path = directory(named)?;
-    let (keys, made) = Keys::for_ledger(&path, ledger, &Account::own(None).name)?;
+    let of_account = if named.is_none() { places::ledger() } else { None };
+    let ledgers: Vec<PathBuf> = of_account.into_iter().chain(ledger).collect();
+    let (keys, made) = Keys::for_ledgers(&path, &ledgers, &Account::own(None).name)?;
     if made {
         say(format_args!("note: {}: new keys, with which this account signs; sirocco keys show {0}", path.display()));
     }
@@ -53,7 +54,12 @@ pub(crate) fn trust(named: Option<&Path>, keys: Option<&Path>) -> Result<Option<
 pub(crate) fn expect_signer(named: Option<&Path>, keys: Option<&Path>) -> Result<(), Failure> {
     let path = directory(keys)?;
     if named.is_none() && !path.is_dir() {
-        return Ok(());
+        // New keys could not be among those that the machine names.
+        return match trust::by_machine()?.map(|machine| machine.with_role(role::CHECKPOINT)) {
+            Some(Ok(_)) => Err(Failure::usage("this machine names the keys that sign checkpoints, and there are none here yet")
+                .help("sirocco keys new DIR makes a pair; whoever runs the machine adds release.pub to /etc/sirocco/trust")),
+            _ => Ok(()),
+        };
     }
     let trusted = named.unwrap_or(&path);
     let believed = trust::believed(trusted)?;
@@ -86,7 +92,7 @@ pub(crate) fn not_used(custody: &Custody, path: &Path, error: &CustodyError) {
     }
     let recorded = book(custody).and_then(|book| {
         book.not_used(path, error)?;
-        seal(&book, None)
+        seal(&book)
     });
     if let Err(other) = recorded {
         say(format_args!("note: what was found is not recorded: {}", other.message));

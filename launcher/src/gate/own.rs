@@ -88,7 +88,7 @@ impl OwnPolicy {
         let answer = self.custody.admit::<V, _>(question, thing, &self.book);
         self.book.sync()?;
         if answer.is_err() {
-            account::seal(&self.book, None)?;
+            account::seal(&self.book)?;
         }
         Ok(answer?)
     }
@@ -102,7 +102,7 @@ impl OwnPolicy {
     pub(crate) fn all_done(&self, deeds: impl IntoIterator<Item = Deed>) -> Result<(), Failure> {
         deeds.into_iter().try_for_each(|deed| self.book.write(deed))?;
         self.book.sync()?;
-        account::seal(&self.book, None)
+        account::seal(&self.book)
     }
 }
 

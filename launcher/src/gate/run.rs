@@ -16,6 +16,7 @@ use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens_of};
 use sirocco_ledger::Digest;
+use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
 use sirocco_tokens::TokenCache;
 
@@ -100,9 +101,9 @@ impl RunPolicy {
     /// run that would be resumed; one that would begin has none yet, and it stands in the account's.
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
         let confinement = self.elsewhere.or_else(confinement);
-        self.expect_signer()?;
         self.ask_first(Question { confinement, ..self.question(action, data, directory)? }, directory)?;
-        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))?;
+        self.expect_signer()
     }
 
     fn ask_first(&self, question: Question, begun: Option<&Path>) -> Result<(), Failure> {
@@ -115,15 +116,19 @@ impl RunPolicy {
     }
 
     fn record(&self, entry: Deed, begun: Option<&Path>) -> Result<(), Failure> {
-        let book = begun.map_or_else(|| account::book(&self.custody), |directory| self.book(directory))?;
+        let Some(directory) = begun else {
+            let book = account::book(&self.custody)?;
+            book.write(entry)?;
+            return account::seal(&book);
+        };
+        let ledger = directory.join(RunDirectory::LEDGER);
+        let keys = account::keys_for(self.keys.as_deref(), Some(ledger.clone()))?.ledger;
+        let book = self.book(directory)?;
+        book.expect_key(&keys)?;
         book.write(entry)?;
-        match begun {
-            None => account::seal(&book, None),
-            Some(directory) => {
-                let keys = account::keys_for(self.keys.as_deref(), &directory.join(RunDirectory::LEDGER))?.ledger;
-                Ok(book.seal(&keys, &book.history(&keys)?.log_name(&self.run.name))?)
-            }
-        }
+        // What was never sealed is the run's own to seal, with the keys that it has there.
+        let is_sealed = ledger.join(CHECKPOINT).is_file();
+        if is_sealed { Ok(book.seal(&keys, &self.run.name)?) } else { Ok(book.sync()?) }
     }
 
     /// The same for who only wants to know; nothing is recorded.

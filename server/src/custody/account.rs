@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// The account's keys, which are made at first need.
 pub(super) fn keys() -> Result<Keys, Failure> {
     let path = places::keys().ok_or(Failure::NoHome { what: "keys", variable: environment::CONFIG_HOME.name })?;
-    let (keys, made) = Keys::for_ledger(&path, &ledger()?, &Account::own(None).name).map_err(Failure::Account)?;
+    let (keys, made) = Keys::for_ledgers(&path, &[ledger()?], &Account::own(None).name).map_err(Failure::Account)?;
     if made {
         info!(path = %path.display(), "made the keys of this account: they sign its ledger and what it exports");
     }

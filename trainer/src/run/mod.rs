@@ -30,6 +30,7 @@ use std::time::Duration;
 use sirocco_checkpoint::{Checkpoints, ModelDir, digest_of};
 use sirocco_comm::{Communicator, Mpi, Options, Solo};
 use sirocco_config::{Place, Run};
+use sirocco_custody::approvals::run_id;
 use sirocco_policy::{Confinement, Kind, Name};
 use sirocco_tokens::Order;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sirocco_files::BareDigest;
-use sirocco_ledger::Digest;
+use sirocco_ledger::{Digest, Entry};
 
 use super::{Check, Finding, Seen};
 use crate::entries::Numbered;
@@ -30,11 +30,14 @@ fn question(seen: &Seen<'_>, one: &Numbered) -> Result<(), String> {
     let request: Value = serde_json::from_str(request).map_err(|error| format!("its request is no JSON: {error}"))?;
     let field = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
     let verb = format!("{ASKED}{}", field("action").to_lowercase());
+    // What was refused may have been asked for another site: that may be why.
+    let allowed = entry.decision.as_ref().is_some_and(|decision| decision.allowed);
+    let site = seen.record.as_ref().filter(|_| allowed).map(|record| record.site.clone());
     let pairs = [
         ("action", verb.as_str(), entry.verb.as_str()),
         ("artefact", field("artefact"), text(entry, "artefact").unwrap_or_default()),
         ("who", field("who"), &entry.identity),
-        ("site", field("site"), seen.record.as_ref().map_or(field("site"), |record| &record.site)),
+        ("site", field("site"), site.as_deref().unwrap_or(field("site"))),
     ];
     if let Some((name, found, expected)) = pairs.into_iter().find(|(_, found, expected)| found != expected) {
         return Err(format!("its request has the {name} {found:?}, expected {expected:?}"));
@@ -82,6 +85,10 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
     for one in entries {
         let entry = &one.entry;
         if let Some(made) = &entry.decision {
+            // A plan lets nothing pass and stops nothing: who asks beside a run at work says nothing about it.
+            if is_plan(entry) {
+                continue;
+            }
             let key = (entry.verb.clone(), text(entry, "artefact").unwrap_or_default().to_owned());
             last.insert(key, (one.index, made.allowed));
             continue;
@@ -105,6 +112,11 @@ fn order(entries: &[Numbered]) -> Vec<Finding> {
 
 /// The last decision about each artefact that nothing was done by yet: by verb and artefact its index, and whether it allowed.
 type Last = BTreeMap<(String, String), (u64, bool)>;
+
+fn is_plan(entry: &Entry) -> bool {
+    let request: Option<Value> = text(entry, "request").and_then(|request| serde_json::from_str(request).ok());
+    request.is_some_and(|request| request.get("planned").and_then(Value::as_bool) == Some(true))
+}
 
 /// The decisions without which something is not exported: all of it leaves its run, and a merged model was made for that.
 fn for_export(name: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
@@ -185,6 +197,11 @@ mod tests {
         let found = log(&[("policy.resume", Some(true)), ("policy.resume", Some(false)), ("run.resumed", None)]);
         assert!(found[0].contains("entry 1 refused"), "{found:?}");
         assert_eq!(log(&[("run.started", None)]).len(), 1);
+        let author = Author { identity: "person:amal".into(), host: "node".into(), binary: Digest::of(b"") };
+        let mut plan = author.entry("policy.resume", std::time::SystemTime::UNIX_EPOCH.into());
+        assert!(!is_plan(&plan));
+        plan.facts.insert("request".to_owned(), Fact::Text("{\"planned\":true}".to_owned()));
+        assert!(is_plan(&plan));
         assert_eq!(log(&[("policy.train", Some(true)), ("run.resumed", None)]).len(), 1, "another verb's decision");
         assert!(log(&[("policy.resume", Some(false)), ("policy.resume", Some(true)), ("run.resumed", None)]).is_empty());
     }

@@ -10,7 +10,11 @@ use crate::record::{RECORD_VERSION, Record, Summary, claims, nodes, rulings};
 pub(super) fn check(seen: &Seen<'_>) -> Check {
     let mut findings = seen.unread();
     match (&seen.record, &seen.ledger) {
-        (None, _) => findings.push(Finding::new(RECORD, "is missing, or no record of an evidence bundle of version 1")),
+        (None, _) => findings.push(Finding::new(RECORD, "is missing, or no record of an evidence bundle")),
+        (Some(record), _) if record.v != RECORD_VERSION => findings.push(Finding::new(
+            RECORD,
+            format!("is of version {}, and this program checks version {RECORD_VERSION}: pack the evidence again", record.v),
+        )),
         (Some(record), Ok((signed, entries))) => {
             let of_ledger = Record {
                 v: RECORD_VERSION,

@@ -22,6 +22,8 @@ use tempfile::TempDir;
 /// A report of a node on which nothing got through.
 pub(crate) const REPORT: &str =
     r#"{"applied":{"level":"landlock"},"attempts":[{"name":"tcp","got_through":false}],"findings":[],"absent":[]}"#;
+/// What approvals call the run.
+pub(crate) const RUN_ID: &str = "demo@settings@tokens";
 const RULES: &str = "@id(\"most\")\npermit(principal, action, resource);\n\
                      @id(\"stays\")\nforbid(principal, action == Action::\"sendOut\", resource);\n";
 
@@ -139,7 +141,7 @@ impl Run {
                 .fact("level", sirocco_ledger::Fact::Number(3))
                 .fact("report", sirocco_ledger::Fact::Text(REPORT.to_owned())),
         );
-        self.did(Deed::new("run.started"));
+        self.did(Deed::new("run.started").fact("run_id", sirocco_ledger::Fact::Text(RUN_ID.to_owned())));
         self.publishes("checkpoint.published", "checkpoint:demo", "checkpoints/step-00000004");
         self.seal();
     }

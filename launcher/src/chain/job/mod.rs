@@ -212,7 +212,7 @@ impl Job {
     fn opening(&self) -> Result<(Vec<OsString>, bool), Failure> {
         // Made here: what is made in a container is gone with it.
         let ledger = self.directory.path().join(RunDirectory::LEDGER);
-        let make = |_| account::keys_for(self.run.policy.keys.as_deref(), &ledger);
+        let make = |_| account::keys_for(self.run.policy.keys.as_deref(), Some(ledger.clone()));
         let keys = self.run.site.container.as_ref().map(make).transpose()?;
         let keys = keys.as_ref().map(sirocco_custody::Keys::path);
         let opening = container::of_run(&self.run, self.directory.path(), self.gpus > 0, keys)?;
