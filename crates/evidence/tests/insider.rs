@@ -47,6 +47,15 @@ fn of_signers(run: &Run, (name, key, role): (&str, &PrivateKey, &str)) -> Vec<St
 }
 
 #[test]
+fn what_was_refused_at_another_site_is_no_finding() {
+    let run = Run::whole();
+    run.refused_at("abroad");
+    run.seal();
+    let (checks, lines) = after(&run, |_| {});
+    assert!(checks.is_empty(), "{lines:#?}");
+}
+
+#[test]
 fn an_approval_that_nobody_signed_is_a_finding() {
     let run = Run::new();
     run.begins();

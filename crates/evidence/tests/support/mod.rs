@@ -94,6 +94,16 @@ impl Run {
         self.custody.admit::<V, _>(question, name, &self.book).is_ok()
     }
 
+    /// Asks as if it were at another site, where it is refused.
+    pub(crate) fn refused_at(&self, site: &str) {
+        let set = self.custody.set().path.display().to_string();
+        let settings = Settings { set, facts: vec![self.path("mine.toml")], purpose: None, site: site.to_owned(), account: None };
+        let custody = Custody::open(settings, self.folder.path(), None).unwrap();
+        let name: Name = "adapter:demo".parse().unwrap();
+        let question = Question::new(Action::SendOut, name.clone(), self.lineage(&name));
+        assert!(custody.admit::<verb::SendOut, _>(question, name, &self.book).is_err());
+    }
+
     pub(crate) fn did(&self, deed: Deed) {
         self.book.write(deed).unwrap();
     }
