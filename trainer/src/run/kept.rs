@@ -23,18 +23,29 @@ pub(super) struct Kept {
     facts: Facts,
 }
 
+/// How a run begins, or goes on.
+pub(super) struct Beginning<'a> {
+    /// After so many steps.
+    pub(super) first: u64,
+    /// The machines.
+    pub(super) nodes: &'a BTreeSet<String>,
+    /// What approvals call it.
+    pub(super) run_id: String,
+}
+
 impl Kept {
-    /// Writes down that the run begins on these machines, or goes on after `first` steps.
+    /// Writes down that the run begins, or goes on.
     pub(super) fn begin(
         keeper: Keeper,
         (custody, run): (&Custody, &Run),
         permit: &Permit,
         lineage: &Lineage,
-        (first, nodes): (u64, &BTreeSet<String>),
+        beginning: Beginning<'_>,
     ) -> Result<Kept, Failure> {
+        let Beginning { first, nodes, run_id } = beginning;
         let (artefact, lineage) = (permit.artefact().clone(), custody.remembered(lineage));
         let mut deed = Deed::new(permit.verb()).fact("step", number(first)).fact("ranks", number(run.ranks()));
-        deed = deed.fact("nodes", Fact::List(nodes.iter().cloned().collect()));
+        deed = deed.fact("nodes", Fact::List(nodes.iter().cloned().collect())).fact("run_id", Fact::Text(run_id));
         for (axis, length) in
             [("pp", run.parallel.pp), ("dp", run.parallel.dp), ("fsdp", run.parallel.fsdp), ("tp", run.parallel.tp)]
         {

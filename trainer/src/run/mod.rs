@@ -39,7 +39,7 @@ use self::data::Sequences;
 use self::deadline::Deadline;
 use self::fitting::Save;
 use self::identity::{Identity, agreed_base};
-use self::kept::Kept;
+use self::kept::{Beginning, Kept};
 use self::metrics::Metrics;
 use self::newest::newest;
 use self::optimizer::Optimizer;
@@ -153,7 +153,8 @@ fn run_rank(job: &RunJob, run: &Run, signalled: &Signalled, communicator: &dyn C
     tracing::info!(first, steps, sequences = training.len(), %mesh, held_bytes, largest_unit_bytes, saved_bytes, "training");
 
     // 8. The steps.
-    let begin = |keeper| Kept::begin(keeper, (&custody, run), &permit, &lineage, (first, &nodes));
+    let beginning = Beginning { first, nodes: &nodes, run_id: run_id(run, training.digest()) };
+    let begin = |keeper| Kept::begin(keeper, (&custody, run), &permit, &lineage, beginning);
     let kept = keeper.map(begin).transpose();
     let kept = begun(communicator, kept)?.map(Arc::new);
     let schedule = settings::schedule(run, steps);
