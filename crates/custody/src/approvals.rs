@@ -261,7 +261,10 @@ mod tests {
         let forged = text.replace(&payload(&text), &payload(&std::fs::read_to_string(other).unwrap()));
         std::fs::write(&path, forged).unwrap();
         let found = read(office.folder.path(), &office.trust, &about(&artefact)).unwrap();
-        assert!(found.approved_by.is_empty() && found.set_aside.len() == 1, "{found:?}");
+        assert!(
+            found.approved_by.is_empty() && found.set_aside.len() == 2,
+            "the forged one, and the one it came from: {found:?}"
+        );
     }
 
     #[test]

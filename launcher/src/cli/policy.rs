@@ -84,7 +84,8 @@ The approval is a signed file in RUN_DIR/approvals. It counts where your public 
 
 Examples:
   sirocco policy approve runs/demo --action export --as amal --key amal.key
-  sirocco policy approve runs/demo --action export --artefact merged:demo --as amal --key amal.key")]
+  sirocco policy approve runs/demo --action export --artefact merged:demo \\
+      --as amal --key amal.key")]
     Approve(PolicyApprove),
 }
 
