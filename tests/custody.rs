@@ -274,6 +274,51 @@ fn an_export_is_refused_by_rule_and_recorded_where_it_is_not() {
 }
 
 #[test]
+fn a_run_keeps_the_rules_that_it_began_with() {
+    let place = prepared();
+    rules(&place, "run", ABROAD, "LU");
+    ranks(&place, "run", 2).expect_code(0);
+    let path = place.file("run", "run.toml");
+    let began = fs::read_to_string(&path).expect("run.toml");
+    let set = format!("set = {:?}", place.path().join("rules").display().to_string());
+    assert!(began.contains(&set), "{began}");
+    fs::write(&path, began.replace(&set, "set = \"configs/policies/open\"")).expect("run.toml");
+    let words = ["run.toml: found [policy] set = \"configs/policies/open\"", "what the run began with", "put it back"];
+    refused(run("sirocco-train", &["export", "run", "--to", "out", "--adapter"], place.path()), 4, &words);
+    refused(ranks(&place, "run", 2), 4, &words);
+    assert!(!place.path().join("out").exists());
+    fs::write(&path, began).expect("run.toml");
+    run("sirocco-train", &["export", "run", "--to", "out", "--adapter"], place.path()).expect_code(0);
+}
+
+#[test]
+fn what_the_facts_say_now_of_a_place_holds_for_what_was_made_of_it() {
+    let place = prepared();
+    rules(&place, "run", ABROAD, "LU");
+    ranks(&place, "run", 2).expect_code(0);
+    let facts = place.path().join("rules/facts.toml");
+    let before = fs::read_to_string(&facts).expect("the facts");
+    // What lies there may stay in France alone, as somebody has found out since.
+    fs::write(&facts, before.replacen("residency = [\"LU\"]", "residency = [\"FR\"]", 1)).expect("the facts");
+    let export = || run("sirocco-train", &["export", "run", "--to", "out", "--adapter"], place.path());
+    refused(export(), 3, &["export adapter:tiny", "rule residency"]);
+    fs::write(&facts, before).expect("the facts");
+    export().expect_code(0);
+}
+
+#[test]
+fn a_plan_knows_what_the_newest_checkpoint_says_of_itself() {
+    let place = prepared();
+    rules(&place, "run", ABROAD, "LU");
+    ranks(&place, "run", 2).expect_code(0);
+    let facts = place.path().join("rules/facts.toml");
+    let text = fs::read_to_string(&facts).expect("the facts");
+    let milder = text.replace("residency = [\"LU\"]", "residency = \"anywhere\"").replace("country = \"LU\"", "country = \"IT\"");
+    fs::write(&facts, milder).expect("the facts");
+    refused(run("sirocco", &["check", "run"], place.path()), 3, &["resume checkpoint:tiny", "rule residency"]);
+}
+
+#[test]
 fn a_merged_model_leaves_its_run_as_an_adapter_does() {
     let place = prepared();
     rules(&place, "run", "action == Action::\"export\"", "LU");

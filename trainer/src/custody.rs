@@ -62,6 +62,7 @@ impl Keeper {
         let book = Book::open(&ledger, custody.author().map_err(failed)?).map_err(failed)?;
         book.expect_key(&keys.ledger).map_err(failed)?;
         let run_file = directory.join("run.toml");
+        book.history(&keys.ledger).and_then(|history| history.expect_policy(run, &run_file)).map_err(failed)?;
         let text = std::fs::read(&run_file).map_err(|error| Failure::usage(format!("{}: {error}", run_file.display())))?;
         let (began, configuration) = (SystemTime::now().into(), BareDigest::of(&text));
         Ok(Keeper { directory: directory.to_owned(), keys, trust, book, began, configuration })

@@ -153,7 +153,7 @@ impl Failure {
             Class::Running => Kind::Failed,
         };
         let help = match &error {
-            CustodyError::Refused(decision) => return Self::refused(decision, &run_file),
+            CustodyError::Refused(decision) => return Self::refused(decision, run),
             CustodyError::NoSet { .. } | CustodyError::Set { .. } => format!("policy.set in {run_file} names the rules"),
             CustodyError::NotTaken { .. } => {
                 "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY".to_owned()
@@ -162,6 +162,9 @@ impl Failure {
             CustodyError::OtherKey { .. } | CustodyError::KeysGone { .. } => format!(
                 "a ledger has one key for ever: put back the keys that sealed it (policy.keys in {run_file} names them), or give --dir a new directory"
             ),
+            CustodyError::OtherRules { .. } => {
+                "put it back as it was: a run keeps the rules that it began with; under others, begin a new one".to_owned()
+            }
             CustodyError::NotBelieved { keys, .. } => {
                 format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", keys.display())
             }
@@ -174,9 +177,11 @@ impl Failure {
         Self::new(kind, error).help(help)
     }
 
-    fn refused(decision: &Decision, run_file: &str) -> Self {
+    fn refused(decision: &Decision, run: &Path) -> Self {
+        let (word, action) = (shell_word(&run.to_string_lossy()), decision.action);
         let advice = decision.to_heed().filter_map(|rule| rule.advice.clone());
-        let help: Vec<String> = advice.chain([format!("sirocco policy explain {run_file} says which rules and facts")]).collect();
+        let explain = format!("sirocco policy explain {word} --action {action} says which rules and facts");
+        let help: Vec<String> = advice.chain([explain]).collect();
         let unanswered: String = decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
         Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
     }

@@ -75,6 +75,15 @@ pub fn is_signed(directory: &Path) -> bool {
     directory.join(oms::FILE).exists() || directory.join(ORIGIN).exists()
 }
 
+/// Where a directory says that it comes from, unverified: for plans.
+///
+/// # Errors
+/// A record that cannot be read, or is none.
+pub fn said(directory: &Path) -> Result<Option<Origin>, CustodyError> {
+    let path = directory.join(ORIGIN);
+    read::bytes_if_there(&path, LONGEST)?.map(|bytes| origin(&path, &bytes)).transpose()
+}
+
 /// Verifies a directory before it is used, and reads where it comes from. `known` are files whose bytes the caller compares itself.
 ///
 /// # Errors

@@ -81,6 +81,18 @@ pub enum CustodyError {
         /// The keys that sign.
         keys: PathBuf,
     },
+    /// Other rules than those that a run began with.
+    #[error("{}: found [policy] {setting} = {found}, expected what the run began with, {expected}", path.display())]
+    OtherRules {
+        /// The run file.
+        path: PathBuf,
+        /// The setting.
+        setting: String,
+        /// What stands there, as JSON.
+        found: String,
+        /// What the run's ledger says, as JSON.
+        expected: String,
+    },
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {
@@ -126,7 +138,7 @@ impl CustodyError {
             Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } | Self::KeysGone { .. } | Self::NotBelieved { .. } => {
                 Class::Usage
             }
-            Self::SetChanged { .. } | Self::Record { .. } => Class::File,
+            Self::SetChanged { .. } | Self::OtherRules { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
             Self::File(FilesError::Io { source, .. }) | Self::Io { source, .. } => of_io(source),

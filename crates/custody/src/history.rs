@@ -16,6 +16,8 @@ use crate::error::CustodyError;
 
 /// The verb of the entry that names a checkpoint.
 pub const CHECKPOINT_PUBLISHED: &str = "checkpoint.published";
+/// The verb of the entry with which a run begins.
+pub const RUN_STARTED: &str = "run.started";
 /// The verb of the entry that names data and the tokens that were made of it.
 pub const DATA_PREPARED: &str = "data.prepared";
 /// The file of a log that holds what nobody has sealed yet.
@@ -59,6 +61,11 @@ impl History {
             entries.push(Entry::parse(record.entry)?);
         }
         Ok(History { entries })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(entries: Vec<Entry>) -> History {
+        History { entries }
     }
 
     /// All entries.

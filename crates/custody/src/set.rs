@@ -46,10 +46,10 @@ impl ReadSet {
     ///
     /// # Errors
     /// [`CustodyError::NoSet`]; a file that cannot be read or is not right; files that are not those that were signed.
-    pub fn read(set: &str, own: &[PathBuf], trust: Option<&Trust>) -> Result<ReadSet, CustodyError> {
-        let path = PathBuf::from(set);
+    pub fn read(written: &str, own: &[PathBuf], trust: Option<&Trust>) -> Result<ReadSet, CustodyError> {
+        let path = PathBuf::from(written);
         let files: Vec<Source> =
-            if set == OPEN_POLICY { OPEN.map(|(name, text)| Source::new(name, text)).to_vec() } else { in_directory(&path)? };
+            if written == OPEN_POLICY { OPEN.map(|(name, text)| Source::new(name, text)).to_vec() } else { in_directory(&path)? };
         // Where the machine names keys, nobody else signs sets for it, not even where it gives no key that role.
         let machine = trust::by_machine()?;
         let trusted = machine.as_ref().or(trust);
@@ -68,8 +68,11 @@ impl ReadSet {
             SetError::NotAsSigned { .. } => CustodyError::SetChanged { path: path.clone(), why: error.to_string() },
             error => wrong(error.to_string()),
         })?;
+        let demands = machine_demands()?;
+        let fixed = if written == OPEN_POLICY { Ok(()) } else { expect_fixed(&path, &set, &demands) };
+        fixed?;
         let set = set.with_own(&own).map_err(|error| wrong(error.to_string()))?;
-        Ok(ReadSet { path, files, own, signature: bytes, set, demands: machine_demands()? })
+        Ok(ReadSet { path, files, own, signature: bytes, set, demands })
     }
 }
 
@@ -85,6 +88,7 @@ fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(io("list", path))? {
         let file = entry.map_err(io("list", path))?.path();
+        expect_read(path, &file)?;
         let is_text = file.extension().is_some_and(|ending| ending == "cedar" || ending == "toml");
         if let (true, Some(name)) = (is_text, file.file_name().and_then(|name| name.to_str())) {
             files.push(Source::new(name, read::text(&file, LONGEST)?));
@@ -95,6 +99,28 @@ fn in_directory(path: &Path) -> Result<Vec<Source>, CustodyError> {
         return Err(no_set("a directory without rules"));
     }
     Ok(files)
+}
+
+/// Refuses what looks like a rule and would not be read: it may be the one that forbids.
+fn expect_read(set: &Path, file: &Path) -> Result<(), CustodyError> {
+    let ending = file.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_other = ["cedar", "toml"].iter().any(|known| ending != **known && ending.eq_ignore_ascii_case(known));
+    if !is_other && !file.is_dir() {
+        return Ok(());
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let what = if file.is_dir() { "a directory, where nothing is read" } else { "a name that is not read" };
+    let why = format!("{name}: {what}; expected *.cedar and *.toml in the set's own directory");
+    Err(CustodyError::Set { path: set.to_owned(), why })
+}
+
+/// Refuses places that another working directory would make another place, where the machine demands this set.
+fn expect_fixed(path: &Path, set: &PolicySet, demands: &[Demands]) -> Result<(), CustodyError> {
+    let Some((name, place)) = set.gate().facts().relative().filter(|_| !demands.is_empty()) else { return Ok(()) };
+    let why = format!(
+        "facts: {name}: path = {place:?} is another place in every directory, and {MACHINE} demands this set: expected an absolute path, or sha256"
+    );
+    Err(CustodyError::Set { path: path.to_owned(), why })
 }
 
 /// The signature of a set by a key that may sign sets, and the file that it stands in.
@@ -133,6 +159,37 @@ mod tests {
     fn a_set_that_is_not_there_is_named() {
         let error = ReadSet::read("/nowhere/rules", &[], None).unwrap_err().to_string();
         assert_eq!(error, "/nowhere/rules: nothing, expected a directory with policy.cedar and facts.toml");
+    }
+
+    #[test]
+    fn what_looks_like_a_rule_and_is_not_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = folder.path();
+        std::fs::write(set.join("policy.cedar"), "@id(\"all\")\npermit(principal, action, resource);").unwrap();
+        std::fs::write(set.join("facts.toml"), "").unwrap();
+        std::fs::write(set.join("README.md"), "why").unwrap();
+        let read = || ReadSet::read(&set.display().to_string(), &[], None).map(drop).map_err(|error| error.to_string());
+        read().unwrap();
+        std::fs::write(set.join("forbid.CEDAR"), "").unwrap();
+        let refused = read().unwrap_err();
+        assert!(refused.contains("forbid.CEDAR: a name that is not read; expected *.cedar"), "{refused}");
+        std::fs::remove_file(set.join("forbid.CEDAR")).unwrap();
+        std::fs::create_dir(set.join("more")).unwrap();
+        let refused = read().unwrap_err();
+        assert!(refused.contains("more: a directory, where nothing is read"), "{refused}");
+    }
+
+    #[test]
+    fn a_set_that_is_demanded_names_places_that_are_the_same_everywhere() {
+        let set = |path: &str| {
+            let facts = Source::new("facts.toml", format!("[data.letters]\npath = {path:?}\n"));
+            PolicySet::parse(&[Source::new("policy.cedar", "@id(\"all\")\npermit(principal, action, resource);"), facts]).unwrap()
+        };
+        let (relative, absolute) = (set("data/letters"), set("/projects/letters"));
+        expect_fixed(Path::new("rules"), &relative, &[]).unwrap();
+        expect_fixed(Path::new("rules"), &absolute, &[Demands::default()]).unwrap();
+        let refused = expect_fixed(Path::new("rules"), &relative, &[Demands::default()]).unwrap_err().to_string();
+        assert!(refused.starts_with("rules: facts: data:letters: path = \"data/letters\" is another place"), "{refused}");
     }
 
     #[test]

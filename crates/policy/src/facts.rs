@@ -179,6 +179,18 @@ impl Facts {
         self
     }
 
+    /// The first thing that is described by a place which depends on where one stands.
+    pub fn relative(&self) -> Option<(Name, &str)> {
+        let Tables { data, model, adapter, .. } = &self.tables;
+        let mut described = [(Kind::Data, data), (Kind::Model, model), (Kind::Adapter, adapter)]
+            .into_iter()
+            .flat_map(|(kind, table)| table.iter().map(move |(name, known)| (kind, name, known)));
+        described.find_map(|(kind, name, known)| {
+            let path = known.path.as_deref().filter(|path| !path.starts_with('/'))?;
+            Some((Name::new(kind, name.clone()), path))
+        })
+    }
+
     /// Does the description of this artefact stand in a user's own file?
     pub fn is_own(&self, name: &Name) -> bool {
         self.own.contains(name)

@@ -71,6 +71,12 @@ impl Asked {
         }
     }
 
+    /// A run is asked by the rules that it began with.
+    fn expect_settled(&self, book: &Book, keys: &Keys) -> Result<(), Failure> {
+        let Asked::Run(_, directory, run) = self else { return Ok(()) };
+        Ok(book.history(&keys.ledger)?.expect_policy(run, &directory.run_file())?)
+    }
+
     /// Outside of runs nobody approves anything.
     fn approved_by(&self, artefact: &Name) -> Result<BTreeSet<Who>, Failure> {
         match self {
@@ -106,6 +112,7 @@ pub(super) fn run(arguments: &BundlePack) -> Result<(), Failure> {
     let requests = Requests::heed()?;
     let asked = Asked::open(arguments)?;
     let (keys, trust, book) = (asked.keys(arguments)?, asked.trust(arguments)?, asked.book()?);
+    asked.expect_settled(&book, &keys)?;
     let recipients: BTreeSet<String> = arguments.recipients.iter().cloned().collect();
     let mut parts = Vec::new();
     for path in &arguments.artefacts {

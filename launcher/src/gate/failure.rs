@@ -33,6 +33,9 @@ impl From<CustodyError> for Failure {
             CustodyError::KeysGone { .. } => {
                 "put them back from a copy; sirocco keys new DIR makes others, for a ledger that begins in another directory"
             }
+            CustodyError::OtherRules { .. } => {
+                "put it back as it was: a run keeps the rules that it began with; under others, begin a new one"
+            }
             CustodyError::Record { .. } => "fetch the directory again from whoever published it",
             CustodyError::Ledger(LedgerError::Damaged { .. }) => "keep the directory as it is: it is evidence",
             CustodyError::Signing(SigningError::KeyMissing { .. }) => "sirocco keys new DIR makes a pair",

@@ -199,6 +199,7 @@ impl RunPolicy {
         let mut lineage = lineage;
         let model = self.base(&mut lineage)?;
         lineage.makes(&self.checkpoint, data.into_iter().chain([model]));
+        remember(&mut lineage, run);
         let artefact = made_by(action, &self.checkpoint, &mut lineage);
         // Where nothing was measured, what the site demands is assumed of the nodes.
         let confinement = self.elsewhere.or_else(confined::measured);
@@ -240,6 +241,15 @@ impl RunPolicy {
             say(format_args!("note: {}: this approval does not count: {why}", path.display()));
         }
         Ok(found.approved_by)
+    }
+}
+
+/// What the newest checkpoint says of itself. For a plan it is believed: it only makes the answer stricter, and the ranks, which verify it, say
+/// what is wrong with one that cannot be read.
+fn remember(lineage: &mut Lineage, run: Option<&Path>) {
+    let newest = run.and_then(|directory| Checkpoints::new(directory).open_latest().ok().flatten());
+    if let Some(origin) = newest.and_then(|checkpoint| artefact::said(checkpoint.path()).ok().flatten()) {
+        lineage.joins(&origin.lineage);
     }
 }
 

@@ -61,7 +61,12 @@ fn a_machine_that_demands_signatures_takes_no_other_set() {
     let bench = bench(EVERY);
     bench.write("etc/sirocco/demands.toml", "signed_policies = true\n");
     let Some(run) = on_machine(&bench) else { return eprintln!("{NO_NAMESPACE}") };
-    let refused = run(&["check", "run.toml", "--set", "policy.set=rules"]);
+    let check = ["check", "run.toml", "--set", "policy.set=rules"];
+    let refused = run(&check);
+    assert!(refused.code == Some(2) && refused.err.contains("expected an absolute path, or sha256"), "{refused:?}");
+    let (facts, here) = (FACTS.to_owned(), bench.path("").canonicalize().unwrap());
+    bench.write("rules/facts.toml", &facts.replace("path = \"", &format!("path = \"{}/", here.display())));
+    let refused = run(&check);
     assert!(refused.code == Some(3) && refused.err.contains("demands signed policies"), "{refused:?}");
     assert_eq!(asked(&bench, &["check", "run.toml"], "local").code, Some(0));
 }

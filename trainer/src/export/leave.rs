@@ -33,7 +33,7 @@ pub(super) fn ask<'a>(
     origin: Origin,
 ) -> Result<Permit<'a>, Failure> {
     let made = Name::new(if job.adapter { Kind::Adapter } else { Kind::Merged }, run.name.clone());
-    let lineage = lineage(&made, origin);
+    let lineage = lineage(&made, placed(custody, run, origin));
     let question = |action| -> Result<Question, Failure> {
         let approved_by = keeper.approved_by((run, &checkpoint.state().data_digest), action, &made)?;
         let confinement = crate::confined::level();
@@ -60,6 +60,24 @@ fn told<T>(keeper: &Keeper, run: &Run, answer: Result<T, CustodyError>) -> Resul
             Err(keeper.failed(refused))
         }
     }
+}
+
+/// The same, with where data and base lie: what the facts say of these places holds for what was made of what lies there. It does not matter
+/// whether it still does.
+fn placed(custody: &Custody, run: &Run, mut origin: Origin) -> Origin {
+    let checkpoint = origin.artefact.clone();
+    let mut parts = Vec::new();
+    for file in run.data.train.iter().chain(&run.data.valid) {
+        parts.push(custody.will_use(&mut origin.lineage, Kind::Data, file));
+    }
+    let mut found = Lineage::default();
+    let described = custody.will_use(&mut found, Kind::Model, &run.model.path);
+    let of_checkpoint = origin.lineage.made.get(&checkpoint).into_iter().flatten();
+    // A base that was made elsewhere has the name of its record.
+    let base = of_checkpoint.cloned().find(|part| matches!(part.kind, Kind::Model | Kind::Merged)).unwrap_or(described.clone());
+    origin.lineage.uses(base, None, found.paths.remove(&described));
+    origin.lineage.makes(&checkpoint, parts);
+    origin
 }
 
 /// Where an export comes from: its checkpoint, and for a whole model the base below that.

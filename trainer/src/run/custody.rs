@@ -7,7 +7,7 @@ use std::time::Instant;
 use sirocco_checkpoint::{FileDigest, ModelDir, digest_of};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
-use sirocco_custody::{Custody, Deed, Lineage, Origin, Question, host};
+use sirocco_custody::{Custody, Deed, Lineage, Origin, Question, RUN_STARTED, host};
 use sirocco_files::BareDigest;
 use sirocco_policy::{Action, Admitted, Decision, Kind, Name, verb};
 
@@ -55,7 +55,7 @@ impl Permit {
     /// The verb of the run's first entry.
     pub(super) fn verb(&self) -> &'static str {
         match self {
-            Self::Train(_) => "run.started",
+            Self::Train(_) => RUN_STARTED,
             Self::Resume(_) => "run.resumed",
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sirocco_checkpoint::{CheckpointWriter, Checkpoints, FileDigest, RunState, ShardRecord};
 use sirocco_config::Run;
-use sirocco_custody::{CHECKPOINT_PUBLISHED, Custody, CustodyError, Deed, Lineage};
+use sirocco_custody::{CHECKPOINT_PUBLISHED, Custody, CustodyError, Deed, Lineage, settled};
 use sirocco_ledger::Fact;
 use sirocco_policy::{Labels, Name};
 use sirocco_signing::provenance::Facts;
@@ -46,6 +46,7 @@ impl Kept {
         let (artefact, lineage) = (permit.artefact().clone(), custody.remembered(lineage));
         let mut deed = Deed::new(permit.verb()).fact("step", number(first)).fact("ranks", number(run.ranks()));
         deed = deed.fact("nodes", Fact::List(nodes.iter().cloned().collect())).fact("run_id", Fact::Text(run_id));
+        deed = deed.fact(settled::SETTLED, settled::policy(run));
         for (axis, length) in
             [("pp", run.parallel.pp), ("dp", run.parallel.dp), ("fsdp", run.parallel.fsdp), ("tp", run.parallel.tp)]
         {
