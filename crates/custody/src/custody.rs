@@ -52,7 +52,7 @@ pub struct Question {
     pub artefact: Name,
     /// Where it comes from.
     pub lineage: Lineage,
-    /// The node, once there is one.
+    /// The node of what is planned, once there is one. What is not only planned is done on this one.
     pub node: Option<String>,
     /// The level of confinement that was measured.
     pub confinement: Option<Confinement>,
@@ -196,6 +196,8 @@ impl Custody {
     pub fn request(&self, question: Question) -> Request {
         let Question { action, artefact, lineage, node, confinement, planned, approved_by, recipients } = question;
         let Lineage { made, recorded, digests, paths, verified } = lineage;
+        // What is done now is done here; a plan may be for elsewhere.
+        let node = node.or_else(|| if planned { None } else { host().ok() });
         Request {
             who: self.who.clone(),
             action,
