@@ -15,8 +15,7 @@ use crate::verb::{Guarded, Verb};
 
 /// What a place demands of every policy set that is used there.
 ///
-/// It stands where the place is described, such as in a site's profile or beside its trusted keys, and never in the set: what a set says of
-/// itself falls with the set.
+/// It stands where the place is described, and never in the set: what a set says of itself falls with the set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Demands {

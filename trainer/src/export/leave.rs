@@ -74,7 +74,8 @@ fn placed(custody: &Custody, run: &Run, mut origin: Origin) -> Origin {
     let described = custody.will_use(&mut found, Kind::Model, &run.model.path);
     let of_checkpoint = origin.lineage.made.get(&checkpoint).into_iter().flatten();
     // A base that was made elsewhere has the name of its record.
-    let base = of_checkpoint.into_iter().find(|part| matches!(part.kind, Kind::Model | Kind::Merged)).unwrap_or(&described).clone();
+    let base = of_checkpoint.into_iter().find(|part| matches!(part.kind, Kind::Model | Kind::Merged));
+    let base = base.unwrap_or(&described).clone();
     origin.lineage.uses(base, None, found.paths.remove(&described));
     origin.lineage.makes(&checkpoint, parts);
     origin
