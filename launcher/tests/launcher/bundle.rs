@@ -2,10 +2,12 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use sirocco_config::RunFile;
 use sirocco_custody::artefact::{self, Making};
-use sirocco_custody::{Account, Custody, Keys, Lineage, Question, Settings, Statement};
+use sirocco_custody::{Account, Book, Custody, Deed, Keys, Lineage, Question, RUN_STARTED, Settings, Statement, settled};
 use sirocco_files::BareDigest;
 use sirocco_ledger::time::Time;
+use sirocco_ledger::{Author, Digest};
 use sirocco_policy::{Action, Kind, Name};
 use sirocco_signing::provenance::Build;
 use sirocco_tests::material::workplace;
@@ -227,6 +229,15 @@ fn luxembourg(bench: &Bench) {
     bench.write("letters.jsonl", "{}\n");
 }
 
+/// The entry with which the ranks of the run begin.
+fn began(bench: &Bench) {
+    let run = RunFile::read(&bench.path("runs/tiny/run.toml")).unwrap().check(&bench.path("")).unwrap();
+    let author = Author { identity: "person:amal".to_owned(), host: "node".to_owned(), binary: Digest::of(b"") };
+    let book = Book::open(&bench.path("runs/tiny/ledger"), author).unwrap();
+    book.write(Deed::new(RUN_STARTED).fact(settled::SETTLED, settled::policy(&run))).unwrap();
+    book.sync().unwrap();
+}
+
 /// An adapter of the run `tiny`, made from letters that stay in Luxembourg, signed by the account.
 fn adapter(bench: &Bench) {
     let settings = Settings {
@@ -305,6 +316,12 @@ fn what_a_run_made_is_sent_with_its_approvals_and_stands_in_its_ledger() {
     let approved = bench.run(&approve);
     assert_eq!(approved.code, Some(0), "{approved:?}");
     expect(&pack("partner-abroad"), 3, &["rule recipients-in-residency"]);
+    began(&bench);
+    let run_file = bench.read("runs/tiny/run.toml");
+    let set = format!("set = {:?}", bench.path("lux").display().to_string());
+    bench.write("runs/tiny/run.toml", &run_file.replace(&set, "set = \"configs/policies/open\""));
+    expect(&pack("partner-abroad"), 4, &["[policy] set = \"configs/policies/open\"", "what the run began with", "help: put it back"]);
+    bench.write("runs/tiny/run.toml", &run_file);
     let sent = pack("sister-ministry");
     assert!(sent.code == Some(0) && sent.out.contains("recipients     sister-ministry"), "{sent:?}");
     let ledger = said(&bench.path("runs/tiny/ledger"));
