@@ -320,7 +320,11 @@ fn what_a_run_made_is_sent_with_its_approvals_and_stands_in_its_ledger() {
     let run_file = bench.read("runs/tiny/run.toml");
     let set = format!("set = {:?}", bench.path("lux").display().to_string());
     bench.write("runs/tiny/run.toml", &run_file.replace(&set, "set = \"configs/policies/open\""));
-    expect(&pack("partner-abroad"), 4, &["[policy] set = \"configs/policies/open\"", "what the run began with", "help: put it back"]);
+    expect(
+        &pack("partner-abroad"),
+        4,
+        &["[policy] set = \"configs/policies/open\"", "what the run began with", "help: put it back"],
+    );
     bench.write("runs/tiny/run.toml", &run_file);
     let sent = pack("sister-ministry");
     assert!(sent.code == Some(0) && sent.out.contains("recipients     sister-ministry"), "{sent:?}");
