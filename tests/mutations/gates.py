@@ -199,11 +199,10 @@ def judge(workshop, chosen, keep):
         failed = sorted({line.split()[1] for line in output.splitlines() if line.startswith("test ") and line.endswith("FAILED")})
         if not passed and not failed:
             sys.stderr.write(f"{output}\nerror: {name}: it does not compile\n")
-            return 1
-        results[name] = {"found": not passed, "by": failed, "seconds": round(time.monotonic() - began)}
+        results[name] = {"found": bool(failed), "by": failed, "seconds": round(time.monotonic() - began)}
         print(f"{'found' if failed else 'MISSED':7}{name:24}{', '.join(failed)}", flush=True)
-    if keep:
-        keep.write_text(json.dumps(results, indent=2) + "\n")
+        if keep:
+            keep.write_text(json.dumps(results, indent=2) + "\n")
     missed = [name for name, result in results.items() if not result["found"]]
     print(f"{len(results) - len(missed)} of {len(results)} mutations found")
     return 1 if missed else 0
