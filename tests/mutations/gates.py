@@ -213,7 +213,8 @@ def copy(tree):
     tree.mkdir()
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "--null", "-T", "-", "-cf", str(tree.parent / "tree.tar")], cwd=ROOT, input=names, check=True)
-    subprocess.run(["tar", "-xf", str(tree.parent / "tree.tar"), "-C", str(tree)], check=True)
+    # With the time of now: a cache that another checkout filled last is not taken for this one's.
+    subprocess.run(["tar", "-xmf", str(tree.parent / "tree.tar"), "-C", str(tree)], check=True)
     settings = ROOT / ".cargo/config.toml"
     if settings.is_file():
         (tree / ".cargo").mkdir(exist_ok=True)
