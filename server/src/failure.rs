@@ -68,12 +68,6 @@ pub(crate) enum Failure {
         /// The variable.
         variable: &'static str,
     },
-    /// A digest that is not one.
-    #[error("digest of a directory: found {found:?}, expected 64 hexadecimal digits")]
-    Digest {
-        /// What was found.
-        found: String,
-    },
     /// The system refused a thread, a signal handler or the like.
     #[error("{what}: {source}")]
     System {
@@ -105,7 +99,7 @@ impl Failure {
             Failure::Engine(EngineError::Logits(_) | EngineError::Load { source: ModelError::Torch(_), .. }) => 1,
             Failure::Tokens(_) | Failure::Engine(_) => 4,
             Failure::Listen { .. } | Failure::System { .. } | Failure::NoHome { .. } | Failure::NotConfined(_) => 5,
-            Failure::EngineEnded | Failure::Interrupted | Failure::Digest { .. } => 1,
+            Failure::EngineEnded | Failure::Interrupted => 1,
         }
     }
 
@@ -143,7 +137,7 @@ impl Failure {
                 "sirocco doctor says what this machine has; docs/confinement.md says what each level needs"
             }
             Failure::EngineEnded => "the log above says why; please report it",
-            Failure::System { .. } | Failure::Interrupted | Failure::Digest { .. } => return None,
+            Failure::System { .. } | Failure::Interrupted => return None,
         };
         Some(help.to_owned())
     }

@@ -98,9 +98,7 @@ impl Workplace {
     /// When it fails.
     #[track_caller]
     pub fn prepare(&self, run_directory: &str, words: &str) {
-        let mut command = command("sirocco", &self.arguments(run_directory, words), self.path());
-        // An mpirun that has nothing to say and starts nobody.
-        Running::start(command.env("SIROCCO_MPIRUN", "true")).wait(crate::program::LIMIT).expect_code(0);
+        self.train(run_directory, &format!("--until 0 {words}")).expect_code(0);
     }
 
     /// The same for a run that shall reach its end.

@@ -14,7 +14,7 @@ use sirocco_custody::{Book, Custody, CustodyError, Deed, History, Keys, Lineage,
 use sirocco_files::BareDigest;
 use sirocco_ledger::Digest;
 use sirocco_ledger::time::Time;
-use sirocco_policy::{Action, Decision, Labels, Name, Who};
+use sirocco_policy::{Action, Decision, Kind, Labels, Name, Who};
 use sirocco_signing::manifest::KnownFile;
 use sirocco_signing::provenance::{Build, Facts};
 use sirocco_signing::trust::{Trust, role};
@@ -183,7 +183,7 @@ impl Keeper {
         let files: Vec<FileDigest> = checkpoint.files().cloned().collect();
         let used = artefact::verified(directory, &self.trust, role::CHECKPOINT, &known(&files))
             .map_err(|error| self.not_used(directory, error))?;
-        match used.origin.filter(|origin| origin.step == step && origin.artefact.kind == sirocco_policy::Kind::Checkpoint) {
+        match used.origin.filter(|origin| origin.step == step && origin.artefact.kind == Kind::Checkpoint) {
             Some(origin) => Ok((used.digest, origin)),
             None => Err(Failure::data(format!(
                 "{}: its signed record is not that of a checkpoint of step {step}",
@@ -201,22 +201,52 @@ impl Keeper {
         .help(again(&self.directory))
     }
 
-    /// Where a base model comes from, if somebody signed that. Its files were read before.
-    pub(crate) fn origin_of_base(&self, base: &ModelDir, files: &[FileDigest]) -> Result<Option<Origin>, Failure> {
-        if !artefact::is_signed(base.path()) {
-            return Ok(None);
+    /// The digest of a base's directory, and where it comes from, if somebody signed that. `files` were read before; what lies beside them is
+    /// read now.
+    pub(crate) fn base(&self, base: &ModelDir, files: &[FileDigest]) -> Result<(BareDigest, Option<Origin>), Failure> {
+        let (known, not_used) = (known(files), |error| self.not_used(base.path(), error));
+        if artefact::is_signed(base.path()) {
+            let used = artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known);
+            let used = used.map_err(not_used)?;
+            if let Some(origin) = used.origin {
+                return Ok((used.digest, Some(origin)));
+            }
         }
-        let known = known(files);
-        let used = artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known);
-        Ok(used.map_err(|error| self.not_used(base.path(), error))?.origin)
+        // Also of one that was signed elsewhere, perhaps without some of its files.
+        Ok((artefact::measured(base.path(), &known).map_err(not_used)?, None))
+    }
+
+    /// Refuses a base with other files than those that a checkpoint was trained from, whichever they are.
+    pub(crate) fn expect_base(&self, base: &ModelDir, files: &[FileDigest], origin: &Origin) -> Result<(), Failure> {
+        let (found, _) = self.base(base, files)?;
+        let of_checkpoint = origin.lineage.made.get(&origin.artefact).into_iter().flatten();
+        let bases = of_checkpoint.filter(|part| matches!(part.kind, Kind::Model | Kind::Merged));
+        let trained: Vec<&BareDigest> = bases.filter_map(|name| origin.lineage.digests.get(name)).collect();
+        if trained.contains(&&found) {
+            return Ok(());
+        }
+        let expected = trained.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        Err(self.not_used(base.path(), CustodyError::OtherBase { path: base.path().to_owned(), found, expected }))
     }
 
     /// The failure of something whose signature or record does not hold, once it is written down.
     fn not_used(&self, directory: &Path, error: CustodyError) -> Failure {
-        if let Err(unwritten) = self.book.not_used(directory, &error) {
-            tracing::warn!(error = %unwritten, "what was found is not recorded");
-        }
+        unwritten(self.book.not_used(directory, &error));
         self.failed(error)
+    }
+
+    /// A failure, once it is written down where a file is to blame: what lies in `directory` is not what its own records say.
+    pub(crate) fn found(&self, directory: &Path, failure: Failure) -> Failure {
+        if failure.is_of_a_file() {
+            unwritten(self.book.refused(directory, failure.message()));
+        }
+        failure
+    }
+}
+
+fn unwritten(written: Result<(), CustodyError>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, "what was found is not recorded");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use sirocco_checkpoint::{
     AdapterConfig, Checkpoint, CheckpointError, Checkpoints, Dtype as FileType, FileDigest, ModelDir, ModelExport, OwnedTensor,
-    SealError, TensorSpec, TensorView, write_adapter_sealed,
+    SealError, TensorSpec, TensorView, digest_of, write_adapter_sealed,
 };
 use sirocco_config::{Method, Run, shell_word};
 use sirocco_custody::Origin;
@@ -31,8 +31,11 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
     let keeper = Keeper::open(&job.run, &run, &custody)?;
     let (checkpoint, origin) = vouched_for(job, &keeper)?;
     let base = ModelDir::open(&run.model.path).map_err(Failure::file)?;
-    let digest = base.digest().map_err(Failure::file)?;
-    Identity::new(&run, digest, None).verify(checkpoint.state())?;
+    let files = base.digests().map_err(Failure::file)?;
+    Identity::new(&run, digest_of(&files), None).verify(checkpoint.state())?;
+    if !job.adapter {
+        keeper.expect_base(&base, &files, &origin)?;
+    }
     let permit = leave::ask(&keeper, (&custody, &run), (job, &checkpoint), origin)?;
     let seal = &permit.seal();
     if job.adapter {
@@ -54,7 +57,7 @@ pub(crate) fn run(job: &ExportJob) -> Result<(), Failure> {
 /// The checkpoint that was typed, or else the newest, which has to be the newest that the ledger names, as for a run that goes on.
 fn vouched_for(job: &ExportJob, keeper: &Keeper) -> Result<(Checkpoint, Origin), Failure> {
     loop {
-        let checkpoint = open(&job.run, job.step)?;
+        let checkpoint = open(&job.run, job.step, keeper)?;
         if job.step.is_some() {
             let origin = named(&checkpoint, keeper)?;
             return Ok((checkpoint, origin));
@@ -68,7 +71,7 @@ fn vouched_for(job: &ExportJob, keeper: &Keeper) -> Result<(Checkpoint, Origin),
 /// What may be added to a directory before it gets its name: its signature.
 type Seal<'a> = &'a dyn Fn(&Path, &[FileDigest]) -> Result<(), SealError>;
 
-fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
+fn open(directory: &Path, step: Option<u64>, keeper: &Keeper) -> Result<Checkpoint, Failure> {
     let checkpoints = Checkpoints::new(directory);
     let found = match step {
         Some(step) => checkpoints.load(step).map(Some),
@@ -80,7 +83,8 @@ fn open(directory: &Path, step: Option<u64>) -> Result<Checkpoint, Failure> {
         }
         error => Failure::file(error),
     };
-    found.map_err(unusable)?.ok_or_else(|| {
+    let found = found.map_err(|error| keeper.found(checkpoints.path(), unusable(error)))?;
+    found.ok_or_else(|| {
         Failure::data(format!("{} has no checkpoint yet", directory.display()))
             .help(format!("sirocco train {} goes on with the run", shell_word(&directory.to_string_lossy())))
     })

@@ -165,6 +165,10 @@ impl Failure {
             CustodyError::OtherRules { .. } => {
                 "put it back as it was: a run keeps the rules that it began with; under others, begin a new one".to_owned()
             }
+            CustodyError::OtherBase { .. } => {
+                "put them back as they were: the tokenizer and the settings beside the weights go into a whole model, too"
+                    .to_owned()
+            }
             CustodyError::NotBelieved { keys, .. } => {
                 format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", keys.display())
             }
@@ -208,6 +212,11 @@ impl Failure {
         let kind = Kind::ALL.into_iter().find(|kind| told["exit_code"] == *kind as u8).unwrap_or(Kind::Failed);
         let failure = Self::new(kind, format_args!("{who}: {}", told["message"].as_str().unwrap_or_default()));
         Self { help: told["help"].as_str().map(str::to_owned), ..failure }
+    }
+
+    /// Whether a file is to blame, and so whoever made it.
+    pub(crate) fn is_of_a_file(&self) -> bool {
+        self.kind == Kind::Data
     }
 
     /// What goes into a log.

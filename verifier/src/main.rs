@@ -103,6 +103,9 @@ fn report(arguments: &Arguments) -> Result<Checked, Failure> {
         }
         return Ok(Checked::Proof(Box::new(proven)));
     }
+    if let Some(path) = arguments.artefacts.iter().find(|path| !path.is_dir()) {
+        return Err(Failure(2, EvidenceError::NoWeights { path: path.clone() }));
+    }
     let earlier: Result<Vec<_>, _> = arguments.earlier.iter().map(|path| read_checkpoint(path)).collect();
     let files = Files::read(&arguments.bundle).map_err(|error| {
         let absent = matches!(error, EvidenceError::NoBundle { .. });

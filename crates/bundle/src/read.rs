@@ -54,6 +54,7 @@ impl Bundle {
         let (file, _) = read::open(path)?;
         let mut stream = Stream::new(path, &file);
         let signature = stream.small(oms::FILE)?;
+        oms::expect_own_form(&path.join(oms::FILE), &signature)?;
         let signed = signed_by(&path.join(oms::FILE), &signature, trust, &SENDERS)?;
         let text = stream.small(RECORD)?;
         let record = record(path, &text, &signed)?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::adapter_config::AdapterConfig;
 use crate::error::{CheckpointError, Result};
 use crate::files;
-use crate::model_dir::{digest_of, file_digest};
+use crate::model_dir::file_digest;
 use crate::model_writer::FileDigest;
 use crate::seal::{self, SealError};
 use crate::staging::Staging;
@@ -167,15 +167,6 @@ impl AdapterDir {
     /// The base model's modules that carry an adapter, such as `model.layers.0.self_attn.q_proj`.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.modules.iter().map(String::as_str)
-    }
-
-    /// One SHA-256 (hex) for configuration and weights together, as [`crate::ModelDir::digest`] has it of a model. Reads both.
-    ///
-    /// # Errors
-    /// Where a file cannot be read.
-    pub fn digest(&self) -> Result<String> {
-        let files = [CONFIG, WEIGHTS].map(|name| file_digest(&self.dir.join(name)));
-        Ok(digest_of(&files.into_iter().collect::<Result<Vec<_>>>()?))
     }
 
     /// Reads one tensor by PEFT's name: its dtype, shape and bytes.

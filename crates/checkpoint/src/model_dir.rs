@@ -121,7 +121,7 @@ impl ModelDir {
     ///
     /// # Errors
     /// Where a file cannot be read.
-    pub(crate) fn digests(&self) -> Result<Vec<FileDigest>> {
+    pub fn digests(&self) -> Result<Vec<FileDigest>> {
         Ok(self.digests_of(0, 1)?.into_iter().map(|(_, digest)| digest).collect())
     }
 

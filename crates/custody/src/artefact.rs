@@ -13,7 +13,7 @@ use std::path::Path;
 use sirocco_files::{BareDigest, read, replace};
 use sirocco_policy::{Labels, Name};
 use sirocco_signing::artefact::{self, Claim, Demand, Verified};
-use sirocco_signing::manifest::KnownFile;
+use sirocco_signing::manifest::{KnownFile, Manifest, Options};
 use sirocco_signing::provenance::Facts;
 use sirocco_signing::trust::Trust;
 use sirocco_signing::{Error, keys::PrivateKey, oms};
@@ -73,6 +73,16 @@ pub struct Used {
 /// Whether there is anything to verify: a directory from elsewhere may have neither signature nor record.
 pub fn is_signed(directory: &Path) -> bool {
     directory.join(oms::FILE).exists() || directory.join(ORIGIN).exists()
+}
+
+/// The one digest of a directory, as facts, entries and bundles have it: of the names and bytes of all its files but its signature and those of
+/// git at the top. Links to files are read where they lead, as caches of models have them. `known` are files that the caller has read.
+///
+/// # Errors
+/// A file that cannot be read, or that no signature could cover; a directory without files; a known file that is gone or has another size.
+pub fn measured(directory: &Path, known: &[KnownFile]) -> Result<BareDigest, CustodyError> {
+    let options = Options { ignore: vec![oms::FILE.to_owned()], follow_links: true, ..Options::default() };
+    Ok(Manifest::of_known(directory, options, known)?.digest())
 }
 
 /// Where a directory says that it comes from, unverified: for plans.
@@ -136,4 +146,30 @@ fn origin(path: &Path, bytes: &[u8]) -> Result<Origin, CustodyError> {
 fn record(path: &Path, error: &serde_json::Error) -> CustodyError {
     let expected = "a record of where an artefact comes from, as Sirocco writes it";
     CustodyError::Record { path: path.to_owned(), found: error.to_string(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_of_links_has_the_digest_of_one_of_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, links) = (folder.path().join("files"), folder.path().join("links"));
+        fs::create_dir_all(files.join("more")).unwrap();
+        fs::create_dir_all(links.join("more")).unwrap();
+        for name in ["config.json", "model.safetensors", "more/tokenizer.json"] {
+            fs::write(files.join(name), name).unwrap();
+            std::os::unix::fs::symlink(files.join(name), links.join(name)).unwrap();
+        }
+        let digest = measured(&files, &[]).unwrap();
+        assert_eq!(measured(&links, &[]).unwrap(), digest);
+        fs::write(files.join(".gitignore"), "x").unwrap();
+        fs::write(files.join("model.sig"), "x").unwrap();
+        assert_eq!(measured(&files, &[]).unwrap(), digest);
+        fs::write(files.join("more/tokenizer.json"), "another").unwrap();
+        assert_ne!(measured(&files, &[]).unwrap(), digest);
+    }
 }

@@ -127,8 +127,16 @@ impl Book {
         if error.class() != Class::File {
             return Ok(());
         }
+        self.refused(directory, &error.to_string())
+    }
+
+    /// Writes down that what lies in `directory` was not used, and why.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn refused(&self, directory: &Path, why: &str) -> Result<(), CustodyError> {
         // An entry has room for 64 KiB, and one of these can name any number of files.
-        let why = error.to_string().chars().take(MOST_WHY).collect();
+        let why = why.chars().take(MOST_WHY).collect();
         let deed = Deed::new(ARTEFACT_REFUSED).fact("path", Fact::Text(directory.display().to_string()));
         self.write(deed.fact("why", Fact::Text(why)))?;
         self.sync()

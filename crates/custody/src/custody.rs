@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sirocco_config::Run;
+use sirocco_config::{OPEN_POLICY, Run};
 use sirocco_ledger::{Author, Digest, Fact};
 use sirocco_policy::{
-    Action, Admitted, Confinement, Day, Decision, Gate, Guard, Guarded, Kind, Name, Request, Sha256Digest, Verb, Who, WhoKind,
+    Action, Admitted, Confinement, Day, Decision, Gate, Guard, Guarded, Kind, Labels, Name, Request, Sha256Digest, Verb, Who,
+    WhoKind,
 };
 
 use sirocco_signing::trust::Trust;
@@ -145,6 +146,14 @@ impl Custody {
         let mut found = Lineage::default();
         let described = self.uses(&mut found, name.kind, path, digest);
         lineage.uses(name, Some(digest), found.paths.remove(&described))
+    }
+
+    /// The labels of records that limit something, where the rules are those that allow everything, and so heed none of them.
+    pub fn unheeded(&self, lineage: &Lineage) -> BTreeSet<&'static str> {
+        if self.settings.set != OPEN_POLICY {
+            return BTreeSet::new();
+        }
+        lineage.recorded.values().flat_map(Labels::limiting).collect()
     }
 
     /// Whom entries of a ledger name. Reads the program's own file.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sirocco_files::FilesError;
+use sirocco_files::{BareDigest, FilesError};
 use sirocco_ledger::LedgerError;
 use sirocco_policy::{Decision, NotTaken};
 use sirocco_signing::Error as SigningError;
@@ -93,6 +93,16 @@ pub enum CustodyError {
         /// What the run's ledger says, as JSON.
         expected: String,
     },
+    /// A base with other files than those that a checkpoint was trained from.
+    #[error("{}: found files with the digest {found}, expected those that the checkpoint was trained from, {expected}", path.display())]
+    OtherBase {
+        /// The base's directory.
+        path: PathBuf,
+        /// What lies there now.
+        found: BareDigest,
+        /// What the checkpoint's record says.
+        expected: String,
+    },
     /// A record of where an artefact comes from that is none.
     #[error("{}: found {found}, expected {expected}", path.display())]
     Record {
@@ -138,7 +148,7 @@ impl CustodyError {
             Self::Set { .. } | Self::NoSet { .. } | Self::OtherKey { .. } | Self::KeysGone { .. } | Self::NotBelieved { .. } => {
                 Class::Usage
             }
-            Self::SetChanged { .. } | Self::OtherRules { .. } | Self::Record { .. } => Class::File,
+            Self::SetChanged { .. } | Self::OtherRules { .. } | Self::OtherBase { .. } | Self::Record { .. } => Class::File,
             Self::Ledger(error) => of_ledger(error),
             Self::Signing(error) => of_signing(error),
             Self::File(FilesError::Io { source, .. }) | Self::Io { source, .. } => of_io(source),

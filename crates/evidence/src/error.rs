@@ -17,6 +17,12 @@ pub enum EvidenceError {
         /// What is there.
         found: &'static str,
     },
+    /// There is no such place for weights.
+    #[error("{}: is not there: expected a directory with the weights that were signed", path.display())]
+    NoWeights {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A proof of one entry, beside which other things were to be compared.
     #[error("{}: is the proof of one entry: earlier checkpoints and weights are compared with a bundle", path.display())]
     ProofAlone {

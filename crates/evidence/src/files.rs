@@ -56,8 +56,10 @@ impl Files {
         let mut total = 0_u64;
         let mut open = vec![(root.to_owned(), String::new())];
         while let Some((folder, prefix)) = open.pop() {
+            let mut is_empty = true;
             for entry in fs::read_dir(&folder).map_err(io("list", &folder))? {
                 let entry = entry.map_err(io("list", &folder))?;
+                is_empty = false;
                 let kind = entry.file_type().map_err(io("read", &entry.path()))?;
                 let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
                 if kind.is_dir() && entry.file_name().to_str().is_some() {
@@ -70,6 +72,10 @@ impl Files {
                     bundle.files.insert(name, bytes);
                 }
                 bundle.check_count()?;
+            }
+            // No signature speaks of folders: one that holds nothing says something that nobody signed.
+            if is_empty {
+                bundle.odd.push(Odd { file: prefix, found: "an empty directory".to_owned() });
             }
         }
         Ok(bundle)

@@ -172,6 +172,30 @@ fn links_and_other_things_in_a_bundle_are_found() {
 }
 
 #[test]
+fn what_is_added_without_a_change_of_any_file_is_found() {
+    let run = Run::whole();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b");
+    run.all().write(&path, &run.keys.release).unwrap();
+    fs::create_dir_all(path.join("approvals/person:anyone")).unwrap();
+    let found = findings(&check(&Files::read(&path).unwrap(), &run.trusted()));
+    assert!(found.iter().any(|line| line.contains("approvals/person:anyone/: is an empty directory")), "{found:#?}");
+    fs::remove_dir_all(path.join("approvals/person:anyone")).unwrap();
+    let _ = fs::remove_dir(path.join("approvals"));
+    let sealed = fs::read(path.join("model.sig")).unwrap();
+    for (at, byte) in [(sealed.len(), b'\n'), (0, b' '), (1, b' ')] {
+        let mut bytes = sealed.clone();
+        bytes.insert(at, byte);
+        fs::write(path.join("model.sig"), bytes).unwrap();
+        let found = findings(&check(&Files::read(&path).unwrap(), &run.trusted()));
+        assert!(found.iter().any(|line| line.contains("model.sig") && line.contains("other bytes around it")), "{found:#?}");
+    }
+    fs::write(path.join("model.sig"), sealed).unwrap();
+    let report = check(&Files::read(&path).unwrap(), &run.trusted());
+    assert!(report.ok, "{:#?}", findings(&report));
+}
+
+#[test]
 fn another_trust_is_no_trust() {
     let (run, stranger) = (Run::whole(), Run::new());
     let report = check(&written(&run, &run.all()), &stranger.trusted());
@@ -190,6 +214,10 @@ fn changed_weights_are_named() {
         let report = with(given);
         assert!(report.ok, "{given:?}: {:#?}", findings(&report));
     }
+    fs::create_dir(run.path("checkpoints/unsigned")).unwrap();
+    let looked_at = with(&["checkpoints"]).checks.pop().unwrap().looked_at;
+    let unsigned = run.path("checkpoints/unsigned").display().to_string();
+    assert!(looked_at.contains(&format!("not of this run, and not compared: {unsigned}")), "{looked_at}");
     let weights = run.path("demo-adapter/weights.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     bytes[4321] ^= 4;

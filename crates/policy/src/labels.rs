@@ -123,6 +123,19 @@ impl Labels {
         labels.into_iter().cloned().reduce(|all, next| all.join(&next)).unwrap_or_default()
     }
 
+    /// The names of those that keep something from somewhere, somebody or some use. What is not known limits nothing by itself.
+    pub fn limiting(&self) -> BTreeSet<&'static str> {
+        let limits = [
+            ("residency", matches!(self.residency, Some(Residency::In(_)))),
+            ("classification", self.classification.is_some_and(|class| class > Classification::Public)),
+            ("commercial_use", self.commercial_use == Some(false)),
+            ("personal_data", self.personal_data.is_some_and(|data| data > PersonalData::None)),
+            ("purposes", matches!(self.purposes, Some(Purposes::Only(_)))),
+            ("expires", matches!(self.expires, Some(Expiry::On(_)))),
+        ];
+        limits.into_iter().filter_map(|(name, does)| does.then_some(name)).collect()
+    }
+
     /// Is each of these labels at least as strict as `other`'s?
     pub fn at_least(&self, other: &Labels) -> bool {
         fn covers<T>(strict: &Option<T>, weak: &Option<T>, holds: impl Fn(&T, &T) -> bool) -> bool {

@@ -104,7 +104,7 @@ pub fn sign(root: &Path, claim: &Claim<'_>, key: &PrivateKey) -> Result<Manifest
     let (statement, signature) = (root.join(provenance::FILE), root.join(oms::FILE));
     remove_unfinished(&statement)?;
     remove_unfinished(&signature)?;
-    let own = vec![provenance::FILE.to_owned(), oms::FILE.to_owned()];
+    let own = Options { ignore: vec![provenance::FILE.to_owned(), oms::FILE.to_owned()], ..Options::default() };
     let files = Manifest::of_known(root, own, claim.known)?;
     let digest = provenance::write_line(&statement, &files, claim.facts, key)?.1;
     let stated = Resource { file: provenance::FILE.to_owned(), range: None, digest };

@@ -64,6 +64,7 @@ pub(super) fn run(arguments: &BundleOpen) -> Result<(), Failure> {
 /// Asks about every part, and records every answer, before anything is unpacked.
 fn admit(policy: &OwnPolicy, parts: Vec<Incoming>) -> Result<Vec<Admitted<verb::Import, Incoming>>, Failure> {
     let ask = |part: Incoming| {
+        account::warn_unheeded(policy.custody(), part.artefact(), part.lineage());
         let question = Question::new(Action::Import, part.artefact().clone(), part.lineage().clone());
         policy.ask::<verb::Import, _>(Question { confinement: gate::confinement(), ..question }, part)
     };

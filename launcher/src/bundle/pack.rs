@@ -151,6 +151,7 @@ fn admit(
     let mut answers = Vec::new();
     for part in parts {
         let artefact = part.artefact().clone();
+        account::warn_unheeded(asked.custody(), &artefact, part.lineage());
         let question = Question {
             confinement: gate::confinement(),
             approved_by: asked.approved_by(&artefact)?,

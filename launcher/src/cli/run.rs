@@ -50,8 +50,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) wanted: Wanted,
-    /// Stop after this step, with a checkpoint
-    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Stop after this step, with a checkpoint; 0 only prepares the run
+    #[arg(long, value_name = "STEP")]
     pub(crate) until: Option<u64>,
     /// Print the summary as a JSON object
     #[arg(long)]

@@ -14,7 +14,7 @@ use crate::chain::needs::site_of;
 use crate::cli;
 use crate::confined::in_job;
 use crate::failure::{Failure, Kind};
-use crate::gate::{DataFile, RunPolicy};
+use crate::gate::{DataFile, RunPolicy, next_action};
 use crate::output::{self, count, grouped};
 use crate::plan::{Room, expect_disk, expect_room, sample_by};
 use crate::policy::words;
@@ -122,12 +122,10 @@ impl Subject {
 
     /// Asks whether it may be trained on this data, and the data be tokenised.
     fn ask(&self) -> Result<(Decision, Vec<DataFile>), Failure> {
-        let (action, directory) = match &self.begun {
-            Some(directory) => (Action::Resume, Some(directory)),
-            None => (Action::Train, None),
-        };
+        let directory = self.begun.as_ref();
+        let path = directory.map(RunDirectory::path);
         let data = self.policy.measure(&self.run, directory.map(RunDirectory::tokens).as_deref())?;
-        let decision = self.policy.plan(action, &data, directory.map(RunDirectory::path))?;
+        let decision = self.policy.plan(path.map_or(Action::Train, next_action), &data, path)?;
         self.policy.may_prepare(&data)?;
         self.policy.expect_signer()?;
         Ok((decision, data))
@@ -225,7 +223,7 @@ fn to_resume(arguments: &cli::Check) -> Result<Subject, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     directory.refuse_at_work()?;
     let (file, run) = run_to_resume(&directory, &arguments.overrides)?;
-    let policy = policy_of(&run, Action::Resume)?;
+    let policy = policy_of(&run, next_action(directory.path()))?;
     let (found, room, allowed) = look(&file, &run)?;
     let quotas = expect_disk(&run, &found.architecture, &arguments.run, true)?.quotas;
     directory.warn_of_missing_latest()?;

@@ -3,11 +3,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
-use sirocco_checkpoint::{
-    CheckpointError, ModelDir, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify,
-};
+use sirocco_checkpoint::{CheckpointError, ModelSummary, Verified, convert_consolidated, convert_gguf, inspect, verify};
 use sirocco_custody::Deed;
-use sirocco_policy::{Admitted, Sha256Digest, verb};
+use sirocco_custody::artefact::measured;
+use sirocco_policy::{Admitted, verb};
 
 use crate::cli::{Convert, ModelAction, OnePath};
 use crate::failure::{Failure, Kind};
@@ -20,6 +19,8 @@ struct Whole {
     ok: bool,
     #[serde(flatten)]
     verified: Verified,
+    /// Of the directory, as facts have it.
+    digest: String,
 }
 
 pub(crate) fn run(action: &ModelAction) -> Result<(), Failure> {
@@ -64,9 +65,8 @@ fn convert(arguments: &Convert) -> Result<(), Failure> {
     let source = policy.admit(policy.measure(sirocco_policy::Kind::Model, from)?)?;
     converted(&source, to)?;
     let summary = inspect(to)?;
-    let (thing, digest) = (source.thing(), ModelDir::open(to)?.digest()?);
+    let (thing, made) = (source.thing(), measured(to, &[])?);
     let deed = Deed::new("model.imported").input(thing.name.to_string(), thing.digest.into());
-    let made = digest.parse::<Sha256Digest>().map_err(|error| Failure::new(Kind::Failed, error))?;
     policy.done(deed.output(format!("model:{}", to.display()), made.into()))?;
     if !json {
         output::line(format_args!("wrote {}", to.display()))?;
@@ -88,13 +88,14 @@ fn converted(source: &Admitted<verb::Import, Measured>, to: &Path) -> Result<(),
 fn check(arguments: &OnePath) -> Result<(), Failure> {
     there(&arguments.path, "a Hugging Face model directory")?;
     let verified = verify(&arguments.path).map_err(named)?;
+    let digest = measured(&arguments.path, &[])?.to_string();
     if arguments.json {
-        return output::json(&Whole { ok: true, verified });
+        return output::json(&Whole { ok: true, verified, digest });
     }
     output::line(format_args!("{} is whole", arguments.path.display()))?;
     output::line(format_args!("tensors      {}", verified.tensors))?;
     output::line(format_args!("parameters   {}", grouped(verified.parameters)))?;
-    output::line(format_args!("sha256       {}", verified.digest))
+    output::line(format_args!("sha256       {digest}, of the directory"))
 }
 
 fn show(summary: &ModelSummary, as_json: bool) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::cli::{BundleAction, BundleOpen, BundlePack, Command, Convert, DataAct
 use crate::commands::export;
 use crate::confined::{HELPER, called, files};
 use crate::failure::{Failure, Kind};
-use crate::gate::{self, RunPolicy};
+use crate::gate::{self, RunPolicy, next_action};
 use crate::train::directory::RunDirectory;
 use crate::train::{directory_of, here};
 
@@ -54,7 +54,7 @@ fn training(typed: &Path, into: Option<&Path>, overrides: &Overrides) -> Result<
         typed.to_owned()
     };
     let Some(run) = read(&file, Some(overrides)) else { return Ok(None) };
-    let action = if resumes { Action::Resume } else { Action::Train };
+    let action = if resumes { next_action(typed) } else { Action::Train };
     let directory = if resumes { typed.to_owned() } else { directory_of(&run, into) };
     together(&run, action, &directory)
 }

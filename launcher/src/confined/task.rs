@@ -16,10 +16,10 @@ use sirocco_confine::witness::{Measured, confined};
 use sirocco_confine::{Allowed, Connects, Demand, Level, apply, environment, network};
 use sirocco_custody::{host, kernel};
 use sirocco_files::replace;
-use sirocco_policy::Action;
 
 use super::{WITNESS, called, need, without_ways_out};
 use crate::failure::{Failure, Kind};
+use crate::gate::next_action;
 use crate::programs::{TRAINER, beside, settle};
 use crate::train::directory::RunDirectory;
 use crate::train::here;
@@ -155,7 +155,7 @@ pub(super) fn whole(words: &[OsString]) -> Result<(), Failure> {
     without_ways_out(false)?;
     let directory = RunDirectory::existing(Path::new(directory))?;
     let run = RunFile::read(&directory.run_file())?.check(&here()?)?;
-    let action = if directory.newest_checkpoint()?.is_some() { Action::Resume } else { Action::Train };
+    let action = next_action(directory.path());
     // An image may know other accounts than its host.
     let _ = super::ACCOUNT.set(words.account);
     let Some(demand) = need::together(&run, action, directory.path())? else { return Err(wrong()) };

@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use sirocco_config::places;
 use sirocco_custody::artefact::{self, Used};
-use sirocco_custody::{Account, Book, Class, Custody, CustodyError, Keys, log_name, trust};
+use sirocco_custody::{Account, Book, Class, Custody, CustodyError, Keys, Lineage, log_name, trust};
+use sirocco_policy::Name;
 use sirocco_signing::trust::{Trust, role};
 
 use crate::failure::{Failure, Kind};
@@ -96,6 +97,17 @@ pub(crate) fn not_used(custody: &Custody, path: &Path, error: &CustodyError) {
     });
     if let Err(other) = recorded {
         say(format_args!("note: what was found is not recorded: {}", other.message));
+    }
+}
+
+/// Says that the rules in force allow everything where a record has labels that limit something.
+pub(crate) fn warn_unheeded(custody: &Custody, artefact: &Name, lineage: &Lineage) {
+    let labels: Vec<&str> = custody.unheeded(lineage).into_iter().collect();
+    if !labels.is_empty() {
+        let labels = labels.join(", ");
+        say(format_args!(
+            "note: {artefact}: its record has labels that the rules in force do not heed ({labels}); --policy names others"
+        ));
     }
 }
 

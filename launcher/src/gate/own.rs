@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 
 use sirocco_custody::{Book, Custody, Deed, Lineage, Question, Settings, artefact};
 use sirocco_policy::{Admitted, Guarded, Kind, Name, Sha256Digest, Verb};
-use sirocco_signing::manifest::{Manifest, Options};
 
 use super::measured::digest_of;
 use super::{account, confinement};
@@ -50,7 +49,7 @@ impl OwnPolicy {
     /// Measures a file or a directory, and verifies it where it is signed.
     pub(crate) fn measure(&self, kind: Kind, path: &Path) -> Result<Measured, Failure> {
         let digest = if path.is_dir() {
-            waiting::shown(&format!("reading {}", path.display()), || Manifest::of(path, Options::default()))?.digest()
+            waiting::shown(&format!("reading {}", path.display()), || artefact::measured(path, &[]))?
         } else {
             digest_of(path)?
         };

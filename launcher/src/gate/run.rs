@@ -102,8 +102,13 @@ impl RunPolicy {
     pub(crate) fn expect(&self, action: Action, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
         let confinement = self.elsewhere.or_else(confinement);
         self.ask_first(Question { confinement, ..self.question(action, data, directory)? }, directory)?;
-        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))?;
+        self.expect_preparing(data, directory)?;
         self.expect_signer()
+    }
+
+    /// Asks whether what is not tokenised yet may be. A refusal is recorded as by [`expect`](Self::expect).
+    pub(crate) fn expect_preparing(&self, data: &[DataFile], directory: Option<&Path>) -> Result<(), Failure> {
+        data.iter().filter(|file| !file.is_cached).try_for_each(|file| self.ask_first(self.preparing(file), directory))
     }
 
     fn ask_first(&self, question: Question, begun: Option<&Path>) -> Result<(), Failure> {
@@ -250,6 +255,15 @@ fn remember(lineage: &mut Lineage, run: Option<&Path>) {
     let newest = run.and_then(|directory| Checkpoints::new(directory).open_latest().ok().flatten());
     if let Some(origin) = newest.and_then(|checkpoint| artefact::said(checkpoint.path()).ok().flatten()) {
         lineage.joins(&origin.lineage);
+    }
+}
+
+/// What is done next in a run's directory: as long as nothing was published there, it begins.
+pub(crate) fn next_action(directory: &Path) -> Action {
+    match Checkpoints::new(directory).latest() {
+        Ok(None) => Action::Train,
+        // What cannot be read is told by whoever goes on from it.
+        _ => Action::Resume,
     }
 }
 

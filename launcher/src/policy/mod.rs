@@ -11,7 +11,7 @@ use sirocco_policy::Action;
 
 use crate::cli::{Overrides, PolicyAction};
 use crate::failure::Failure;
-use crate::gate::{DataFile, RunPolicy};
+use crate::gate::{DataFile, RunPolicy, next_action};
 use crate::train::directory::RunDirectory;
 use crate::train::{here, read_run_file, run_to_resume};
 
@@ -50,7 +50,7 @@ impl Subject {
 
     /// What is usually done with it.
     fn usual(&self) -> Action {
-        if self.directory.is_some() { Action::Resume } else { Action::Train }
+        self.path().map_or(Action::Train, next_action)
     }
 
     fn path(&self) -> Option<&Path> {

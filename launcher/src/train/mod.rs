@@ -71,10 +71,25 @@ impl Ready {
     }
 }
 
+/// What the policy is asked about a run before its ranks are started, which ask again.
+#[derive(Clone, Copy)]
+pub(crate) enum Asks {
+    /// May its data be tokenised, and may it be trained?
+    All,
+    /// The first alone: no rank will be started, and others may have to approve of the training first.
+    Preparing,
+}
+
 /// Trains or resumes. Returns the exit code: 0, or 75 after an early stop with a checkpoint.
 pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
-    let Ready { run, directory, lock, steps, .. } = prepare(&arguments.wanted, arguments.json, Place::Here)?;
+    let only_prepares = arguments.until == Some(0);
+    let asks = if only_prepares { Asks::Preparing } else { Asks::All };
+    let Ready { run, directory, lock, steps, .. } = prepare(&arguments.wanted, arguments.json, (Place::Here, asks))?;
     let done = directory.newest_checkpoint()?.unwrap_or(0);
+    if only_prepares {
+        say(format_args!("{}: prepared, {done} of {steps} steps done", directory.shown()));
+        return Summary::of(&directory, &run, steps, State::Stopped)?.print(arguments.json).map(|()| 0);
+    }
     let goal = arguments.until.map_or(steps, |until| until.min(steps));
     let only_evaluation = done == steps && curve(&directory)?.lacks_last_evaluation(&run, steps);
     if done >= goal && !only_evaluation {
@@ -98,8 +113,8 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
 }
 
 /// Everything that has to be done and refused before ranks can start.
-pub(crate) fn prepare(wanted: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
-    if wanted.run.is_dir() { resume(wanted, as_json, place) } else { begin(wanted, as_json, place) }
+pub(crate) fn prepare(wanted: &Wanted, as_json: bool, how: (Place, Asks)) -> Result<Ready, Failure> {
+    if wanted.run.is_dir() { resume(wanted, as_json, how) } else { begin(wanted, as_json, how) }
 }
 
 /// The run file with the overrides of the command line, and a note about each setting that changes nothing.
@@ -125,7 +140,7 @@ pub(crate) fn directory_of(run: &Run, typed: Option<&Path>) -> PathBuf {
     typed.map_or_else(|| Path::new("runs").join(&run.name), Path::to_owned)
 }
 
-fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
+fn begin(arguments: &Wanted, as_json: bool, (place, asks): (Place, Asks)) -> Result<Ready, Failure> {
     let file = read_run_file(&arguments.run, &arguments.overrides)?;
     let run = file.check(&here()?)?;
     let policy = RunPolicy::for_place(&run, place)?;
@@ -134,7 +149,10 @@ fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failu
     expect_disk(&run, &found.architecture, &directory, false)?;
     RunDirectory::free(&directory)?;
     let data = unless_interrupted(as_json, READING, || {}, || policy.measure(&run, None))?;
-    policy.expect(Action::Train, &data, None)?;
+    match asks {
+        Asks::All => policy.expect(Action::Train, &data, None)?,
+        Asks::Preparing => policy.expect_preparing(&data, None)?,
+    }
     let (directory, made) = RunDirectory::for_new_run(&directory)?;
     let lock = directory.lock()?;
     // Another command may have made a run here since the first look.
@@ -159,7 +177,7 @@ fn begin(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failu
     }
 }
 
-fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Failure> {
+fn resume(arguments: &Wanted, as_json: bool, (place, asks): (Place, Asks)) -> Result<Ready, Failure> {
     let directory = RunDirectory::existing(&arguments.run)?;
     if arguments.dir.is_some() {
         let message = format!("--dir: {} is a run directory already", directory.shown());
@@ -173,7 +191,10 @@ fn resume(arguments: &Wanted, as_json: bool, place: Place) -> Result<Ready, Fail
     expect_disk(&run, &found.architecture, &arguments.run, true)?;
     let tokens = directory.tokens();
     let data = unless_interrupted(as_json, READING, || {}, || policy.measure(&run, Some(&tokens)))?;
-    policy.expect(Action::Resume, &data, Some(directory.path()))?;
+    match asks {
+        Asks::All => policy.expect(next_action(directory.path()), &data, Some(directory.path()))?,
+        Asks::Preparing => policy.expect_preparing(&data, Some(directory.path()))?,
+    }
     let lock = directory.lock()?;
     directory.warn_of_missing_latest()?;
     directory.warn_of_lost_steps(curve(&directory)?.step())?;

@@ -163,6 +163,12 @@ impl Desk {
             parts.push(self.examine(Kind::Adapter, directory)?);
         }
         info!(directories = parts.len(), seconds = start.elapsed().as_secs_f64(), "examined");
+        for part in &parts {
+            let labels = self.custody.unheeded(&part.lineage);
+            if !labels.is_empty() {
+                warn!(artefact = %part.name, ?labels, "its record has labels that the rules in force do not heed; --policy names others");
+            }
+        }
         let mut lineage = Lineage::default();
         let endpoint = Endpoint { name: self.endpoint.clone(), model: args.model.clone() };
         let question = self.question(Action::Serve, &mut lineage, &parts[0]);

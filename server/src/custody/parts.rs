@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sirocco_checkpoint::{AdapterDir, CheckpointError, ModelDir};
-use sirocco_custody::artefact::{is_signed, verified_for};
+use sirocco_custody::artefact::{is_signed, measured, verified_for};
 use sirocco_custody::{Custody, Lineage};
 use sirocco_policy::{Kind, Name, Sha256Digest};
 use sirocco_signing::trust::{Trust, role};
@@ -56,12 +56,12 @@ fn unsigned(custody: &Custody, kind: Kind, directory: &Path) -> Result<Part, Fai
     Ok(Part { name, digest, lineage, signer: None })
 }
 
-/// The digest of the files that a network is made of.
+/// The digest of a directory in which a network is. What it lacks is told in the words of who would load it.
 fn bytes(kind: Kind, directory: &Path) -> Result<Sha256Digest, Failure> {
-    let hex = match kind {
-        Kind::Adapter => AdapterDir::open(directory).and_then(|adapter| adapter.digest()),
-        _ => ModelDir::open(directory).and_then(|model| model.digest()),
+    let opened = match kind {
+        Kind::Adapter => AdapterDir::open(directory).map(drop),
+        _ => ModelDir::open(directory).map(drop),
     };
-    let hex = hex.map_err(|error: CheckpointError| Failure::Engine(EngineError::Directory(error)))?;
-    Sha256Digest::from_hex(&hex).ok_or(Failure::Digest { found: hex })
+    opened.map_err(|error: CheckpointError| Failure::Engine(EngineError::Directory(error)))?;
+    measured(directory, &[]).map_err(Failure::Artefact)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use sirocco_checkpoint::{FileDigest, ModelDir, digest_of};
+use sirocco_checkpoint::{FileDigest, ModelDir};
 use sirocco_comm::Communicator;
 use sirocco_config::Run;
 use sirocco_custody::{Custody, Deed, Lineage, Origin, Question, RUN_STARTED, host};
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 
 const OPENING: Round = Round { name: "rules", failed: "could not open its rules, keys or ledger" };
 const ASKING: Round = Round { name: "policy", failed: "may not go on" };
-const BASE: Round = Round { name: "base's signature", failed: "could not verify the base" };
+const BASE: Round = Round { name: "base's files", failed: "could not verify the base" };
 
 /// Leave to train: what [`super::training::Training`] cannot be made without.
 pub(super) enum Permit {
@@ -103,11 +103,10 @@ impl Materials<'_> {
             })?;
             parts.push(custody.uses(&mut lineage, Kind::Data, file, digest));
         }
-        let origin =
-            together(communicator, BASE, || keeper.map_or(Ok(None), |keeper| keeper.origin_of_base(self.base, self.base_files)))?;
-        let digest =
-            BareDigest::from_hex(&digest_of(self.base_files)).ok_or_else(|| Failure::failed("the base has no digest"))?;
-        parts.push(match origin.into_iter().next().flatten().map(verified) {
+        let read = || keeper.map(|keeper| keeper.base(self.base, self.base_files)).transpose();
+        let read = together(communicator, BASE, read)?.into_iter().next().flatten();
+        let (digest, origin) = read.ok_or_else(|| Failure::failed("the first rank has read no base"))?;
+        parts.push(match origin.map(verified) {
             Some(origin) => {
                 lineage.joins(&origin.lineage);
                 custody.holds(&mut lineage, origin.artefact, self.base.path(), digest)

@@ -25,7 +25,12 @@ pub(super) fn newest(
     communicator: &dyn Communicator,
 ) -> Result<Option<(Checkpoint, Origin)>, Failure> {
     loop {
-        let Some(checkpoint) = whole(checkpoints, communicator)? else { return Ok(None) };
+        // Whichever rank found it, the first one writes it down.
+        let whole = whole(checkpoints, communicator).map_err(|failure| match keeper {
+            Some(keeper) => keeper.found(checkpoints.path(), failure),
+            None => failure,
+        });
+        let Some(checkpoint) = whole? else { return Ok(None) };
         let vouched = || keeper.map(|keeper| vouched(&checkpoint, checkpoints, keeper)).transpose();
         match together(communicator, SIGNED, vouched)?.into_iter().next().flatten() {
             Some(Vouched::By(origin)) => return Ok(Some((checkpoint, verified(*origin)))),

@@ -17,7 +17,11 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
         return failed(Finding::new(oms::FILE, "is missing: nothing here is signed"));
     };
     let trust = seen.demand.trusted.trust.with_role(role::RELEASE);
-    let signed = trust.and_then(|trust| oms::read_bytes(&seen.files.path.join(oms::FILE), bytes, &trust));
+    let path = seen.files.path.join(oms::FILE);
+    let signed = trust.and_then(|trust| {
+        oms::expect_own_form(&path, bytes)?;
+        oms::read_bytes(&path, bytes, &trust)
+    });
     let signed = match signed {
         Ok(signed) => signed,
         Err(error) => return failed(Finding::new(oms::FILE, error.to_string())),

@@ -51,6 +51,10 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
     if !absent.is_empty() {
         looked_at += &format!("; not there: {}", absent.join(", "));
     }
+    let strange: Vec<String> = asked.iter().flat_map(|given| beside(given, &places)).collect();
+    if !strange.is_empty() {
+        looked_at += &format!("; not of this run, and not compared: {}", strange.join(", "));
+    }
     Check::of("weights", looked_at, findings)
 }
 
@@ -63,6 +67,18 @@ fn find(given: &Path, artefact: &Artefact) -> Option<PathBuf> {
     let is_it = given.canonicalize().is_ok_and(|real| real.ends_with(&artefact.directory));
     let directory = if is_it { given.to_owned() } else { given.join(&artefact.directory) };
     directory.is_dir().then_some(directory)
+}
+
+/// What lies in a directory of artefacts and is none that the evidence names.
+fn beside(given: &Path, places: &BTreeMap<PathBuf, Vec<&Artefact>>) -> Vec<String> {
+    if places.contains_key(given) {
+        return Vec::new();
+    }
+    let entries = given.read_dir().into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !places.contains_key(path));
+    let mut names: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    names.sort();
+    names
 }
 
 fn one(seen: &Seen<'_>, artefact: &Artefact, directory: &Path) -> Vec<Finding> {

@@ -107,15 +107,15 @@ impl Manifest {
     }
 
     /// The same with digests of whole files, of which `known` need not be read: their writer has their digests. What lies there besides is read,
-    /// so that nothing is left out because its writer forgot it.
+    /// so that nothing is left out because its writer forgot it. The method of `options` does not count.
     ///
     /// # Errors
     ///
     /// Those of [`Manifest::of`], and [`Error::NotAsRecorded`] where a known file is missing or has another size.
-    pub fn of_known(root: &Path, ignore: Vec<String>, known: &[KnownFile]) -> Result<Self> {
-        let options = Options { ignore, ..Options::default() };
+    pub fn of_known(root: &Path, options: Options, known: &[KnownFile]) -> Result<Self> {
+        let options = Options { method: Method::Files, ..options };
         options.check()?;
-        let mut listing = walk::list(root, &Ignored::new(&options.ignore, &[]), false)?;
+        let mut listing = walk::list(root, &Ignored::new(&options.ignore, &[]), options.follow_links)?;
         let mut unseen: BTreeMap<&str, &KnownFile> = known.iter().map(|known| (known.file.as_str(), known)).collect();
         let (mut resources, mut differences) = (Vec::new(), Differences::default());
         listing.files.retain(|found| match unseen.remove(found.name.as_str()) {

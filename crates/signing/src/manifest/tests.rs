@@ -209,14 +209,18 @@ fn known(file: &str, content: &str) -> KnownFile {
 fn known_files_are_not_read_and_everything_else_is() {
     let dir = directory(&[("a", "1"), ("b", "22"), ("c/d", "333")]);
     let elsewhere = KnownFile { digest: Digest::of(b"not what is there"), ..known("b", "22") };
-    let manifest = Manifest::of_known(dir.path(), texts(&["model.sig"]), std::slice::from_ref(&elsewhere)).unwrap();
+    let manifest = {
+        let options = Options { ignore: texts(&["model.sig"]), ..Options::default() };
+        Manifest::of_known(dir.path(), options, std::slice::from_ref(&elsewhere)).unwrap()
+    };
     let all = Manifest::of(dir.path(), Options::default()).unwrap();
     assert_eq!(names(&manifest), names(&all));
     assert_eq!(manifest.resources[1].digest, elsewhere.digest, "taken from the caller");
     assert_eq!((manifest.resources[0].digest, manifest.resources[2].digest), (all.resources[0].digest, all.resources[2].digest));
 
     let wrong = [known("b", "2"), known("gone", "")];
-    let Err(Error::NotAsRecorded { differences, .. }) = Manifest::of_known(dir.path(), Vec::new(), &wrong) else { panic!() };
+    let found = Manifest::of_known(dir.path(), Options::default(), &wrong);
+    let Err(Error::NotAsRecorded { differences, .. }) = found else { panic!() };
     assert_eq!((differences.changed, differences.missing), (texts(&["b"]), texts(&["gone"])));
 }
 

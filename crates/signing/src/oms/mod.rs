@@ -126,6 +126,19 @@ pub fn read_bytes(path: &Path, json: &[u8], trust: &Trust) -> Result<Signed> {
     Ok(Signed { path: path.to_owned(), signer, manifest })
 }
 
+/// Refuses a signature file in another form than [`signature`] gives it. Nothing covers the bytes around what is signed, so that whoever wants each
+/// of them to count has to know what they are. The reference implementation has a form of its own.
+///
+/// # Errors
+///
+/// [`Error::Malformed`].
+pub fn expect_own_form(path: &Path, json: &[u8]) -> Result<()> {
+    if Bundle::parse(path, json)?.to_json(path)?.as_bytes() == json {
+        return Ok(());
+    }
+    Err(malformed(path, "the signature file", "other bytes around it", "the form in which sirocco writes it"))
+}
+
 impl Signed {
     /// Refuses a signature of another model than the one with this digest ([`Manifest::digest`]): without it, an older model together with its own
     /// signature is as good as the newest one.

@@ -23,7 +23,7 @@ use crate::chain::slurm::{self, Submission};
 use crate::cli;
 use crate::confined::in_job;
 use crate::failure::{Failure, Kind};
-use crate::gate::RunPolicy;
+use crate::gate::{RunPolicy, next_action};
 use crate::output::{self, count, say};
 use crate::preflight::Place;
 use crate::programs::absolute;
@@ -100,7 +100,8 @@ pub(crate) fn run(arguments: &cli::Submit) -> Result<(), Failure> {
 /// Asks the policy before anything is made or tested, about what is known so far: the data is measured later.
 fn ask_early(arguments: &cli::Submit, run: &Run) -> Result<(), Failure> {
     let typed = &arguments.wanted.run;
-    let (action, directory) = if typed.is_dir() { (Action::Resume, Some(typed.as_path())) } else { (Action::Train, None) };
+    let directory = typed.is_dir().then_some(typed.as_path());
+    let action = directory.map_or(Action::Train, next_action);
     in_job::means(run, action)?;
     let policy = RunPolicy::for_place(run, Place::Cluster)?;
     policy.plan_early(action, run, directory)?;

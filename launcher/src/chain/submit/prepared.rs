@@ -11,7 +11,7 @@ use crate::confined::{self, PREPARE, need};
 use crate::failure::{Failure, Kind};
 use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
-use crate::train::{Ready, directory_of, here, prepare, read_run_file, run_to_resume};
+use crate::train::{Asks, Ready, directory_of, here, prepare, read_run_file, run_to_resume};
 
 /// A run that is ready for its jobs.
 pub(super) fn prepared(wanted: &Wanted, as_json: bool) -> Result<Ready, Failure> {
@@ -41,7 +41,7 @@ pub(crate) fn prepare_confined(words: &[OsString]) -> Result<(), Failure> {
         return Err(Failure::usage("sirocco confined prepare: there is nothing to be confined for"));
     };
     confined::now(&demand)?;
-    let ready = prepare(&arguments.wanted, true, Place::Cluster)?;
+    let ready = prepare(&arguments.wanted, true, (Place::Cluster, Asks::All))?;
     confined::record(&ready.directory, &ready.run)
 }
 
