@@ -63,7 +63,9 @@ pub(crate) fn broken(error: &LedgerError) -> Failure {
 pub(crate) fn not_evident(error: EvidenceError) -> Failure {
     match error {
         EvidenceError::Exists { .. } => Failure::usage(error).help("--to names a new directory, or a new file that ends in .tar"),
-        EvidenceError::NoBundle { .. } | EvidenceError::ProofAlone { .. } => Failure::usage(error),
+        EvidenceError::NoBundle { .. } | EvidenceError::NoWeights { .. } | EvidenceError::ProofAlone { .. } => {
+            Failure::usage(error)
+        }
         EvidenceError::Io { what, path, source } => CustodyError::Io { what, path, source }.into(),
         EvidenceError::Ledger(error) => broken(&error),
         EvidenceError::Signing(error) => error.into(),

@@ -25,7 +25,7 @@ use sirocco_policy::Action;
 use crate::cli::{self, Overrides, Wanted};
 use crate::confined;
 use crate::failure::{Failure, Kind};
-use crate::gate::RunPolicy;
+use crate::gate::{RunPolicy, next_action};
 use crate::output::{count, mesh, say};
 use crate::plan::expect_disk;
 use crate::preflight::{Place, preflight};

@@ -16,7 +16,7 @@ use crate::train::{Asks, Ready, directory_of, here, prepare, read_run_file, run_
 /// A run that is ready for its jobs.
 pub(super) fn prepared(wanted: &Wanted, as_json: bool) -> Result<Ready, Failure> {
     if demand(wanted)?.is_none() {
-        return prepare(wanted, as_json, Place::Cluster);
+        return prepare(wanted, as_json, (Place::Cluster, Asks::All));
     }
     let own = std::env::current_exe()
         .map_err(|error| Failure::new(Kind::Machine, format_args!("cannot find the path of this program: {error}")))?;
