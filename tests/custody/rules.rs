@@ -4,7 +4,7 @@ use std::fs;
 
 use sirocco_tests::program::run;
 
-use super::{ABROAD, ledger, prepared, ranks, refused, rules, rules_at, saved};
+use super::{ABROAD, ledger, prepared, ranks, refused, rules, rules_at};
 
 #[test]
 fn a_run_where_the_data_may_not_be_makes_no_step() {
