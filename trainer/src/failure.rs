@@ -12,7 +12,7 @@ use sirocco_config::{OtherOrigin, other_checkpoint, shell_word};
 use sirocco_custody::{Class, CustodyError};
 use sirocco_model::ModelError;
 use sirocco_parallel::ParallelError;
-use sirocco_policy::Decision;
+use sirocco_policy::{Decision, NotTaken};
 
 /// Why a job ended without its result. The numbers are exit codes, the same in all programs.
 #[derive(Debug)]
@@ -155,6 +155,9 @@ impl Failure {
         let help = match &error {
             CustodyError::Refused(decision) => return Self::refused(decision, run),
             CustodyError::NoSet { .. } | CustodyError::Set { .. } => format!("policy.set in {run_file} names the rules"),
+            CustodyError::NotTaken { why: NotTaken::Other { .. }, .. } => {
+                format!("policy.set in {run_file} has to name the set that is demanded")
+            }
             CustodyError::NotTaken { .. } => {
                 "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY".to_owned()
             }

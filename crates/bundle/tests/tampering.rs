@@ -68,6 +68,23 @@ fn a_flipped_bit_in_any_byte_is_refused_by_the_name_of_its_file() {
 }
 
 #[test]
+fn bytes_around_what_is_signed_are_refused() {
+    let case = Case::new();
+    let next = case.members[1].0;
+    let size = usize::from_str_radix(std::str::from_utf8(&case.good[124..135]).unwrap(), 8).unwrap();
+    let signature = &case.good[512..512 + size];
+    let with = |signature: &[u8]| {
+        let bytes = signature.len() as u64;
+        let head = [&header("model.sig", bytes).unwrap()[..], signature, &vec![0; padding(bytes)]].concat();
+        case.refusal(&[&head, &case.good[next..]].concat())
+    };
+    assert_eq!(with(signature), None);
+    for bad in [[signature, b"\n"].concat(), [b" ", signature].concat(), [&signature[..1], b" ", &signature[1..]].concat()] {
+        assert!(with(&bad).unwrap().contains("other bytes around it"));
+    }
+}
+
+#[test]
 fn a_bundle_that_was_cut_anywhere_is_refused() {
     let case = Case::new();
     for end in 0..case.good.len() {

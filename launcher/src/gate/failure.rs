@@ -1,7 +1,7 @@
 //! The words and exit codes of what goes wrong around an action.
 use sirocco_custody::{Class, CustodyError};
 use sirocco_ledger::LedgerError;
-use sirocco_policy::Decision;
+use sirocco_policy::{Decision, NotTaken};
 use sirocco_signing::Error as SigningError;
 
 use crate::failure::{Failure, Kind};
@@ -22,6 +22,9 @@ impl From<CustodyError> for Failure {
                 let help =
                     format!("copy {}/release.pub there, with the role \"checkpoint\" if there is a roles.json", keys.display());
                 return Failure::new(kind, error).help(help);
+            }
+            CustodyError::NotTaken { why: NotTaken::Other { .. }, .. } => {
+                "name the set that is demanded; sirocco policy sign prints the digest of one"
             }
             CustodyError::NotTaken { .. } => "whoever answers for the rules signs them: sirocco policy sign DIR --key KEY",
             CustodyError::NoSet { .. } => "sirocco policy init DIR --from luxembourg-public makes a set to start from",

@@ -41,6 +41,9 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
         let message = format!("--artefact {artefact}: {} takes {}", arguments.action, kinds.join(", "));
         return Err(Failure::usage(message).help(format_args!("for example {}:{}", kinds.join(":"), run.name)));
     }
+    if artefact.name != run.name {
+        say(format_args!("note: this run makes no {artefact}: what it makes is called {}", run.name));
+    }
     let day = today();
     let until = arguments.until.unwrap_or_else(|| later(day));
     if until < day {
