@@ -52,7 +52,7 @@ fn a_base_is_all_of_its_files() {
 fn a_base_that_is_not_what_was_signed_is_refused_on_the_node() {
     let place = saved();
     run("sirocco-train", &["export", "run", "--to", "base", "--merge"], place.path()).expect_code(0);
-    place.prepare("next", "model.path=base");
+    place.prepare("next", "model.path=base name=next");
     let record = place.path().join("base/origin.json");
     let before = fs::read(&record).expect("the record");
     fs::write(&record, [&before[..], b"\n"].concat()).expect("another record");
