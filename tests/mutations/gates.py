@@ -55,9 +55,9 @@ pub fn believed(directory: &Path, _: &Trust, _: &str, _: &[KnownFile]) -> Result
 LAUNCHER = ["--test", "launcher", "policy"]
 BUNDLES = ["--test", "launcher", "bundle"]
 RANKS = ["--test", "custody"]
+CHECKPOINTS, EXPORTS, BASES, RULES = ([*RANKS, part] for part in ("checkpoints", "exports", "bases", "rules"))
 CONFINED = ["--test", "confined"]
 RANK_ALONE = ["--bin", "sirocco-train", "confined"]
-CUSTODY = ["--lib"]
 AROUND = ["--test", "around"]
 SERVER = ["--test", "http"]
 EVIDENCE = ["--test", "insider", "--test", "tampering"]
@@ -107,15 +107,15 @@ MUTATIONS = {
     "import-bundle": (OWN, ADMIT_OWN, own("Import"), BUNDLES),
     "train-on-node": (RANK, "custody.decide::<verb::Train", "custody.blind().decide::<verb::Train", RANKS),
     "resume-on-node": (RANK, "custody.decide::<verb::Resume", "custody.blind().decide::<verb::Resume", RANKS),
-    "export": (LEAVE, "custody.admit::<verb::Export", "custody.blind().admit::<verb::Export", RANKS),
-    "merge": (LEAVE, "custody.admit::<verb::Merge", "custody.blind().admit::<verb::Merge", RANKS),
+    "export": (LEAVE, "custody.admit::<verb::Export", "custody.blind().admit::<verb::Export", EXPORTS),
+    "merge": (LEAVE, "custody.admit::<verb::Merge", "custody.blind().admit::<verb::Merge", EXPORTS),
     "checkpoint-signature": (KEEPER, "artefact::verified(directory, &self.trust, role::CHECKPOINT",
-                             "artefact::believed(directory, &self.trust, role::CHECKPOINT", RANKS),
-    "checkpoint-unsigned": (KEEPER, "if !artefact::is_signed(directory) {", "if !artefact::is_signed(directory) && step > u64::MAX - 1 {", RANKS),
+                             "artefact::believed(directory, &self.trust, role::CHECKPOINT", CHECKPOINTS),
+    "checkpoint-unsigned": (KEEPER, "if !artefact::is_signed(directory) {", "if !artefact::is_signed(directory) && step > u64::MAX - 1 {", CHECKPOINTS),
     "checkpoint-in-ledger": ("trainer/src/run/newest.rs", "same(checkpoint.path(), digest, expected).map(|()| origin)",
-                             "same(checkpoint.path(), digest, expected).map_or(Ok(origin.clone()), |()| Ok(origin))", RANKS),
+                             "same(checkpoint.path(), digest, expected).map_or(Ok(origin.clone()), |()| Ok(origin))", CHECKPOINTS),
     "newest-checkpoint": ("trainer/src/run/newest.rs", "is_ok_and(|(digest, _)| digest == newest.digest)",
-                          "is_ok_and(|(digest, _)| digest == newest.digest && step > newest.step)", RANKS),
+                          "is_ok_and(|(digest, _)| digest == newest.digest && step > newest.step)", CHECKPOINTS),
     "serve": (DESK, "self.custody.admit(question, endpoint", "self.custody.blind().admit(question, endpoint", SERVER),
     "add-adapter": (DESK, "self.custody.admit(question, addition", "self.custody.blind().admit(question, addition", SERVER),
     "served-signature": (
@@ -127,46 +127,46 @@ MUTATIONS = {
     "confine-launcher": ("launcher/src/main.rs", "    confined::apply(&command)?;\n", "", CONFINED),
     "confine-rank": ("trainer/src/confined.rs", "if found >= least {", "if found >= least || found < least {", RANK_ALONE),
     "confine-rank-asked": (RANK, "        confined::expect(run.policy.confinement)?;\n", "", CONFINED),
-    "tokens": (RANK, "data.iter().try_for_each(|side| keeper.expect_prepared(side.side(), side.digest()))?;", "", RANKS),
+    "tokens": (RANK, "data.iter().try_for_each(|side| keeper.expect_prepared(side.side(), side.digest()))?;", "", RULES),
     "base-signature": (KEEPER, "artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known)",
-                       "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", RANKS),
+                       "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", BASES),
     "launcher-signature": ("launcher/src/gate/account.rs", "artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
                            "artefact::believed(directory, trust, role::RELEASE, &[])", LAUNCHER),
     "approval-signer": ("crates/custody/src/approvals.rs", "if signers.iter().all(|signer| signer.name != approval.approver) {",
-                        "if signers.is_empty() {", CUSTODY),
-    "approval-run": ("crates/custody/src/approvals.rs", "if approval.run != about.run {", "if approval.run.is_empty() {", CUSTODY),
+                        "if signers.is_empty() {", ["--lib", "approvals"]),
+    "approval-run": ("crates/custody/src/approvals.rs", "if approval.run != about.run {", "if approval.run.is_empty() {", ["--lib", "approvals"]),
     "sealed-history": ("crates/custody/src/history.rs", "            check(&directory, key, &sealed.checkpoint.origin)?;\n",
-                       "            let _ = check(&directory, key, &sealed.checkpoint.origin);\n", CUSTODY),
+                       "            let _ = check(&directory, key, &sealed.checkpoint.origin);\n", ["--lib", "history"]),
     "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
     "machine-trust": ("crates/custody/src/trust.rs", "Some(machine) => own.under(&machine),", "Some(_) => own,", LAUNCHER),
     "places": ("crates/custody/src/custody.rs", "let real = place(&base, Path::new(written));", "let real = written.to_owned();", AROUND),
-    "other-key": (KEEPER, "        book.expect_key(&keys.ledger).map_err(failed)?;\n", "", RANKS),
+    "other-key": (KEEPER, "        book.expect_key(&keys.ledger).map_err(failed)?;\n", "", RULES),
     "signed-rules": (
         "crates/custody/src/custody.rs",
         "set.set.guard(&set.demands)",
         "set.set.guard(&[])",
         LAUNCHER,
     ),
-    "settled-rules": (KEEPER, "        book.history(&keys.ledger).and_then(|history| history.expect_policy(run, &run_file)).map_err(failed)?;\n", "", RANKS),
+    "settled-rules": (KEEPER, "        book.history(&keys.ledger).and_then(|history| history.expect_policy(run, &run_file)).map_err(failed)?;\n", "", RULES),
     "settled-rules-packed": (PACK, "    asked.expect_settled(&book, &keys)?;\n", "", BUNDLES),
-    "read-of-set": ("crates/custody/src/set.rs", "        expect_read(path, &file)?;\n", "", CUSTODY),
+    "read-of-set": ("crates/custody/src/set.rs", "        expect_read(path, &file)?;\n", "", ["--lib", "set"]),
     "fixed-places": ("crates/custody/src/set.rs", "        fixed?;\n", "        let _ = fixed;\n", LAUNCHER),
-    "base-files": ("trainer/src/export.rs", "        keeper.expect_base(&base, &files, &origin)?;\n", "", RANKS),
-    "refused-checkpoint": (KEEPER, "if failure.is_of_a_file() {", "if failure.is_of_a_file() && directory.is_file() {", RANKS),
+    "base-files": ("trainer/src/export.rs", "        keeper.expect_base(&base, &files, &origin)?;\n", "", BASES),
+    "refused-checkpoint": (KEEPER, "if failure.is_of_a_file() {", "if failure.is_of_a_file() && directory.is_file() {", CHECKPOINTS),
     "own-form": ("crates/evidence/src/check/signature.rs", "        oms::expect_own_form(&path, bytes)?;\n", "", EVIDENCE),
     "own-form-bundle": ("crates/bundle/src/read.rs", "        oms::expect_own_form(&path.join(oms::FILE), &signature)?;\n", "",
                         ["--test", "tampering"]),
-    "recorded-in-plan": (RUN, "        remember(&mut lineage, run);\n", "", RANKS),
+    "recorded-in-plan": (RUN, "        remember(&mut lineage, run);\n", "", RULES),
     "signer-at-check": ("launcher/src/commands/check.rs", "        self.policy.expect_signer()?;\n", "", LAUNCHER),
     "signer-at-submit": ("launcher/src/chain/submit/mod.rs", "    policy.expect_signer()\n", "    Ok(())\n", LAUNCHER),
     "signer-at-train": (RUN, "self.expect_preparing(data, directory)?;\n        self.expect_signer()\n",
                         "self.expect_preparing(data, directory)\n", LAUNCHER),
-    "lost-keys": ("crates/custody/src/keys.rs", "Some(ledger) if is_empty(path)? =>", "Some(ledger) if is_empty(path)? && path.is_file() =>", CUSTODY),
-    "attempts": ("crates/confine/src/witness.rs", "if !beyond.is_empty() {", "if beyond.len() > 1000 {", CUSTODY),
-    "broker-host": (BROKER, "if !self.peers.knows(to.ip()) || ", "if ", CUSTODY),
-    "broker-port": (BROKER, " || !self.peers.ports.contains(&to.port())", "", CUSTODY),
-    "broker-key": (BROKER, "        self.peers.key.connecting(&peer, PATIENCE)?;\n", "", CUSTODY),
-    "broker-peer": (BROKER, " && self.peers.key.accepting(&peer, PATIENCE_WITH_PEERS).is_ok()", "", CUSTODY),
+    "lost-keys": ("crates/custody/src/keys.rs", "Some(ledger) if is_empty(path)? =>", "Some(ledger) if is_empty(path)? && path.is_file() =>", ["--lib", "keys"]),
+    "attempts": ("crates/confine/src/witness.rs", "if !beyond.is_empty() {", "if beyond.len() > 1000 {", ["--lib", "witness"]),
+    "broker-host": (BROKER, "if !self.peers.knows(to.ip()) || ", "if ", ["--lib", "hosts"]),
+    "broker-port": (BROKER, " || !self.peers.ports.contains(&to.port())", "", ["--lib", "hosts"]),
+    "broker-key": (BROKER, "        self.peers.key.connecting(&peer, PATIENCE)?;\n", "", ["--lib", "hosts"]),
+    "broker-peer": (BROKER, " && self.peers.key.accepting(&peer, PATIENCE_WITH_PEERS).is_ok()", "", ["--lib", "hosts"]),
     "bundle-parts": ("crates/bundle/src/read.rs", "own_signer(path, part, &kept, trust)?", "String::new()", ["--test", "travel", "--test", "launcher"]),
     **{f"evidence-{check}": unchecked(check) for check in CHECKS},
 }
@@ -178,6 +178,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=MUTATIONS, metavar="NAME", help="only these")
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/mutations", help="where cargo builds")
     parser.add_argument("--keep", type=pathlib.Path, help="write the results there, as JSON")
+    parser.add_argument("--tested", action="store_true", help="the tests have just passed on the tree as it is: do not run them again")
     arguments = parser.parse_args()
     if arguments.list:
         print("\n".join(MUTATIONS))
@@ -185,17 +186,25 @@ def main():
     chosen = arguments.only or list(MUTATIONS)
     with tempfile.TemporaryDirectory(prefix="sirocco-mutations-") as scratch:
         tree = copy(pathlib.Path(scratch) / "tree")
-        return judge(Workshop(tree, arguments.target.resolve()), chosen, arguments.keep)
+        workshop = Workshop(tree, arguments.target.resolve())
+        if not arguments.tested and not passes(workshop, chosen):
+            return 1
+        return judge(workshop, chosen, arguments.keep)
 
 
-def judge(workshop, chosen, keep):
-    """Every mutation beside the tree as it is; 0 if all were found."""
+def passes(workshop, chosen):
+    """Whether the tree as it is passes the tests that have to notice."""
     for tests in {json.dumps(MUTATIONS[name][3]) for name in chosen}:
         words = json.loads(tests)
         passed, output = workshop.test(words)
         if not passed:
             sys.stderr.write(f"{output}\nerror: the tests fail without a mutation: {' '.join(words)}\n")
-            return 1
+            return False
+    return True
+
+
+def judge(workshop, chosen, keep):
+    """Every mutation; 0 if all were found."""
     results = {}
     for name in chosen:
         file, there, put, words = MUTATIONS[name]
