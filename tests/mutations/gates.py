@@ -69,6 +69,9 @@ RANK = "trainer/src/run/custody.rs"
 KEEPER = "trainer/src/custody.rs"
 DESK = "server/src/custody/mod.rs"
 
+# Targets whose tests start our programs.
+WITH_PROGRAMS = {"launcher", "custody", "confined", "http"}
+
 PACK = "launcher/src/bundle/pack.rs"
 BROKER = "crates/confine/src/hosts.rs"
 CHECKS = ["signature", "record", "ledger", "proofs", "decisions", "signers", "artefacts", "confinement", "weights"]
@@ -252,9 +255,12 @@ class Workshop:
         return Change(self.tree / file, there, put)
 
     def test(self, words):
-        """Builds the programs and runs tests. Whether both went well, and what was said."""
+        """Builds the programs, where the tests start any, and runs tests. Whether both went well, and what was said."""
         said = ""
-        for command in (["build"], ["test", "--no-fail-fast", *words]):
+        commands = [["test", "--no-fail-fast", *words]]
+        if WITH_PROGRAMS.intersection(words):
+            commands.insert(0, ["build"])
+        for command in commands:
             command = ["cargo", command[0], "--release", "--locked", "--workspace", *command[1:]]
             ended = subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True)
             said += ended.stdout + ended.stderr
