@@ -1,5 +1,6 @@
 //! Which level a command needs: the least at which the policy allows it, and never less than `[policy] confinement`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::cli::{BundleAction, BundleOpen, BundlePack, Command, Convert, DataAct
 use crate::commands::export;
 use crate::confined::{HELPER, called, files};
 use crate::failure::{Failure, Kind};
-use crate::gate::{self, RunPolicy, next_action};
+use crate::gate::{self, RunPolicy, next_action, remember};
 use crate::train::directory::RunDirectory;
 use crate::train::{directory_of, here};
 
@@ -136,7 +137,7 @@ fn opening(arguments: &BundleOpen) -> Result<Option<Demand>, Failure> {
 
 fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
     let mut lineage = Lineage::default();
-    let name = custody.will_use(&mut lineage, kind, path);
+    let name = custody.will_use_recorded(&mut lineage, kind, path);
     Question::new(action, name, lineage)
 }
 
@@ -166,7 +167,8 @@ fn read(file: &Path, overrides: Option<&Overrides>) -> Option<Run> {
 fn demand(run: &Run, (made, actions): (Of, &[Action]), written: &[&Path], allowed: Allowed) -> Result<Option<Demand>, Failure> {
     let policy = RunPolicy::open(run)?;
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
-    let questions: Vec<_> = actions.iter().map(|action| of_run(policy.custody(), run, (made, *action))).collect();
+    let mut questions: Vec<_> = actions.iter().map(|action| of_run(policy.custody(), run, (made, *action))).collect();
+    questions.iter_mut().for_each(|question| remember(&mut question.lineage, written.first().copied()));
     let least = match allowing(policy.custody(), &questions) {
         Some(level) if wanted.max(level) == Level::Environment => return Ok(Some(only_variables())),
         Some(level) => wanted.max(level),
@@ -184,8 +186,11 @@ pub(super) fn allowing(custody: &Custody, questions: &[Question]) -> Option<Leve
     let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
     levels.into_iter().find(|level| {
         let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
-        // As for a plan: what bytes have which digests is looked at inside.
-        let planned = questions.iter().cloned().map(|question| Question { confinement, planned: true, ..question });
+        // As for a plan: what bytes have which digests, and who approved, is looked at inside.
+        let approved_by: BTreeSet<_> = custody.gate().facts().principals().collect();
+        let planned = questions.iter().cloned();
+        let planned =
+            planned.map(|question| Question { confinement, planned: true, approved_by: approved_by.clone(), ..question });
         planned.into_iter().all(|question| custody.ask(question).is_ok())
     })
 }
@@ -217,4 +222,26 @@ fn possible(allowed: Allowed, least: Level) -> Result<Allowed, Failure> {
     let offer = probe(&helper).map_err(|error| Failure::new(Kind::Machine, error))?;
     let hosts = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     Ok(if offer.namespace.is_some() { allowed } else { Allowed::Hosts { hosts, by: Connects::Itself } })
+}
+
+#[cfg(test)]
+mod tests {
+    use sirocco_custody::Settings;
+
+    use super::*;
+
+    #[test]
+    fn what_others_have_to_approve_has_the_level_that_it_needs_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = "@id(\"all\")\npermit(principal, action, resource)\nwhen { context.approvedByRoles.contains(\"officer\") && \
+                     context.confinement.measured >= 3 };\n";
+        std::fs::write(folder.path().join("policy.cedar"), rules).unwrap();
+        let facts = "[site.local]\ncountry = \"FR\"\n[person.officer]\nroles = [\"officer\"]\n";
+        std::fs::write(folder.path().join("facts.toml"), facts).unwrap();
+        let set = folder.path().display().to_string();
+        let settings = Settings { set, facts: vec![], purpose: None, site: "local".to_owned(), account: None };
+        let custody = Custody::open(settings, folder.path(), None).unwrap();
+        let export = Question::new(Action::Export, Name::new(Of::Adapter, "tiny"), Lineage::default());
+        assert_eq!(allowing(&custody, &[export]), Some(Level::Landlock));
+    }
 }

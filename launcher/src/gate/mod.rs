@@ -8,6 +8,6 @@ mod run;
 
 pub(crate) use measured::{DataFile, expect_same};
 pub(crate) use own::{Measured, OwnPolicy, custody};
-pub(crate) use run::{AdmittedData, RunPolicy, made_by, next_action};
+pub(crate) use run::{AdmittedData, RunPolicy, made_by, next_action, remember};
 
 pub(crate) use crate::confined::level as confinement;

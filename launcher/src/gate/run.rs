@@ -251,7 +251,7 @@ impl RunPolicy {
 
 /// What the newest checkpoint says of itself. For a plan it is believed: it only makes the answer stricter, and the ranks, which verify it, say
 /// what is wrong with one that cannot be read.
-fn remember(lineage: &mut Lineage, run: Option<&Path>) {
+pub(crate) fn remember(lineage: &mut Lineage, run: Option<&Path>) {
     let newest = run.and_then(|directory| Checkpoints::new(directory).open_latest().ok().flatten());
     if let Some(origin) = newest.and_then(|checkpoint| artefact::said(checkpoint.path()).ok().flatten()) {
         lineage.joins(&origin.lineage);

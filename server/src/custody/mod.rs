@@ -93,8 +93,8 @@ pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
     let custody = rules(args, trust.as_ref())?;
     let endpoint = Name::new(Kind::Endpoint, "endpoint");
     let mut lineage = Lineage::default();
-    let mut parts = vec![custody.will_use(&mut lineage, Kind::Model, &args.model)];
-    parts.extend(args.adapters.iter().map(|(_, directory)| custody.will_use(&mut lineage, Kind::Adapter, directory)));
+    let mut parts = vec![custody.will_use_recorded(&mut lineage, Kind::Model, &args.model)];
+    parts.extend(args.adapters.iter().map(|(_, directory)| custody.will_use_recorded(&mut lineage, Kind::Adapter, directory)));
     lineage.makes(&endpoint, parts);
     let allowed = |level: &Level| {
         let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
