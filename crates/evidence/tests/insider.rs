@@ -240,6 +240,14 @@ fn what_got_through_and_what_was_not_measured_is_told() {
         run.did(Deed::new("run.started"));
     };
     assert!(recorded(|run| begin(run, Some(confined(REPORT)))).0.is_empty());
+    // A command beside the run, such as an export that was refused, says nothing of its ranks.
+    let lower = REPORT.replace("landlock", "seccomp");
+    let beside = recorded(|run| {
+        run.did(confined(&lower));
+        begin(run, Some(confined(REPORT)));
+        run.did(confined(&lower));
+    });
+    assert!(beside.0.is_empty(), "{beside:#?}");
     let rows = [
         (REPORT.replace("false", "true"), "tcp: got through"),
         (REPORT.replace("landlock", "seccomp"), "level 1 was reached, but the decision rests on level 2"),

@@ -250,18 +250,21 @@ impl RunPolicy {
 }
 
 /// What the newest checkpoint says of itself. For a plan it is believed: it only makes the answer stricter, and the ranks, which verify it, say
-/// what is wrong with one that cannot be read.
+/// what is wrong with one that cannot be read. Nothing but its record is read, by one thread: this process may still have to be confined.
 pub(crate) fn remember(lineage: &mut Lineage, run: Option<&Path>) {
-    let newest = run.and_then(|directory| Checkpoints::new(directory).open_latest().ok().flatten());
-    if let Some(origin) = newest.and_then(|checkpoint| artefact::said(checkpoint.path()).ok().flatten()) {
+    let newest = run.and_then(|directory| {
+        let checkpoints = Checkpoints::new(directory);
+        Some(checkpoints.step_path(checkpoints.steps().ok()?.pop()?))
+    });
+    if let Some(origin) = newest.and_then(|path| artefact::said(&path).ok().flatten()) {
         lineage.joins(&origin.lineage);
     }
 }
 
 /// What is done next in a run's directory: as long as nothing was published there, it begins.
 pub(crate) fn next_action(directory: &Path) -> Action {
-    match Checkpoints::new(directory).latest() {
-        Ok(None) => Action::Train,
+    match Checkpoints::new(directory).steps() {
+        Ok(steps) if steps.is_empty() => Action::Train,
         // What cannot be read is told by whoever goes on from it.
         _ => Action::Resume,
     }

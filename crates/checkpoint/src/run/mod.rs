@@ -48,7 +48,7 @@ impl Checkpoints {
     }
 
     /// The directory of one step's checkpoint, whether it exists or not.
-    pub(crate) fn step_path(&self, step: u64) -> PathBuf {
+    pub fn step_path(&self, step: u64) -> PathBuf {
         self.dir.join(step_name(step))
     }
 

@@ -19,11 +19,11 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
     let (demanded, unreadable) = demanded(entries);
     findings.extend(unreadable);
     for node in &measured {
-        if let Err(what) = one(seen, node, demanded) {
+        if let Err(what) = one(seen, node) {
             findings.push(Finding::new(&node.file, what));
         }
     }
-    findings.extend(unmeasured(entries, &measured));
+    findings.extend(beginnings(entries, &measured));
     let asked =
         demanded.map_or_else(|| "decisions rest on no level".to_owned(), |level| format!("decisions rest on level {level}"));
     let open: BTreeSet<&str> = measured.iter().filter(|node| is_open(seen, node)).map(|node| node.host.as_str()).collect();
@@ -63,28 +63,46 @@ fn demanded(entries: &[Numbered]) -> (Option<u64>, Vec<Finding>) {
     (levels, findings)
 }
 
-/// Nodes of which nothing was measured between the beginning of a run, or its going on, and the one before.
-fn unmeasured(entries: &[Numbered], measured: &[Node]) -> Vec<Finding> {
-    let measured: BTreeMap<u64, &str> = measured.iter().map(|node| (node.entry, node.host.as_str())).collect();
-    let (mut fresh, mut level, mut findings) = (BTreeSet::<&str>::new(), 0, Vec::new());
+/// Nodes of which nothing was measured between the beginning of a run, or its going on, and the one before, and those that were less confined
+/// than the decision rests on. The last measurement before a beginning is that of its ranks: others are of commands that asked for themselves.
+fn beginnings(entries: &[Numbered], measured: &[Node]) -> Vec<Finding> {
+    let measured: BTreeMap<u64, &Node> = measured.iter().map(|node| (node.entry, node)).collect();
+    let (mut fresh, mut level, mut findings) = (BTreeMap::new(), 0, Vec::new());
     for one in entries {
-        fresh.extend(measured.get(&one.index));
+        if let Some(node) = measured.get(&one.index) {
+            fresh.insert(node.host.as_str(), (*node, &one.entry));
+        }
         if let Some(Ok(found)) = rests_on(one) {
             level = level.max(found);
         }
         if [STARTED, RESUMED].contains(&one.entry.verb.as_str()) {
-            let missing = of_run(one).into_iter().filter(|host| level > 0 && !fresh.contains(host));
-            let what = |host: &str| {
-                let (index, verb) = (one.index, &one.entry.verb);
-                format!(
-                    "entry {index}, {verb}: the node {host} was not measured before it, though its decision rests on level {level}"
-                )
-            };
-            findings.extend(missing.map(|host| Finding::new("confinement/", what(host))));
-            (fresh, level) = (BTreeSet::new(), 0);
+            let hosts = of_run(one).into_iter().filter(|_| level > 0);
+            findings.extend(hosts.filter_map(|host| match fresh.get(host) {
+                Some((node, entry)) => lower(entry, level).map(|what| Finding::new(&node.file, what)),
+                None => Some(not_measured(one, host, level)),
+            }));
+            (fresh, level) = (BTreeMap::new(), 0);
         }
     }
     findings
+}
+
+fn not_measured(one: &Numbered, host: &str, level: u64) -> Finding {
+    let (index, verb) = (one.index, &one.entry.verb);
+    let what =
+        format!("entry {index}, {verb}: the node {host} was not measured before it, though its decision rests on level {level}");
+    Finding::new("confinement/", what)
+}
+
+/// What is wrong with a measurement where a decision rests on a level.
+fn lower(entry: &Entry, demanded: u64) -> Option<String> {
+    // A report that is none is a finding by itself.
+    let report: Value = serde_json::from_str(text(entry, "report")?).ok()?;
+    match reached(entry, &report) {
+        Some(reached) if reached >= demanded => None,
+        Some(reached) => Some(format!("level {reached} was reached, but the decision rests on level {demanded}")),
+        None => Some(format!("it is not said which level was reached: expected {demanded} or more ({CONFINED})")),
+    }
 }
 
 /// The machines on which a run began or went on.
@@ -103,7 +121,7 @@ fn is_open(seen: &Seen<'_>, node: &Node) -> bool {
     attempts.iter().any(|attempt| attempt.get("got_through").and_then(Value::as_bool) == Some(true))
 }
 
-fn one(seen: &Seen<'_>, node: &Node, demanded: Option<u64>) -> Result<(), String> {
+fn one(seen: &Seen<'_>, node: &Node) -> Result<(), String> {
     let numbered = at(seen.entries(), node.entry).ok_or("has no entry")?;
     let report = text(&numbered.entry, "report").ok_or("its entry has no report")?;
     let report: Value = serde_json::from_str(report).map_err(|error| format!("is no JSON: {error}"))?;
@@ -124,14 +142,8 @@ fn one(seen: &Seen<'_>, node: &Node, demanded: Option<u64>) -> Result<(), String
             || !attempt.is_some_and(|name| is_left_open(&report, name))
     });
     match beyond.count() {
-        0 => {}
-        findings => return Err(format!("has {findings} findings of its own")),
-    }
-    let Some(demanded) = demanded else { return Ok(()) };
-    match reached(&numbered.entry, &report) {
-        Some(reached) if reached >= demanded => Ok(()),
-        Some(reached) => Err(format!("level {reached} was reached, but the decision rests on level {demanded}")),
-        None => Err(format!("it is not said which level was reached: expected {demanded} or more ({CONFINED})")),
+        0 => Ok(()),
+        findings => Err(format!("has {findings} findings of its own")),
     }
 }
 
