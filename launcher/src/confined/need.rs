@@ -137,7 +137,7 @@ fn opening(arguments: &BundleOpen) -> Result<Option<Demand>, Failure> {
 
 fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
     let mut lineage = Lineage::default();
-    let name = custody.will_use_recorded(&mut lineage, kind, path);
+    let name = custody.will_use(&mut lineage, kind, path);
     Question::new(action, name, lineage)
 }
 

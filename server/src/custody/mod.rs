@@ -85,16 +85,25 @@ pub(crate) struct Desk {
     endpoint: Name,
 }
 
-/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. Where names do
-/// not tell, as far as the kernel goes: what is asked with signatures and digests decides.
+/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. It is asked about what
+/// names tell and about what records say; where neither tells, as far as the kernel goes: what is asked with signatures and digests decides.
 pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
     // What is wrong with it is said when it is used.
     let trust = args.trust.clone().or_else(places::keys).and_then(|path| trust::believed(&path).ok());
     let custody = rules(args, trust.as_ref())?;
+    let named = allowing(&custody, args, Custody::will_use);
+    let recorded = allowing(&custody, args, Custody::will_use_recorded);
+    Ok(named.max(recorded).max(args.confinement()))
+}
+
+/// How a custody names what lies somewhere.
+type Naming = fn(&Custody, &mut Lineage, Kind, &Path) -> Name;
+
+fn allowing(custody: &Custody, args: &Args, naming: Naming) -> Level {
     let endpoint = Name::new(Kind::Endpoint, "endpoint");
     let mut lineage = Lineage::default();
-    let mut parts = vec![custody.will_use_recorded(&mut lineage, Kind::Model, &args.model)];
-    parts.extend(args.adapters.iter().map(|(_, directory)| custody.will_use_recorded(&mut lineage, Kind::Adapter, directory)));
+    let mut parts = vec![naming(custody, &mut lineage, Kind::Model, &args.model)];
+    parts.extend(args.adapters.iter().map(|(_, directory)| naming(custody, &mut lineage, Kind::Adapter, directory)));
     lineage.makes(&endpoint, parts);
     let allowed = |level: &Level| {
         let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
@@ -105,7 +114,7 @@ pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
         })
     };
     let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
-    Ok(levels.into_iter().find(allowed).unwrap_or(Level::Seccomp).max(args.confinement()))
+    levels.into_iter().find(allowed).unwrap_or(Level::Seccomp)
 }
 
 fn rules(args: &Args, trust: Option<&Trust>) -> Result<Custody, Failure> {
