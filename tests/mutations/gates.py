@@ -14,12 +14,17 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# How long tests may take, in seconds, and how one that takes longer is told, as cargo tells of a test.
+LIMIT = 1800
+ENDLESS = "test did-not-end ... FAILED"
 
 # What mutations need and the project must not have: a way round.
 WAYS_ROUND = {
@@ -262,11 +267,22 @@ class Workshop:
             commands.insert(0, ["build"])
         for command in commands:
             command = ["cargo", command[0], "--release", "--locked", "--workspace", *command[1:]]
-            ended = subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True)
-            said += ended.stdout + ended.stderr
-            if ended.returncode:
+            passed, output = self.run(command, None if command[1] == "build" else LIMIT)
+            said += output
+            if not passed:
                 return False, said
         return True, said
+
+    def run(self, command, limit):
+        """Runs one command for as long as it may take, in seconds. A test that waits for what a gate would have sent is noticed by that."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        with subprocess.Popen(command, cwd=self.tree, env=self.environment, **pipes) as process:
+            try:
+                said = process.communicate(timeout=limit)[0]
+                return process.returncode == 0, said
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                return False, f"{process.communicate()[0]}\n{ENDLESS}"
 
 
 class Change:
