@@ -37,16 +37,16 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    // Before there is a thread.
-    if let Err(failure) = custody::needed(&args).and_then(|least| confined::apply(&args.listen, least)) {
-        return ExitCode::from(failure.report(args.json));
-    }
     let filter = EnvFilter::try_from_env(sirocco_config::environment::LOG.name).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    // Before there is a thread.
+    if let Err(failure) = custody::needed(&args).and_then(|least| confined::apply(&args, least)) {
+        return ExitCode::from(failure.report(args.json));
+    }
     let (confinement, attempts) = (confined::level().map_or("unknown", Confinement::word), confined::attempts());
     tracing::info!(confinement, attempts, "kept from the network as far as this says");
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -145,7 +145,7 @@ MUTATIONS = {
     "approval-run": ("crates/custody/src/approvals.rs", "if approval.run != about.run {", "if approval.run.is_empty() {", ["--lib", "approvals"]),
     "sealed-history": ("crates/custody/src/history.rs", "            check(&directory, key, &sealed.checkpoint.origin)?;\n",
                        "            let _ = check(&directory, key, &sealed.checkpoint.origin);\n", ["--lib", "history"]),
-    "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args.listen, least))", "map(drop)", SERVER),
+    "confine-server": ("server/src/main.rs", "and_then(|least| confined::apply(&args, least))", "map(drop)", SERVER),
     "machine-trust": ("crates/custody/src/trust.rs", "Some(machine) => own.under(&machine),", "Some(_) => own,", LAUNCHER),
     "places": ("crates/custody/src/custody.rs", "let real = place(&base, Path::new(written));", "let real = written.to_owned();", AROUND),
     "other-key": (KEEPER, "        book.expect_key(&keys.ledger).map_err(failed)?;\n", "", RULES),

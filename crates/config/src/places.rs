@@ -1,9 +1,9 @@
-//! Where an account keeps what belongs to none of its runs: keys, and a ledger.
+//! Where an account keeps what belongs to none of its runs, keys and a ledger, and where its libraries are.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::environment::{CONFIG_HOME, HOME, STATE_HOME, Variable};
+use crate::environment::{CONFIG_HOME, HOME, LIBRARIES, STATE_HOME, Variable};
 
 /// The account's keys, unless a run file names others: `sirocco/keys` in `XDG_CONFIG_HOME`, or in `.config` of `HOME`. `None`: neither is set.
 pub fn keys() -> Option<PathBuf> {
@@ -13,6 +13,12 @@ pub fn keys() -> Option<PathBuf> {
 /// The account's ledger: `sirocco/ledger` in `XDG_STATE_HOME`, or in `.local/state` of `HOME`. `None`: neither is set.
 pub fn ledger() -> Option<PathBuf> {
     within(STATE_HOME, ".local/state", |variable| std::env::var_os(variable.name)).map(|home| home.join("sirocco/ledger"))
+}
+
+/// Directories in which programs look for libraries besides the system's: the absolute ones of `LD_LIBRARY_PATH`.
+pub fn libraries() -> impl Iterator<Item = PathBuf> {
+    let named = std::env::var_os(LIBRARIES.name).unwrap_or_default();
+    std::env::split_paths(&named).filter(|path| path.is_absolute()).collect::<Vec<_>>().into_iter()
 }
 
 /// The XDG Base Directory Specification takes absolute paths only; a relative one counts as not set.

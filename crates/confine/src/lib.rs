@@ -49,6 +49,7 @@ mod rdma;
 mod seccomp;
 #[cfg(test)]
 mod testing;
+mod usual;
 pub mod witness;
 
 pub use apply::{Applied, Demand, Mechanism, apply, network};

@@ -14,7 +14,6 @@ use sirocco_policy::{
 use sirocco_signing::trust::Trust;
 
 use crate::account::{Account, host};
-use crate::artefact;
 use crate::book::{Book, Deed};
 use crate::error::CustodyError;
 use crate::lineage::Lineage;
@@ -175,17 +174,6 @@ impl Custody {
     /// The same for a plan, before its bytes were read.
     pub fn will_use(&self, lineage: &mut Lineage, kind: Kind, path: &Path) -> Name {
         self.lies(lineage, kind, path, None)
-    }
-
-    /// The same with what a record there says of itself. Nobody has verified it yet: it only tells beforehand what will be asked for.
-    pub fn will_use_recorded(&self, lineage: &mut Lineage, kind: Kind, path: &Path) -> Name {
-        let name = self.will_use(lineage, kind, path);
-        // What cannot be read is told by whoever uses it.
-        if let Some(origin) = artefact::said(path).ok().flatten() {
-            lineage.joins(&origin.lineage);
-            lineage.makes(&name, [origin.artefact]);
-        }
-        name
     }
 
     fn lies(&self, lineage: &mut Lineage, kind: Kind, path: &Path, digest: Option<Sha256Digest>) -> Name {

@@ -16,6 +16,7 @@
 mod account;
 pub mod approvals;
 pub mod artefact;
+mod beforehand;
 mod book;
 mod custody;
 mod error;
@@ -29,6 +30,7 @@ mod texts;
 pub mod trust;
 
 pub use account::{Account, host, kernel, log_name};
+pub use beforehand::Naming;
 pub use book::{Book, Deed};
 pub use custody::{Custody, Question, Settings, today};
 pub use error::{Class, CustodyError};

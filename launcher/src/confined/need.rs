@@ -1,20 +1,20 @@
 //! Which level a command needs: the least at which the policy allows it, and never less than `[policy] confinement`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use sirocco_config::{LOCAL_SITE, Run, RunFile};
 use sirocco_confine::child::probe;
-use sirocco_confine::{Allowed, Connects, Demand, Level};
+use sirocco_confine::{Allowed, Connects, Demand, Level, Paths};
 use sirocco_corpus::Spec;
-use sirocco_custody::{Custody, Lineage, Question};
+use sirocco_custody::{Custody, Lineage, Naming, Question};
 use sirocco_policy::{Action, Confinement, Kind as Of, Name};
 
 use crate::cli::{BundleAction, BundleOpen, BundlePack, Command, Convert, DataAction, ModelAction, Overrides, Prepare};
 use crate::commands::export;
-use crate::confined::{HELPER, called, files};
+use crate::confined::files::{self, Used};
+use crate::confined::{HELPER, called};
 use crate::failure::{Failure, Kind};
 use crate::gate::{self, RunPolicy, next_action, remember};
 use crate::train::directory::RunDirectory;
@@ -81,71 +81,102 @@ fn exporting(arguments: &[OsString]) -> Result<Option<Demand>, Failure> {
     let (made, actions): (_, &[_]) =
         if merges { (Of::Merged, &[Action::Merge, Action::Export]) } else { (Of::Adapter, &[Action::Export]) };
     let to = export::target_of(arguments).unwrap_or(Path::new("."));
-    let beside = to.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    demand(&run, (made, actions), &[directory, beside], Allowed::Nothing)
+    demand(&run, (made, actions), &[directory, beside(to)], Allowed::Nothing)
 }
 
 /// Data is cleaned: every source of it may need another level.
 fn preparing(arguments: &Prepare) -> Result<Option<Demand>, Failure> {
     let Ok(spec) = Spec::open(&arguments.spec.spec) else { return Ok(None) };
     let custody = gate::custody(&arguments.policy)?;
-    let used = spec.sources.iter().map(|source| using(&custody, Action::Prepare, Of::Data, &source.path));
-    Ok(Some(of_tool(&custody, &used.collect::<Vec<_>>())))
+    let sources = || spec.sources.iter();
+    let needs = custody
+        .needs(|naming| sources().map(|source| using(&custody, naming, (Action::Prepare, Of::Data), &source.path)).collect());
+    let read = sources().flat_map(|source| [&source.path, &source.licence.file]).chain([&arguments.spec.spec]).cloned();
+    let written = if spec.output.is_dir() { spec.output.clone() } else { above(&spec.output) };
+    let used = Used { read: read.collect(), written };
+    of_tool(level(needs), || files::of_tool(&arguments.policy, None, &used)).map(Some)
 }
 
 /// What tokenising the data of a run needs where it is submitted; `None` where that is nothing above level 0.
 pub(crate) fn tokenising(run: &Run, directory: &Path) -> Result<Option<Demand>, Failure> {
     let policy = RunPolicy::open(run)?;
-    let data = run.data.train.iter().chain(&run.data.valid);
-    let used: Vec<_> = data.map(|path| using(policy.custody(), Action::Prepare, Of::Data, path)).collect();
+    let data = || run.data.train.iter().chain(&run.data.valid);
+    let custody = policy.custody();
+    let needs = custody.needs(|naming| data().map(|path| using(custody, naming, (Action::Prepare, Of::Data), path)).collect());
     let wanted = Level::of_number(run.policy.confinement).unwrap_or(Level::Site);
-    // As for a corpus.
-    let least = wanted.max(allowing(policy.custody(), &used).unwrap_or(Level::Seccomp));
-    if least == Level::Environment {
-        return Ok(None);
+    match wanted.max(level(needs)) {
+        Level::Environment => Ok(None),
+        least => of_tool(least, || files::of_run(run, &[directory])).map(Some),
     }
-    let lists = if least >= Level::Landlock { Some(files::lists(run, &[directory])?) } else { None };
-    Ok(Some(Demand { least, ..Demand::best(Allowed::Nothing, lists) }))
 }
 
 /// A model comes in.
 fn importing(arguments: &Convert) -> Result<Option<Demand>, Failure> {
     let custody = gate::custody(&arguments.policy)?;
-    Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Model, &arguments.from)])))
+    let needs = custody.needs(|naming| vec![using(&custody, naming, (Action::Import, Of::Model), &arguments.from)]);
+    let used = || Used { read: vec![arguments.from.clone()], written: above(&arguments.to) };
+    of_tool(level(needs), || files::of_tool(&arguments.policy, None, &used())).map(Some)
 }
 
 /// Artefacts are to be sent; what is in directories is looked at inside.
 fn packing(arguments: &BundlePack) -> Result<Option<Demand>, Failure> {
     let kind = |path: &Path| if path.is_dir() { Of::Model } else { Of::Data };
-    let demand = |custody: &Custody| {
-        let sending = |path: &PathBuf| Question {
+    let needs = |custody: &Custody| {
+        let sending = |naming, path: &PathBuf| Question {
             recipients: arguments.recipients.iter().cloned().collect(),
-            ..using(custody, Action::SendOut, kind(path), path)
+            ..using(custody, naming, (Action::SendOut, kind(path)), path)
         };
-        Some(of_tool(custody, &arguments.artefacts.iter().map(sending).collect::<Vec<_>>()))
+        level(custody.needs(|naming| arguments.artefacts.iter().map(|path| sending(naming, path)).collect()))
     };
-    let Some(directory) = &arguments.run else { return Ok(demand(&gate::custody(&arguments.options)?)) };
+    let written = above(&arguments.to);
+    let Some(directory) = &arguments.run else {
+        let used = Used { read: arguments.artefacts.clone(), written };
+        let paths = || files::of_tool(&arguments.options, arguments.keys.as_deref(), &used);
+        return of_tool(needs(&gate::custody(&arguments.options)?), paths).map(Some);
+    };
     let Some(run) = read(&directory.join("run.toml"), None) else { return Ok(None) };
-    Ok(demand(RunPolicy::open(&run)?.custody()))
+    let paths = || {
+        let mut paths = files::of_run(&run, &[directory, &written])?;
+        arguments.artefacts.iter().for_each(|path| paths.read(path));
+        Ok(paths)
+    };
+    of_tool(needs(RunPolicy::open(&run)?.custody()), paths).map(Some)
 }
 
 /// A bundle comes in; what is in it is not known before it was read.
 fn opening(arguments: &BundleOpen) -> Result<Option<Demand>, Failure> {
     let custody = gate::custody(&arguments.options)?;
-    Ok(Some(of_tool(&custody, &[using(&custody, Action::Import, Of::Data, &arguments.to)])))
+    let needs = custody.needs(|naming| vec![using(&custody, naming, (Action::Import, Of::Data), &arguments.to)]);
+    let used = || Used { read: vec![arguments.bundle.clone()], written: above(&arguments.to) };
+    of_tool(level(needs), || files::of_tool(&arguments.options, None, &used())).map(Some)
 }
 
-fn using(custody: &Custody, action: Action, kind: Of, path: &Path) -> Question {
+fn using(custody: &Custody, naming: Naming, (action, kind): (Action, Of), path: &Path) -> Question {
     let mut lineage = Lineage::default();
-    let name = custody.will_use(&mut lineage, kind, path);
+    let name = naming(custody, &mut lineage, kind, path);
     Question::new(action, name, lineage)
 }
 
-/// What needs no network at all. Its files are not restricted.
-fn of_tool(custody: &Custody, questions: &[Question]) -> Demand {
-    // Where names do not tell, as far as the kernel goes; the gate decides.
-    let least = allowing(custody, questions).unwrap_or(Level::Seccomp);
-    if least == Level::Environment { only_variables() } else { Demand { least, ..Demand::best(Allowed::Nothing, None) } }
+/// The directory in which something is made.
+fn beside(path: &Path) -> &Path {
+    path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The same among those that are there: the command makes others, or says that they are not there.
+fn above(path: &Path) -> PathBuf {
+    let mut above = path.ancestors().skip(1);
+    above.find(|path| path.is_dir()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// What needs no network at all.
+fn of_tool(least: Level, paths: impl FnOnce() -> Result<Paths, Failure>) -> Result<Demand, Failure> {
+    let paths = match least {
+        Level::Environment => return Ok(only_variables()),
+        least if least >= Level::Landlock => Some(paths()?),
+        _ => None,
+    };
+    let best = Demand::best(Allowed::Nothing, paths);
+    Ok(Demand { least, most: best.most.max(least), ..best })
 }
 
 /// Level 0: variables that lead out are left behind.
@@ -176,23 +207,18 @@ fn demand(run: &Run, (made, actions): (Of, &[Action]), written: &[&Path], allowe
         // lists. Those need the directory of a run that may be refused.
         None => wanted,
     };
-    let paths = if least >= Level::Landlock { Some(files::lists(run, written)?) } else { None };
+    let paths = if least >= Level::Landlock { Some(files::of_run(run, written)?) } else { None };
     let best = Demand::best(possible(allowed, least)?, paths);
     Ok(Some(Demand { least, most: best.most.max(least), ..best }))
 }
 
 /// The least level at which the policy would allow all of this; `None` where it would at none that a process can have.
 pub(super) fn allowing(custody: &Custody, questions: &[Question]) -> Option<Level> {
-    let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
-    levels.into_iter().find(|level| {
-        let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
-        // As for a plan: what bytes have which digests, and who approved, is looked at inside.
-        let approved_by: BTreeSet<_> = custody.gate().facts().principals().collect();
-        let planned = questions.iter().cloned();
-        let planned =
-            planned.map(|question| Question { confinement, planned: true, approved_by: approved_by.clone(), ..question });
-        planned.into_iter().all(|question| custody.ask(question).is_ok())
-    })
+    custody.allowing(questions).map(level)
+}
+
+fn level(confinement: Confinement) -> Level {
+    Level::of_number(confinement.number()).unwrap_or(Level::Site)
 }
 
 /// What a run is made from, by the places where it lies, and what is `made` of that.
@@ -222,26 +248,4 @@ fn possible(allowed: Allowed, least: Level) -> Result<Allowed, Failure> {
     let offer = probe(&helper).map_err(|error| Failure::new(Kind::Machine, error))?;
     let hosts = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     Ok(if offer.namespace.is_some() { allowed } else { Allowed::Hosts { hosts, by: Connects::Itself } })
-}
-
-#[cfg(test)]
-mod tests {
-    use sirocco_custody::Settings;
-
-    use super::*;
-
-    #[test]
-    fn what_others_have_to_approve_has_the_level_that_it_needs_then() {
-        let folder = tempfile::tempdir().unwrap();
-        let rules = "@id(\"all\")\npermit(principal, action, resource)\nwhen { context.approvedByRoles.contains(\"officer\") && \
-                     context.confinement.measured >= 3 };\n";
-        std::fs::write(folder.path().join("policy.cedar"), rules).unwrap();
-        let facts = "[site.local]\ncountry = \"FR\"\n[person.officer]\nroles = [\"officer\"]\n";
-        std::fs::write(folder.path().join("facts.toml"), facts).unwrap();
-        let set = folder.path().display().to_string();
-        let settings = Settings { set, facts: vec![], purpose: None, site: "local".to_owned(), account: None };
-        let custody = Custody::open(settings, folder.path(), None).unwrap();
-        let export = Question::new(Action::Export, Name::new(Of::Adapter, "tiny"), Lineage::default());
-        assert_eq!(allowing(&custody, &[export]), Some(Level::Landlock));
-    }
 }

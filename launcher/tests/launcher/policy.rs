@@ -220,6 +220,46 @@ fn corpora_and_models_are_asked_about_before_they_are_read() {
     assert!(bench.path("state/sirocco/ledger/checkpoint").is_file(), "the account's ledger is sealed");
 }
 
+/// What has no network and no files but its own does the same.
+#[test]
+fn tools_have_the_level_that_the_rules_ask_for() {
+    let bench = bench(EVERY);
+    let rule = "@id(\"landlock\")\n@advice(\"Reach level 3.\")\npermit(principal, action, resource)\n\
+                when { context.confinement.measured >= 3 };\n";
+    bench.write("rules/policy.cedar", rule);
+    bench.write("spec.toml", SPEC);
+    bench.write("LICENCE", "free");
+    bench.write(
+        "train.csv",
+        &format!("english,darija\n{}", (0..40).map(|n| format!("question {n},answer {n}\n")).collect::<String>()),
+    );
+    // Not above the rest: what is temporary may always be written.
+    std::fs::create_dir(bench.path("temporary")).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = bench.command(words);
+        Finished::new(
+            &command.args(["--policy", "rules"]).env("TMPDIR", bench.path("temporary")).output().unwrap(),
+            &bench.path(""),
+        )
+    };
+    let prepared = run(&["data", "prepare", "spec.toml"]);
+    if prepared.code == Some(5) && prepared.err.contains("no Landlock") {
+        return;
+    }
+    assert_eq!(prepared.code, Some(0), "{prepared:?}");
+    let again = run(&["data", "prepare", "spec.toml"]);
+    let packed = run(&["bundle", "pack", "train.csv", "model", "--to", "out.tar"]);
+    bench.write("trust/roles.json", "{\"ministry\": [\"import\"]}");
+    std::fs::copy(bench.path("config/sirocco/keys/release.pub"), bench.path("trust/ministry.pub")).unwrap();
+    let opened = run(&["bundle", "open", "out.tar", "--to", "in", "--trust", "trust"]);
+    let converted = run(&["model", "convert", "train.csv", "converted"]);
+    for done in [&prepared, &again, &packed, &opened, &converted] {
+        assert!(done.err.contains("confined: level 3 (landlock)"), "{done:?}");
+    }
+    assert_eq!([&again, &packed, &opened, &converted].map(|done| done.code), [Some(0), Some(0), Some(0), Some(4)], "{opened:?}");
+    assert!(bench.path("out/train.jsonl").is_file() && bench.path("in/bundle.json").is_file());
+}
+
 const SPEC: &str = "\
 name = \"small\"
 output = \"out\"

@@ -9,7 +9,7 @@ use tracing::info;
 use crate::failure::Failure;
 
 /// The account's keys, which are made at first need.
-pub(super) fn keys() -> Result<Keys, Failure> {
+pub(crate) fn keys() -> Result<Keys, Failure> {
     let path = places::keys().ok_or(Failure::NoHome { what: "keys", variable: environment::CONFIG_HOME.name })?;
     let (keys, made) = Keys::for_ledgers(&path, &[ledger()?], &Account::own(None).name).map_err(Failure::Account)?;
     if made {
@@ -19,6 +19,6 @@ pub(super) fn keys() -> Result<Keys, Failure> {
 }
 
 /// The directory of the account's ledger.
-pub(super) fn ledger() -> Result<PathBuf, Failure> {
+pub(crate) fn ledger() -> Result<PathBuf, Failure> {
     places::ledger().ok_or(Failure::NoHome { what: "a ledger", variable: environment::STATE_HOME.name })
 }

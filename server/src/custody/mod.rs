@@ -7,7 +7,7 @@
 //!
 //! All of it is done before the endpoint listens; a request is only counted.
 
-mod account;
+pub(crate) mod account;
 mod parts;
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sirocco_config::places;
 use sirocco_confine::Level;
-use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Question, Settings, log_name, trust};
+use sirocco_custody::{Book, Custody, CustodyError, Deed, Keys, Lineage, Naming, Question, Settings, log_name, trust};
 use sirocco_ledger::{Digest, Fact};
 use sirocco_policy::{Action, Admitted, Confinement, Guarded, Kind, Name, verb};
 use sirocco_signing::trust::Trust;
@@ -85,36 +85,25 @@ pub(crate) struct Desk {
     endpoint: Name,
 }
 
-/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. It is asked about what
-/// names tell and about what records say; where neither tells, as far as the kernel goes: what is asked with signatures and digests decides.
+/// The least level of confinement at which the policy would let all of this be served, and never less than `--confinement`. Where names do not
+/// tell, as far as the kernel goes: what is asked with signatures and digests decides.
 pub(crate) fn needed(args: &Args) -> Result<Level, Failure> {
     // What is wrong with it is said when it is used.
     let trust = args.trust.clone().or_else(places::keys).and_then(|path| trust::believed(&path).ok());
     let custody = rules(args, trust.as_ref())?;
-    let named = allowing(&custody, args, Custody::will_use);
-    let recorded = allowing(&custody, args, Custody::will_use_recorded);
-    Ok(named.max(recorded).max(args.confinement()))
+    let needs = custody.needs(|naming| questions(&custody, args, naming));
+    Ok(Level::of_number(needs.number()).unwrap_or(Level::Site).max(args.confinement()))
 }
 
-/// How a custody names what lies somewhere.
-type Naming = fn(&Custody, &mut Lineage, Kind, &Path) -> Name;
-
-fn allowing(custody: &Custody, args: &Args, naming: Naming) -> Level {
+/// What will be asked, before anything was verified.
+fn questions(custody: &Custody, args: &Args, naming: Naming) -> Vec<Question> {
     let endpoint = Name::new(Kind::Endpoint, "endpoint");
     let mut lineage = Lineage::default();
     let mut parts = vec![naming(custody, &mut lineage, Kind::Model, &args.model)];
     parts.extend(args.adapters.iter().map(|(_, directory)| naming(custody, &mut lineage, Kind::Adapter, directory)));
     lineage.makes(&endpoint, parts);
-    let allowed = |level: &Level| {
-        let confinement = Confinement::ALL.into_iter().find(|known| known.number() == level.number());
-        let actions = if args.adapters.is_empty() { vec![Action::Serve] } else { vec![Action::Serve, Action::AddAdapter] };
-        actions.into_iter().all(|action| {
-            let question = Question::new(action, endpoint.clone(), lineage.clone());
-            custody.ask(Question { confinement, planned: true, ..question }).is_ok()
-        })
-    };
-    let levels = [Level::Environment, Level::Seccomp, Level::NetworkNamespace, Level::Landlock];
-    levels.into_iter().find(allowed).unwrap_or(Level::Seccomp)
+    let actions = if args.adapters.is_empty() { vec![Action::Serve] } else { vec![Action::Serve, Action::AddAdapter] };
+    actions.into_iter().map(|action| Question::new(action, endpoint.clone(), lineage.clone())).collect()
 }
 
 fn rules(args: &Args, trust: Option<&Trust>) -> Result<Custody, Failure> {

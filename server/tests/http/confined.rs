@@ -4,9 +4,10 @@ use std::process::Command;
 
 use sirocco_ledger::Fact;
 use sirocco_tests::material::tiny_model;
+use sirocco_tests::program::{signal, wait_for};
 use tempfile::TempDir;
 
-use crate::ministry::sealed;
+use crate::ministry::{Ministry, sealed};
 use crate::server::{LIMIT, Server, serve};
 
 #[expect(clippy::print_stderr, reason = "what is not tested must be seen")]
@@ -47,6 +48,36 @@ fn clients_reach_a_server_that_reaches_nobody() {
     assert_eq!(entries[0].facts["level"], Fact::Number(2));
     let started = entries.iter().find(|entry| entry.verb == "endpoint.started").unwrap();
     assert_eq!(started.facts["confinement"], Fact::Text("network_namespace".to_owned()));
+}
+
+#[test]
+fn rules_that_want_level_3_have_a_server_of_its_own_files() {
+    let ministry = Ministry::new();
+    ministry.ask_for_landlock();
+    let keys = ministry.own_keys();
+    ministry.adapter("adapter", &keys);
+    // As in a cache of models: what lies there are links.
+    let (weights, elsewhere) = (ministry.path("tiny/model.safetensors"), ministry.path("blobs"));
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(&weights, elsewhere.join("weights")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("weights"), &weights).unwrap();
+    let running = ministry.serve_at("bissen", &["tiny", "--adapter", "letters=adapter"]);
+    let ready = wait_for("a server, or the reason for none", LIMIT, || {
+        let said = (running.stdout().contains("listening"), running.stderr().contains("no Landlock"));
+        (said.0 || said.1).then_some(said.0)
+    });
+    if !ready {
+        return skipped("this kernel has no Landlock, or it is not switched on");
+    }
+    assert!(running.stderr().contains("confinement=\"landlock\""), "{}", running.stderr());
+    signal("TERM", &running.id().to_string());
+    running.wait(LIMIT).expect_code(0);
+    let confined = ministry.ledger().into_iter().find(|entry| entry.verb == "node.confined").unwrap();
+    assert_eq!(confined.facts["level"], Fact::Number(3));
+    let Fact::Text(report) = &confined.facts["report"] else { panic!("{confined:?}") };
+    let open: serde_json::Value = serde_json::from_str(report).unwrap();
+    let readable = open["applied"]["paths"]["readable"].to_string();
+    assert!(readable.contains("/blobs/weights\"") && !readable.contains("/blobs\""), "{readable}");
 }
 
 #[test]

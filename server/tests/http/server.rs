@@ -24,6 +24,9 @@ pub(crate) struct Server {
 /// The program with `args` in `dir`.
 pub(crate) fn serve(dir: &Path, args: &[&str]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sirocco-serve"));
+    // Not above what it is served from: what is temporary may always be written.
+    std::fs::create_dir_all(dir.join("temporary")).unwrap();
+    command.env("TMPDIR", dir.join("temporary"));
     command.args(args).current_dir(dir).env("OMP_NUM_THREADS", "1").env_remove("RUST_BACKTRACE");
     // Keys and ledger of whoever runs the tests are left alone.
     Running::start(command.env("XDG_CONFIG_HOME", dir.join("config")).env("XDG_STATE_HOME", dir.join("state")))

@@ -1,5 +1,7 @@
 //! The server kept from the network: its port is opened before, and afterwards it accepts what comes there and reaches nobody.
 
+mod files;
+
 use std::ffi::OsString;
 use std::io::{BufReader, stdin, stdout};
 use std::net::TcpListener as Opened;
@@ -14,6 +16,7 @@ use sirocco_custody::{Account, Deed, host, kernel};
 use sirocco_policy::Confinement;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::args::Args;
 use crate::failure::Failure;
 
 /// What was measured of this process, once it is confined.
@@ -58,15 +61,17 @@ pub(crate) fn opened() -> Option<Port> {
 }
 
 /// Confines this process, which has one thread, if that is demanded, with its port open.
-pub(crate) fn apply(listen: &str, least: Level) -> Result<(), Failure> {
+pub(crate) fn apply(args: &Args, least: Level) -> Result<(), Failure> {
     without_ways_out()?;
     if least == Level::Environment {
         return Ok(());
     }
+    let paths = if least >= Level::Landlock { Some(files::lists(args)?) } else { None };
+    let listen = args.listen.as_str();
     let unusable = |source| Failure::Listen { address: listen.to_owned(), source };
     let listener = Opened::bind(listen).map_err(unusable)?;
     let port = listener.local_addr().map_err(unusable)?.port();
-    let best = Demand::best(Allowed::Listen { port }, None);
+    let best = Demand::best(Allowed::Listen { port }, paths);
     let demand = Demand { least, most: best.most.max(least), ..best };
     let _ = ACCOUNT.set(Account::own(None).name);
     let measured = confined(&demand, &called(WITNESS)?)?;
