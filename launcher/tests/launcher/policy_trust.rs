@@ -13,13 +13,17 @@ fn a_signed_set_of_which_a_byte_was_changed_is_named() {
     assert_eq!(signed.code, Some(0), "{signed:?}");
     std::fs::create_dir(bench.path("trust")).unwrap();
     std::fs::copy(bench.path("office/release.pub"), bench.path("trust/office.pub")).unwrap();
-    let unsigned = || asked(&bench, &["check", "run.toml", "--set", "policy.trust=trust"], "local");
+    let expect_no_signer = |why: &str| {
+        let commands: [(&[&str], _); 3] = [(&["check"], "local"), (&["submit", "--dry-run"], "slurm"), (&["train"], "local")];
+        for (words, site) in commands {
+            let refused = asked(&bench, &[words, &["run.toml", "--set", "policy.trust=trust"]].concat(), site);
+            assert!(refused.code == Some(2) && refused.err.contains(why), "{words:?}: {refused:?}");
+        }
+    };
     bench.write("trust/roles.json", "{\"office\": [\"policy\"]}");
-    let keyless = unsigned();
-    assert!(keyless.code == Some(2) && keyless.err.contains("which has none yet"), "{keyless:?}");
+    expect_no_signer("which has none yet");
     assert_eq!(bench.run(&["keys", "new", "config/sirocco/keys"]).code, Some(0));
-    let unbelieved = unsigned();
-    assert!(unbelieved.code == Some(2) && unbelieved.err.contains("may not sign checkpoints there"), "{unbelieved:?}");
+    expect_no_signer("may not sign checkpoints there");
     std::fs::copy(bench.path("config/sirocco/keys/release.pub"), bench.path("trust/release.pub")).unwrap();
     bench.write("trust/roles.json", "{\"office\": [\"policy\"], \"release\": [\"checkpoint\"]}");
     let check = || bench.run(&["check", "run.toml", "--set", "policy.set=rules", "--set", "policy.trust=trust"]);
