@@ -39,6 +39,7 @@ pub(crate) async fn serve(args: &Args) -> Result<(), Failure> {
         None => Port::Taken(reserve(&args.listen).await?),
     };
     let names = names(args)?;
+    share_threads(threads(args));
     let desk = Desk::open(args, &names[0])?;
     let admission = desk.admit(args)?;
     let (service, ended) = start(args, &admission, names).await?;
@@ -111,10 +112,11 @@ async fn start(args: &Args, admission: &Admission, names: Vec<String>) -> Result
         return Err(EngineError::Vocabulary { path, found, expected: vocabulary }.into());
     }
     let limits = Limits { running: args.max_concurrent as usize, waiting: args.max_waiting as usize };
-    let threads = args.threads;
+    let threads = i32::try_from(threads(args)).unwrap_or(i32::MAX);
     let end_of_text = tokenizer.eos_id();
     let Started { engine, loaded, ended } = Engine::start(Arc::clone(&tokenizer), limits, move || {
-        use_threads(threads);
+        // libtorch's, which are those of the thread that computes.
+        tch::set_num_threads(threads);
         load(&source, end_of_text)
     })
     .map_err(|source| Failure::System { what: "the engine's thread", source })?;
@@ -125,11 +127,14 @@ async fn start(args: &Args, admission: &Admission, names: Vec<String>) -> Result
     Ok((Arc::new(service), ended))
 }
 
-/// Sets how many threads libtorch and the network's own loops use; called on the thread that computes.
-fn use_threads(threads: Option<i32>) {
+/// How many threads compute: `--threads`, or one per core.
+fn threads(args: &Args) -> usize {
     let available = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(available);
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    args.threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or_else(available)
+}
+
+/// Sets how many threads the network's own loops use, and the digests of what is served: whoever needs some first would have one per core.
+fn share_threads(threads: usize) {
     if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
         warn!(%error, "the network's loops use another number of threads than --threads");
     }
