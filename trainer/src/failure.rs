@@ -190,7 +190,7 @@ impl Failure {
         let explain = format!("sirocco policy explain {word} --action {action} says which rules and facts");
         let help: Vec<String> = advice.chain([explain]).collect();
         let unanswered: String = decision.unanswered.iter().map(|rule| format!("; rule {} lacks a fact", rule.id)).collect();
-        Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join("; "))
+        Self::new(Kind::Policy, format_args!("{decision}{unanswered}")).help(help.join(" "))
     }
 
     /// A collective's error.
