@@ -136,6 +136,9 @@ fn the_least_level_at_which_the_policy_allows_it_is_taken() {
     );
     write("cases.toml", "");
     let settings = format!("{FOUR_STEPS} policy.set=rules");
+    // What only prepares reads the data, too.
+    finished(train(&place, &[], "prepared", &settings).args(["--until", "0"])).expect_code(0);
+    assert!(ledger_holds(&place, "prepared", &["node.confined", "\"level\":2"]));
     expect_level_2(&place, "run", 1, finished(&mut train(&place, &[], "run", &settings)));
 }
 

@@ -87,6 +87,7 @@ pub(crate) fn run(arguments: &cli::Train) -> Result<u8, Failure> {
     let Ready { run, directory, lock, steps, .. } = prepare(&arguments.wanted, arguments.json, (Place::Here, asks))?;
     let done = directory.newest_checkpoint()?.unwrap_or(0);
     if only_prepares {
+        confined::record(&directory, &run)?;
         say(format_args!("{}: prepared, {done} of {steps} steps done", directory.shown()));
         return Summary::of(&directory, &run, steps, State::Stopped)?.print(arguments.json).map(|()| 0);
     }
