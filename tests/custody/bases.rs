@@ -49,13 +49,14 @@ fn a_base_is_all_of_its_files() {
 }
 
 #[test]
-fn a_base_that_is_not_what_was_signed_is_refused_on_the_node() {
+fn a_base_that_is_not_what_was_signed_is_refused_beforehand_and_on_the_node() {
     let place = saved();
     run("sirocco-train", &["export", "run", "--to", "base", "--merge"], place.path()).expect_code(0);
     place.prepare("next", "model.path=base name=next");
     let record = place.path().join("base/origin.json");
     let before = fs::read(&record).expect("the record");
     fs::write(&record, [&before[..], b"\n"].concat()).expect("another record");
+    refused(run("sirocco", &["check", "next"], place.path()), 4, &["base", "origin.json"]);
     refused(ranks(&place, "next", 1), 4, &["base", "origin.json"]);
     assert!(ledger(&place, "next").contains("\"verb\":\"artefact.refused\""));
     fs::write(&record, before).expect("the record as it was");

@@ -139,7 +139,7 @@ MUTATIONS = {
     "base-signature": (KEEPER, "artefact::verified_for(base.path(), &self.trust, &[role::RELEASE, role::IMPORT], &known)",
                        "artefact::believed(base.path(), &self.trust, role::RELEASE, &known)", BASES),
     "launcher-signature": ("launcher/src/gate/account.rs", "artefact::verified_for(directory, trust, &[role::RELEASE, role::IMPORT], &[])",
-                           "artefact::believed(directory, trust, role::RELEASE, &[])", LAUNCHER),
+                           "artefact::believed(directory, trust, role::RELEASE, &[])", BASES),
     "approval-signer": ("crates/custody/src/approvals.rs", "if signers.iter().all(|signer| signer.name != approval.approver) {",
                         "if signers.is_empty() {", ["--lib", "approvals"]),
     "approval-run": ("crates/custody/src/approvals.rs", "if approval.run != about.run {", "if approval.run.is_empty() {", ["--lib", "approvals"]),
