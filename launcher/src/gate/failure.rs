@@ -46,6 +46,7 @@ impl From<CustodyError> for Failure {
             CustodyError::Signing(SigningError::UnknownKey { .. }) => {
                 "[policy] trust names a directory with the public keys that are believed"
             }
+            CustodyError::Signing(_) if error.class() == Class::File => "use a copy that is as it was when it was signed",
             _ => return Failure::new(kind, error),
         };
         Failure::new(kind, error).help(help)
