@@ -22,6 +22,7 @@ fn a_checkpoint_with_one_other_byte_is_not_gone_on_from_and_not_exported() {
         flip(&file);
         let words: &[&str] = &["step-00000010"];
         refused(ranks(&place, "run", 1), 4, words);
+        refused(run("sirocco", &["check", "run"], place.path()), 4, words);
         for form in ["--adapter", "--merge"] {
             refused(run("sirocco-train", &["export", "run", "--to", "out", form], place.path()), 4, words);
             assert!(!place.path().join("out").exists(), "{name}");
@@ -74,7 +75,7 @@ fn a_checkpoint_without_a_signature_is_refused() {
     for name in ["origin.json", "provenance.intoto.jsonl", "model.sig"] {
         fs::remove_file(step(&place, 10).join(name)).expect("a file of the signature");
     }
-    let words = &["step-00000010 has no signature", "--dir run-again"];
+    let words = &["step-00000010 has no signature", "echo step-00000005 > "];
     refused(ranks(&place, "run", 1), 4, words);
     refused(run("sirocco-train", &["export", "run", "--to", "out", "--merge"], place.path()), 4, words);
 }

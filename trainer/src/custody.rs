@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
-use sirocco_checkpoint::{Checkpoint, FileDigest, ModelDir};
+use sirocco_checkpoint::{Checkpoint, Checkpoints, FileDigest, ModelDir};
 use sirocco_config::{Run, places};
 use sirocco_custody::approvals::{self, About};
 use sirocco_custody::artefact::{self, Making};
@@ -182,15 +182,27 @@ impl Keeper {
         }
         let files: Vec<FileDigest> = checkpoint.files().cloned().collect();
         let used = artefact::verified(directory, &self.trust, role::CHECKPOINT, &known(&files))
-            .map_err(|error| self.not_used(directory, error))?;
+            .map_err(|error| self.not_used(directory, error).help(self.other(directory)))?;
         match used.origin.filter(|origin| origin.step == step && origin.artefact.kind == Kind::Checkpoint) {
             Some(origin) => Ok((used.digest, origin)),
             None => Err(Failure::data(format!(
                 "{}: its signed record is not that of a checkpoint of step {step}",
                 directory.display()
             ))
-            .help(again(&self.directory))),
+            .help(self.other(directory))),
         }
+    }
+
+    /// What to type where a checkpoint is not believed: to go on from the newest of the others that is.
+    fn other(&self, bad: &Path) -> String {
+        let checkpoints = Checkpoints::new(&self.directory);
+        let believed = |step: u64| {
+            let checkpoint = checkpoints.load(step).ok()?;
+            let files: Vec<FileDigest> = checkpoint.files().cloned().collect();
+            artefact::verified(checkpoint.path(), &self.trust, role::CHECKPOINT, &known(&files)).ok().map(|_| step)
+        };
+        let others = checkpoints.steps().unwrap_or_default().into_iter().rev().filter(|step| checkpoints.step_path(*step) != bad);
+        sirocco_config::other_checkpoint(bad, others.into_iter().find_map(believed))
     }
 
     fn unsigned(&self, directory: &Path) -> Failure {
@@ -198,7 +210,7 @@ impl Keeper {
             "{} has no signature: it was made by a version without signatures, or somebody took it away; expected origin.json and model.sig",
             directory.display()
         ))
-        .help(again(&self.directory))
+        .help(self.other(directory))
     }
 
     /// The digest of a base's directory, and where it comes from, if somebody signed that. `files` were read before; what lies beside them is
@@ -279,10 +291,6 @@ pub(crate) fn inputs(lineage: &Lineage) -> BTreeMap<String, Digest> {
 /// A decision in one line, for the log.
 pub(crate) fn log(decision: &Decision) {
     tracing::info!("{decision}");
-}
-
-fn again(directory: &Path) -> String {
-    sirocco_config::other_checkpoint(&directory.join("checkpoints/LATEST"), None)
 }
 
 fn known(files: &[FileDigest]) -> Vec<KnownFile> {

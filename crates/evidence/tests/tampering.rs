@@ -219,6 +219,18 @@ fn changed_weights_are_named() {
     let unsigned = run.path("checkpoints/unsigned").display().to_string();
     assert!(looked_at.contains(&format!("not of this run, and not compared: {unsigned}")), "{looked_at}");
     let weights = run.path("demo-adapter/weights.safetensors");
+    // A copy under another name is known by its signature.
+    fs::create_dir_all(run.path("deployed/model")).unwrap();
+    for entry in fs::read_dir(run.path("demo-adapter")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), run.path("deployed/model").join(entry.file_name())).unwrap();
+    }
+    assert!(with(&["deployed"]).ok && with(&["deployed/model"]).ok, "{:#?}", findings(&with(&["deployed"])));
+    fs::write(run.path("deployed/model/weights.safetensors"), "others").unwrap();
+    for given in ["deployed", "deployed/model"] {
+        let found = findings(&with(&[given]));
+        assert!(found.len() == 1 && found[0].contains("deployed/model/weights.safetensors: was changed"), "{found:#?}");
+    }
     let mut bytes = fs::read(&weights).unwrap();
     bytes[4321] ^= 4;
     fs::write(&weights, bytes).unwrap();

@@ -50,6 +50,7 @@ fn every_block_is_of_a_kind_that_is_tested() {
         "toml run",
         // tests/custody/approvals.rs goes this way.
         "sh",
+        "sh",
     ];
     assert_eq!(heads, expected);
 }

@@ -170,7 +170,7 @@ pub(crate) struct PolicyApprove {
     /// The run directory
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run: PathBuf,
-    /// What may be done: export, merge, serve, sendOut, resume
+    /// What may be done: train, resume, export, merge, sendOut
     #[arg(long, value_parser = action)]
     pub(crate) action: Action,
     /// With what, such as merged:demo [default: what the action makes of the run]

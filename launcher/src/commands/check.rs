@@ -113,9 +113,12 @@ impl Subject {
         let wrong_length = if begun.is_some() { Failure::on_resuming } else { Failure::from };
         let steps = data.steps(file, run).map_err(wrong_length)?;
         let Some(directory) = begun else { return Ok(Contents { decision, data, steps, checkpoint: None, complete: false }) };
-        let state = directory.whole_checkpoint()?;
-        state.as_ref().map_or(Ok(()), |state| belongs(state, run, &data.train))?;
-        let checkpoint = state.map(|state| state.step);
+        let checkpoint = directory.whole_checkpoint()?;
+        if let Some(checkpoint) = &checkpoint {
+            belongs(checkpoint.state(), run, &data.train)?;
+            policy.expect_signed(checkpoint)?;
+        }
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.state().step);
         let complete = checkpoint.is_some_and(|step| step >= steps) && !curve(directory)?.lacks_last_evaluation(run, steps);
         Ok(Contents { decision, data, steps, checkpoint, complete })
     }

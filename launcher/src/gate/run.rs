@@ -11,13 +11,15 @@ use crate::preflight::Place;
 use crate::train::directory::RunDirectory;
 use crate::train::here;
 use crate::train::tokens::{SIDES, Tokens};
-use sirocco_checkpoint::Checkpoints;
+use sirocco_checkpoint::{Checkpoint, Checkpoints};
 use sirocco_config::Run;
 use sirocco_custody::approvals::{self, About, run_id};
 use sirocco_custody::{Book, Custody, DATA_PREPARED, Deed, Lineage, Question, Settings, artefact, today, tokens_of};
 use sirocco_ledger::Digest;
 use sirocco_ledger::tlog_proof::CHECKPOINT;
 use sirocco_policy::{Action, Admitted, Confinement, Decision, Kind, Name, Who, verb};
+use sirocco_signing::manifest::KnownFile;
+use sirocco_signing::trust::role;
 use sirocco_tokens::TokenCache;
 
 /// Data that may be tokenised.
@@ -179,6 +181,19 @@ impl RunPolicy {
         let Some(trust) = account::trust(self.trust.as_deref(), self.keys.as_deref())? else { return Ok(None) };
         let found = approvals::read(directory, &trust, about)?;
         Ok(Some(found.approved_by.iter().any(|who| who.name == approver)))
+    }
+
+    /// Refuses a checkpoint that is not as somebody who is believed has signed it, as the ranks do. Its bytes were compared before.
+    pub(crate) fn expect_signed(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        // One without a signature, as versions before made them, is told by the ranks.
+        let trust =
+            account::trust(self.trust.as_deref(), self.keys.as_deref())?.filter(|_| artefact::is_signed(checkpoint.path()));
+        let Some(trust) = trust else { return Ok(()) };
+        let files = checkpoint.files();
+        let known = files.filter_map(|file| KnownFile::from_hex(&file.name, file.bytes, &file.sha256));
+        let used = artefact::verified(checkpoint.path(), &trust, role::CHECKPOINT, &known.collect::<Vec<_>>());
+        let help = "sirocco train says with which other checkpoint the run could go on, if there is one";
+        used.map(|_| ()).map_err(|error| Failure::from(error).help(help))
     }
 
     /// Refuses keys that could not sign what the run will publish.

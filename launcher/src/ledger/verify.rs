@@ -53,10 +53,19 @@ pub(super) fn run(arguments: &cli::LedgerVerify) -> Result<(), Failure> {
     if arguments.json && verified.ok {
         return output::json(&verified);
     }
-    tell(&verified, arguments.json)
+    let help = match arguments.trust {
+        Some(_) => "keep a copy as it is, and ask who could write there".to_owned(),
+        // The ledger of somebody else, or a copy of it, is signed with other keys.
+        None => format!(
+            "the keys of {} are believed: --trust DIR names those of whoever keeps the ledger; if it is theirs, keep a copy as it is, and ask who \
+             could write there",
+            verified.trust
+        ),
+    };
+    tell(&verified, arguments.json, help)
 }
 
-fn tell(verified: &Verified, as_json: bool) -> Result<(), Failure> {
+fn tell(verified: &Verified, as_json: bool, help: String) -> Result<(), Failure> {
     let Some(first) = verified.findings.first() else {
         output::line(format_args!("{}: {} entries, whole and signed", verified.ledger, verified.entries))?;
         output::line(format_args!("{}{}", output::named("log"), verified.log))?;
@@ -70,5 +79,5 @@ fn tell(verified: &Verified, as_json: bool) -> Result<(), Failure> {
         verified.findings.iter().try_for_each(output::line)?;
     }
     let message = format!("{}: {} findings; the first: {first}", verified.ledger, verified.findings.len());
-    Err(Failure::new(Kind::Input, message).help("keep a copy as it is, and ask who could write there"))
+    Err(Failure::new(Kind::Input, message).help(help))
 }

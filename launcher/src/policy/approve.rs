@@ -2,7 +2,7 @@
 use serde::Serialize;
 use sirocco_custody::approvals::{About, Approval};
 use sirocco_custody::{Lineage, today};
-use sirocco_policy::{Day, Kind, Name};
+use sirocco_policy::{Day, Kind, Name, Who, WhoKind};
 use sirocco_signing::keys::PrivateKey;
 
 use crate::cli::{Overrides, PolicyApprove};
@@ -59,10 +59,12 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
     let counts = policy.counts(directory.path(), &about, &arguments.approver)?;
     if counts == Some(false) {
         say(format_args!(
-            "note: it does not count yet: expected your public key as {}.pub in the run's trusted directory, with the role approve in roles.json",
+            "note: it does not count yet: expected the public half of {} as {}.pub in the run's trusted directory, with the role approve in roles.json",
+            arguments.key.display(),
             arguments.approver
         ));
     }
+    tell_roles(&policy, &arguments.approver);
     let approved = Approved {
         approval: path.display().to_string(),
         action: arguments.action.to_string(),
@@ -78,6 +80,20 @@ pub(super) fn run(arguments: &PolicyApprove) -> Result<(), Failure> {
     }
     let Approved { approval, action, artefact, approver, .. } = &approved;
     output::line(format_args!("wrote {approval}: {approver} approves {action} of {artefact} until {until}"))
+}
+
+/// Rules ask for somebody with a role: who has another one hears of it now.
+fn tell_roles(policy: &RunPolicy, approver: &str) {
+    let who = Who::new(WhoKind::Person, approver.to_owned());
+    let facts = policy.custody().gate().facts().principal(&who);
+    let roles: Vec<&str> = facts.into_iter().flat_map(|facts| facts.roles.iter().flatten()).map(String::as_str).collect();
+    if facts.is_none() {
+        say(format_args!("note: no fact describes {who}: where rules ask for a role, this does not count"));
+    } else if roles.is_empty() {
+        say(format_args!("note: the facts give {who} no role: where rules ask for one, this does not count"));
+    } else {
+        say(format_args!("note: it counts where rules ask for {}: these roles {who} has", roles.join(" or ")));
+    }
 }
 
 fn later(day: Day) -> Day {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use sirocco_checkpoint::{Checkpoints, RunState};
+use sirocco_checkpoint::{Checkpoint, Checkpoints};
 use sirocco_config::{Run, RunFile, shell_word};
 use sirocco_custody::TEXTS;
 
@@ -164,10 +164,9 @@ impl RunDirectory {
         Ok(Checkpoints::new(&self.path).latest()?)
     }
 
-    /// What the newest checkpoint belongs to, after reading every byte of it and comparing it with the digests of when it was
-    /// written.
-    pub(crate) fn whole_checkpoint(&self) -> Result<Option<RunState>, Failure> {
-        Ok(Checkpoints::new(&self.path).load_latest()?.map(|checkpoint| checkpoint.state().clone()))
+    /// The newest checkpoint, after reading every byte of it and comparing it with the digests of when it was written.
+    pub(crate) fn whole_checkpoint(&self) -> Result<Option<Checkpoint>, Failure> {
+        Ok(Checkpoints::new(&self.path).load_latest()?)
     }
 
     /// Says so where the file is missing that names the newest checkpoint.

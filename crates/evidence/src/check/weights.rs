@@ -18,7 +18,11 @@ pub(super) fn check(seen: &Seen<'_>) -> Check {
     let (mut findings, mut fitting, mut found) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut places: BTreeMap<PathBuf, Vec<&Artefact>> = BTreeMap::new();
     for given in asked {
-        let there: Vec<_> = recorded.iter().filter_map(|artefact| Some((find(given, artefact)?, artefact))).collect();
+        let mut there: Vec<_> = recorded.iter().filter_map(|artefact| Some((find(given, artefact)?, artefact))).collect();
+        let others = under(given).into_iter().filter(|path| !there.iter().any(|(known, _)| known == path));
+        let renamed: Vec<_> =
+            others.filter_map(|path| signed_as(seen, recorded, &path).map(|artefact| (path, artefact))).collect();
+        there.extend(renamed);
         if there.is_empty() {
             // Whoever names a place wants to know of what lies there.
             let expected: Vec<&str> = recorded.iter().map(|one| one.directory.as_str()).collect();
@@ -69,16 +73,32 @@ fn find(given: &Path, artefact: &Artefact) -> Option<PathBuf> {
     directory.is_dir().then_some(directory)
 }
 
+/// A place that was given, and the directories in it.
+fn under(given: &Path) -> Vec<PathBuf> {
+    let entries = given.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.is_dir()).chain([given.to_owned()]).collect();
+    paths.sort();
+    paths
+}
+
+/// The artefact of which a directory, whatever it is called, has the signature.
+fn signed_as<'a>(seen: &Seen<'_>, recorded: &'a [Artefact], directory: &Path) -> Option<&'a Artefact> {
+    let path = directory.join(oms::FILE);
+    let length = path.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+    let is_there = |signature: &[u8]| {
+        usize::try_from(length) == Ok(signature.len()) && std::fs::read(&path).is_ok_and(|found| found == signature)
+    };
+    let signature = |artefact: &Artefact| seen.files.get(&format!("{}{}", artefact.folder, oms::FILE));
+    recorded.iter().find(|artefact| signature(artefact).is_some_and(&is_there))
+}
+
 /// What lies in a directory of artefacts and is none that the evidence names.
 fn beside(given: &Path, places: &BTreeMap<PathBuf, Vec<&Artefact>>) -> Vec<String> {
     if places.contains_key(given) {
         return Vec::new();
     }
-    let entries = given.read_dir().into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !places.contains_key(path));
-    let mut names: Vec<String> = paths.map(|path| path.display().to_string()).collect();
-    names.sort();
-    names
+    let others = under(given).into_iter().filter(|path| path != given && !places.contains_key(path));
+    others.map(|path| path.display().to_string()).collect()
 }
 
 fn one(seen: &Seen<'_>, artefact: &Artefact, directory: &Path) -> Vec<Finding> {
