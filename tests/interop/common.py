@@ -24,6 +24,7 @@ def parser(description):
     made.add_argument("--model", type=pathlib.Path, default=ROOT / "models/smollm2-135m", help="the base model")
     made.add_argument("--adapter", type=pathlib.Path, default=ROOT / "exports/demo-adapter", help="an adapter exported from it")
     made.add_argument("--merged", type=pathlib.Path, default=ROOT / "exports/demo-merged", help="the two, merged")
+    made.add_argument("--trust", type=pathlib.Path, default=ROOT / "data/demo-policy/trust", help="whose signatures of them are believed")
     made.add_argument("--chat", type=pathlib.Path, default=ROOT / "data/darija/valid.jsonl", help="chats, one JSON object a line")
     return made
 

@@ -23,7 +23,7 @@ def server(args, verdict, *what):
     """Starts `sirocco serve`, gives a client for it, stops it with SIGTERM and checks that it ends with 0."""
     from openai import OpenAI
 
-    command = [args.bin / "sirocco", "serve", *what, "--listen", "127.0.0.1:0", "--dtype", "fp32"]
+    command = [args.bin / "sirocco", "serve", *what, "--trust", args.trust, "--listen", "127.0.0.1:0", "--dtype", "fp32"]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     try:
         url = listening_url(process)
